@@ -1,0 +1,7 @@
+"""`python -m nevus`."""
+
+import sys
+
+from nevus.cli.main import main
+
+sys.exit(main())

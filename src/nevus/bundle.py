@@ -1,0 +1,217 @@
+"""The Bundle: a folder that holds a trained classifier and all that is known of it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from nevus.data.preprocess import Preprocess
+from nevus.errors import NevusError
+from nevus.files import (
+    append_line,
+    digest_of_bytes,
+    digest_of_file,
+    sync_folder,
+    to_json,
+    write_json,
+    write_text,
+    written_whole,
+)
+from nevus.models.registry import network
+
+FORMAT = "nevus-bundle"
+VERSION = 1
+ABOUT = "bundle.json"
+WEIGHTS = "weights.safetensors"
+CARD = "README.md"
+EVALUATIONS = "evaluations.jsonl"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A classifier's parts.
+
+    Attributes:
+        trunk: name of the trunk, see `nevus.models.registry`.
+        classes: names in the order of the outputs; of two, the second is positive.
+        preprocess: how images become tensors.
+        network: images, float (n, 3, side, side), to logits (n, classes).
+        provenance: what it was trained on and how: data set, manifest digest, counts, recipe, seed, versions.
+        licence: of the weights, which is that of what they were trained on.
+        folder: where it was loaded from or saved to; None before.
+
+    """
+
+    trunk: str
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    network: nn.Module
+    provenance: Mapping[str, Any]
+    licence: str
+    folder: Path | None = None
+
+    @property
+    def digest(self) -> str:
+        """Digest of the weights and all that is said of them.
+
+        Raises:
+            NevusError: the bundle has not been saved yet.
+
+        """
+        if self.folder is None:
+            raise NevusError("a bundle has a digest once it is saved; save it first.")
+        return str(_about(self.folder)["digest"])
+
+
+def save_bundle(bundle: Bundle, folder: Path, card: str) -> Bundle:
+    """Write a bundle: all of it, or nothing.
+
+    The folder is made beside and renamed, so that a bundle that is there is whole.
+
+    Args:
+        bundle: to save.
+        folder: a new one.
+        card: the model card, Markdown.
+
+    Raises:
+        NevusError: the folder exists or cannot be written.
+
+    """
+    if folder.exists():
+        raise NevusError(f"{folder} exists already; choose another folder.")
+    aside = folder.with_name(f".{folder.name}.part")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        weights = {key: value.detach().cpu().contiguous() for key, value in bundle.network.state_dict().items()}
+        with written_whole(aside / WEIGHTS) as part:
+            save_file(weights, part, metadata={"format": "pt"})
+        write_text(aside / CARD, card)
+        about = {
+            "format": FORMAT,
+            "version": VERSION,
+            "trunk": bundle.trunk,
+            "classes": list(bundle.classes),
+            "preprocess": asdict(bundle.preprocess),
+            "provenance": dict(bundle.provenance),
+            "licence": bundle.licence,
+            "files": {name: digest_of_file(aside / name) for name in (WEIGHTS, CARD)},
+        }
+        about = json.loads(to_json(about))
+        write_json(aside / ABOUT, {**about, "digest": _digest(about)})
+        aside.rename(folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise NevusError(
+            f"the bundle {folder} cannot be written: {error.strerror or error}; free space or choose "
+            "another folder."
+        ) from error
+    return replace(bundle, folder=folder)
+
+
+def load_bundle(folder: Path | str) -> Bundle:
+    """Read a bundle and check every digest.
+
+    Raises:
+        NevusError: the folder is no bundle, is of a newer format, or is damaged; nothing of it is used then.
+
+    """
+    folder = Path(folder)
+    about = _about(folder)
+    for name, digest in about["files"].items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
+            raise NevusError(f"the bundle {folder} lacks its file {name}; copy it again.")
+        if digest_of_file(path) != digest:
+            raise NevusError(f"the bundle {folder} is damaged: {name} does not match its digest; copy it again.")
+    try:
+        made = network(about["trunk"], classes=len(about["classes"]))
+        made.load_state_dict(load_file(folder / WEIGHTS))
+        sizes = about["preprocess"]
+        preprocess = Preprocess(int(sizes["side"]), tuple(sizes["mean"]), tuple(sizes["std"]))
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise NevusError(
+            f"the bundle {folder} does not fit together ({str(error).splitlines()[0]}); make it again."
+        ) from None
+    return Bundle(
+        trunk=about["trunk"],
+        classes=tuple(about["classes"]),
+        preprocess=preprocess,
+        network=made.eval(),
+        provenance=about["provenance"],
+        licence=about["licence"],
+        folder=folder,
+    )
+
+
+def log_evaluation(bundle: Bundle, entry: Mapping[str, Any]) -> None:
+    """Add a line to the bundle's log of evaluations on test splits, with the time.
+
+    Raises:
+        NevusError: the bundle has not been saved, or cannot be written.
+
+    """
+    if bundle.folder is None:
+        raise NevusError("an evaluation on a test split is logged in the bundle; save the bundle first.")
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    append_line(bundle.folder / EVALUATIONS, to_json({"time": now, **entry}, indent=None))
+
+
+def evaluations(folder: Path) -> list[dict[str, Any]]:
+    """The log of evaluations on test splits, oldest first."""
+    path = folder / EVALUATIONS
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    path = folder / ABOUT
+    if not path.is_file():
+        raise NevusError(
+            f"{folder} is no bundle (it has no {ABOUT}); give the folder that training wrote, "
+            "as in runs/NAME/bundle."
+        )
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise NevusError(f"the bundle {folder} is damaged: {ABOUT} is no JSON; copy it again.") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise NevusError(f"{folder} is no bundle of this program; give the folder that training wrote.")
+    if about.get("version") != VERSION:
+        raise NevusError(
+            f"the bundle {folder} has format version {about.get('version')}, and this program reads "
+            f"{VERSION}; use the program's version that wrote it, or a newer one."
+        )
+    if about.pop("digest", None) != _digest(about):
+        raise NevusError(f"the bundle {folder} is damaged: {ABOUT} does not match its digest; copy it again.")
+    return {**about, "digest": _digest(about)}
+
+
+def _digest(about: Mapping[str, Any]) -> str:
+    return digest_of_bytes(json.dumps(about, sort_keys=True, ensure_ascii=False).encode())
+
+
+def licence_of(sources: Sequence[str]) -> str:
+    """Licence that weights carry which were trained on these data sets, as far as it is known by name."""
+    known = [LICENCES[name] for source in sources for name in LICENCES if name in source.lower()]
+    return "; ".join(sorted(set(known))) or "not known: that of the data it was trained on"
+
+
+LICENCES = {
+    "isic-malignant-benign": "CC BY-NC 4.0 (ISIC archive terms; the set contains images of HAM10000)",
+    "ham10000": "CC BY-NC 4.0 (HAM10000)",
+    "isic2017": "CC BY-NC 4.0 (ISIC 2017 challenge, CC-0 or CC BY-NC by image)",
+    "phantom": "Apache-2.0 (synthetic images: a demo, not for lesions)",
+}
+"""Licence by a word in the name of a data set."""

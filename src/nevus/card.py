@@ -1,0 +1,75 @@
+"""The model card that stands in a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+DISCLAIMER = "Research use only. Not a medical device. Not for diagnosis."
+
+
+def model_card(
+    *,
+    trunk: str,
+    classes: tuple[str, ...],
+    side: int,
+    licence: str,
+    provenance: Mapping[str, Any],
+    validation: Mapping[str, Mapping[str, Any]],
+) -> str:
+    """Markdown that says what the classifier is, what it was trained on, and how good it is on validation.
+
+    Args:
+        trunk: name of the network.
+        classes: names.
+        side: of the image that the network sees, in pixels.
+        licence: of the weights.
+        provenance: see `Bundle`.
+        validation: figures by name, each with `value`, `low`, `high`, `n`.
+
+    """
+    data, recipe = provenance["data"], provenance["recipe"]
+    rows = "\n".join(
+        f"| {name.replace('_', ' ')} | {_number(f['value'])} | {_number(f['low'])} to {_number(f['high'])} "
+        f"| {f['n']} |"
+        for name, f in validation.items()
+    )
+    counts = "\n".join(
+        f"| {split} | " + " | ".join(str(by.get(name, 0)) for name in classes) + " |"
+        for split, by in data["counts"].items()
+    )
+    return f"""# {trunk} for {" / ".join(classes)}
+
+**{DISCLAIMER}**
+
+- Network: `{trunk}`, images squeezed to {side} x {side} pixels
+- Classes: {", ".join(classes)}
+- Weights to begin with: {provenance["weights"]}
+- Trained on: {data["name"]}, manifest {data["digest"]}
+- Recipe: `{recipe["name"]}`, mode `{recipe["mode"]}`, {recipe["steps"]:,} steps of {recipe["batch"]}
+- Seed: {provenance["seed"]}
+- Licence of the weights: {licence}
+- Made by: nevus {provenance["versions"]["nevus"]}
+
+## Images by split
+
+| split | {" | ".join(classes)} |
+|---|{"---|" * len(classes)}
+{counts}
+
+## Figures on the validation split, on which the weights were chosen
+
+| figure | value | 95 % interval | n |
+|---|---|---|---|
+{rows}
+
+These are no test figures. Those on test splits are in `evaluations.jsonl`, one line for each look.
+
+## Limits
+
+Judged on no other camera, clinic or population than the data set's own. Accuracy elsewhere is not known.
+"""
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None or value != value else f"{value:.4f}"

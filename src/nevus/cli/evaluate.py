@@ -1,0 +1,63 @@
+"""`nevus evaluate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from nevus.card import DISCLAIMER
+from nevus.classifier import load
+from nevus.data.reading import DataConfig, read
+from nevus.evaluation.evaluation import Evaluation, evaluate
+from nevus.files import writable_folder
+from nevus.progress import console
+from nevus.report.pages import figure_text, words, write_evaluation
+
+
+@dataclass(frozen=True)
+class Command:
+    """Judge a bundle on a labelled data set: every figure with its 95 % interval, as JSON and as a page.
+
+    Each look at a test split is logged in the bundle. Research use only, not a medical device.
+    """
+
+    data: tyro.conf.Positional[Path]
+    """Folder of class folders, or a csv or Parquet file."""
+    bundle: Path
+    """Folder that training wrote, as in runs/NAME/bundle."""
+    out: Path
+    """Folder for evaluation.json, evaluation.html and predictions.csv."""
+    split: Literal["train", "validation", "test", "all"] = "test"
+    """Which rows."""
+    replicates: int = 2000
+    """Draws of the bootstrap."""
+    seed: int = 0
+    """Of the bootstrap."""
+    reading: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()
+
+    def run(self) -> int:
+        """Evaluate; exit status."""
+        writable_folder(self.out)  # before minutes are spent, and before a look at the test split is
+        classifier = load(self.bundle)
+        manifest = read(self.data, self.reading)
+        evaluation = evaluate(classifier, manifest, self.split, replicates=self.replicates, seed=self.seed)
+        page = write_evaluation(evaluation, classifier, self.out)
+        Console().print(_table(evaluation))
+        console.print(f"page: {page}   {DISCLAIMER}", highlight=False)
+        return 0
+
+
+def _table(evaluation: Evaluation) -> Table:
+    table = Table(title=f"{evaluation.manifest.name}, {evaluation.split}: {len(evaluation.manifest)} images")
+    table.add_column("figure")
+    for name in ("value", "95 % interval", "n"):
+        table.add_column(name, justify="right")
+    for name, figure in evaluation.figures.items():
+        interval = f"{figure_text(figure.low)} to {figure_text(figure.high)}"
+        table.add_row(words(name), figure_text(figure.value), interval, str(figure.n))
+    return table

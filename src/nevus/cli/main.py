@@ -1,0 +1,78 @@
+"""The command line: `nevus COMMAND ...`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from rich.markup import escape
+
+from nevus.errors import NevusError
+from nevus.progress import console
+
+COMMANDS = {
+    "train": "fine-tune a BiT on labelled images",
+    "evaluate": "figures of a bundle on a data set, each with its interval",
+    "predict": "probabilities for images and folders",
+    "models": "the networks by name",
+    "phantom": "draw synthetic dermoscopic lesions",
+    "results": "render the results pages of the docs from their JSON",
+}
+"""Each is a module of this package with a frozen dataclass `Command` and its method `run() -> exit status`."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: by default those of the process.
+
+    Returns:
+        Exit status: 0, 2 for a fault that the user can mend, 3 where some images could not be used, 130 after
+        an interrupt.
+
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    if arguments[0] == "--version":
+        print(f"nevus {version('nevus')}")
+        return 0
+    if arguments[0] not in COMMANDS:
+        return _told(f"there is no command '{arguments[0]}'; choose one of {', '.join(COMMANDS)}.")
+    import tyro
+
+    # Pillow warns of odd tags in files; what matters of a file is said in its own sentence.
+    warnings.filterwarnings("ignore", module="PIL")
+    module = importlib.import_module(f"nevus.cli.{arguments[0]}")
+    try:
+        command = tyro.cli(module.Command, prog=f"nevus {arguments[0]}", args=arguments[1:])
+        return int(command.run())
+    except NevusError as error:
+        return _told(str(error))
+    except KeyboardInterrupt:
+        return _told("interrupted; nothing that was written is lost.", 130)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone; there is nobody to tell
+        return 141
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _told(f"{where}{error.strerror or error}; check the path, its permissions and the free space.")
+
+
+def _told(sentence: str, status: int = 2) -> int:
+    console.print(f"[red]nevus:[/] {escape(sentence)}", highlight=False)
+    return status
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    listed = "\n".join(f"  {name:<{width}}  {what}" for name, what in COMMANDS.items())
+    return (
+        "usage: nevus COMMAND ...\n\nBiT transfer learning for images of skin lesions. Research use only, "
+        f"not a medical device.\n\n{listed}\n\nnevus COMMAND --help says more; nevus --version the version."
+    )

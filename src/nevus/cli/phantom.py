@@ -1,0 +1,36 @@
+"""`nevus phantom`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from nevus.data.phantom.dataset import PhantomConfig, bayes_of, write
+from nevus.progress import console
+
+
+@dataclass(frozen=True)
+class Command:
+    """Draw synthetic dermoscopic lesions, benign and malignant by a known law of the ABCD rule.
+
+    For demos and tests: what is learnt from phantoms says nothing of real lesions.
+    """
+
+    out: Path
+    """Folder for the data set."""
+    config: Annotated[PhantomConfig, tyro.conf.arg(name="")] = PhantomConfig()
+    workers: int = 2
+    """Processes that draw."""
+
+    def run(self) -> int:
+        """Draw; exit status."""
+        table = write(self.config, self.out, workers=self.workers)
+        law, drawn = bayes_of(table, self.config)
+        malignant = (table["label"] == "malignant").mean()
+        print(f"{len(table)} images of {table['group'].nunique()} lesions in {self.out}, {malignant:.1%} malignant")
+        print(f"Bayes accuracy of the law: {law:.4f}; of these images: {drawn:.4f}")
+        console.print(f"look at {self.out / 'contact-sheet.jpg'}", highlight=False)
+        return 0

@@ -1,0 +1,140 @@
+"""`nevus predict`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, TextIO
+
+import tyro
+
+from nevus.card import DISCLAIMER
+from nevus.classifier import Classifier, Prediction, load
+from nevus.data.images import SUFFIXES
+from nevus.errors import NevusError
+from nevus.files import written_whole
+from nevus.progress import console, progress
+
+Row = dict[str, str | float | None]
+
+
+@dataclass(frozen=True)
+class Command:
+    """Probabilities for any number of images and folders, in the order given.
+
+    A file that cannot be used becomes a row with an error, and the exit status is 3; the rest is done.
+    Research use only, not a medical device.
+    """
+
+    images: tyro.conf.Positional[tuple[Path, ...]]
+    """Image files, and folders of them at any depth."""
+    bundle: Path
+    """Folder that training wrote, as in runs/NAME/bundle."""
+    format: Literal["table", "csv", "json"] = "table"
+    """Of the output: `image, label, p_<class>..., error`."""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """File for the output, instead of standard output."""
+
+    def run(self) -> int:
+        """Predict; exit status 3 where an image could not be used."""
+        if not self.images:
+            raise NevusError("there is nothing to predict; name image files or folders.")
+        total = sum(1 for _ in found(self.images))
+        classifier = load(self.bundle)
+        if self.out is None:
+            if hasattr(sys.stdout, "reconfigure"):
+                sys.stdout.reconfigure(errors="surrogateescape")  # file names need not be UTF-8
+            bad = self._write(classifier, total, sys.stdout)
+        else:
+            with (
+                written_whole(self.out) as aside,
+                aside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+            ):
+                bad = self._write(classifier, total, file)
+        if bad:
+            console.print(f"{bad} of {total} images could not be used; see their error.", highlight=False)
+        console.print(DISCLAIMER, highlight=False)
+        return 3 if bad else 0
+
+    def _write(self, classifier: Classifier, total: int, file: TextIO) -> int:
+        bad = 0
+
+        def rows() -> Iterator[Row]:
+            nonlocal bad
+            with progress() as bar:
+                task = bar.add_task("predicting", total=total, note="")
+                for prediction in classifier.stream(found(self.images)):
+                    bad += prediction.error is not None
+                    yield row_of(prediction, classifier.classes)
+                    bar.advance(task)
+
+        WRITERS[self.format](rows(), classifier.classes, file)
+        file.flush()
+        return bad
+
+
+def found(paths: Sequence[Path]) -> Iterator[Path]:
+    """Files as given, folders walked in sorted order; a folder without images stands for itself, to be
+    reported.
+    """
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        empty = True
+        for here, folders, files in os.walk(path):
+            folders.sort()
+            for name in sorted(files):
+                if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith("."):
+                    empty = False
+                    yield Path(here, name)
+        if empty:
+            yield path
+
+
+def row_of(prediction: Prediction, classes: Sequence[str]) -> Row:
+    """`image, label, p_<class>..., error`; what does not apply is None."""
+    p = prediction.probabilities
+    row: Row = {"image": str(prediction.image), "label": None if p is None else classes[int(p.argmax())]}
+    for index, name in enumerate(classes):
+        row[f"p_{name}"] = None if p is None else round(float(p[index]), 6)
+    row["error"] = prediction.error
+    return row
+
+
+def _csv(rows: Iterator[Row], classes: Sequence[str], file: TextIO) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["image", "label", *(f"p_{name}" for name in classes), "error"])
+    for row in rows:
+        writer.writerow(["" if value is None else value for value in row.values()])
+
+
+def _json(rows: Iterator[Row], classes: Sequence[str], file: TextIO) -> None:
+    file.write("[")
+    for number, row in enumerate(rows):
+        file.write((",\n " if number else "\n ") + json.dumps(row))
+    file.write("\n]\n")
+
+
+def _table(rows: Iterator[Row], classes: Sequence[str], file: TextIO) -> None:
+    wide = max(5, *map(len, classes))
+    heads = [f"p_{name}" for name in classes]
+    file.write(f"{'label':<{wide}}  " + "  ".join(f"{head:>8}" for head in heads) + "  image\n")
+    for row in rows:
+        if row["error"]:
+            file.write(f"{'error':<{wide}}  {row['error']}\n")
+        else:
+            values = "  ".join(f"{row[head]:>{max(8, len(head))}.4f}" for head in heads)
+            file.write(f"{row['label']:<{wide}}  {values}  {row['image']}\n")
+
+
+WRITERS: dict[str, Callable[[Iterator[Row], Sequence[str], TextIO], None]] = {
+    "csv": _csv,
+    "json": _json,
+    "table": _table,
+}

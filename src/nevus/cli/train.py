@@ -1,0 +1,69 @@
+"""`nevus train`."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from nevus.data.reading import DataConfig, read
+from nevus.data.splits import SplitConfig
+from nevus.methods.bit import BiT
+from nevus.progress import console
+from nevus.report.run_page import write_run
+from nevus.training.changes import RecipeChanges
+
+
+@dataclass(frozen=True)
+class Command:
+    """Fine-tune a BiT on labelled images and save it as a bundle in OUT/bundle.
+
+    The test split is not looked at. Research use only, not a medical device.
+    """
+
+    data: tyro.conf.Positional[Path]
+    """Folder of class folders, with or without train/validation/test above them, or a csv or Parquet file."""
+    out: Path
+    """Folder for the run."""
+    trunk: str = "bit-r26x0.5"
+    """Network; see `nevus models`."""
+    mode: Literal["head", "full"] = "full"
+    """`full` trains every weight, `head` only the linear head on a frozen trunk (seconds)."""
+    recipe: str = "default"
+    """`default`, `hyperrule` or `paper`; see `nevus recipe DATA`."""
+    epochs: float | None = None
+    """Passes over the training images, instead of the recipe's length."""
+    seed: int = 0
+    """Of the weights, the order of the images, their views and MixUp."""
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Go on with the run in OUT."""
+    reading: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()
+    split: SplitConfig = SplitConfig()
+    changes: Annotated[RecipeChanges, tyro.conf.arg(name="")] = field(default_factory=RecipeChanges)
+
+    def run(self) -> int:
+        """Train; exit status."""
+        manifest = read(self.data, self.reading)
+        method = BiT(self.trunk, self.mode, self.recipe, self.epochs, self.seed, self.changes, self.split)
+        method.fit(manifest, self.out, resume=self.resume)
+        page, sentence = write_run(self.out)
+        console.print(sentence, highlight=False)
+        console.print(f"bundle: {self.out / 'bundle'}   page: {page}", highlight=False)
+        table = self.out / "manifest.parquet"
+        if "test" in read(table).splits():
+            words = [
+                "nevus",
+                "evaluate",
+                str(table),
+                "--split",
+                "test",
+                "--bundle",
+                str(self.out / "bundle"),
+                "--out",
+                str(self.out / "evaluation"),
+            ]
+            console.print(f"once you are done choosing: {shlex.join(words)}", highlight=False)
+        return 0

@@ -1,0 +1,244 @@
+"""The Manifest: a table, one row an image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+import pyarrow as pyarrow
+import pyarrow.parquet as parquet
+
+from nevus.errors import NevusError
+from nevus.files import digest_of_bytes, written_whole
+
+SPLITS = ("train", "validation", "test")
+REQUIRED = ("image", "label", "group", "split", "source")
+ISIC_COLUMNS = (
+    "lesion_id",
+    "patient_id",
+    "age_approx",
+    "sex",
+    "anatom_site_general",
+    "fitzpatrick_skin_type",
+    "image_type",
+    "diagnosis_confirm_type",
+)
+MALIGNANT_NAMES = ("malignant", "melanoma", "mel", "cancer", "cancerous", "positive", "true", "yes", "1")
+
+SCHEMA = pa.DataFrameSchema(
+    {
+        "image": pa.Column(
+            str, pa.Check.str_length(min_value=1), description="path of the image, relative to the root"
+        ),
+        "label": pa.Column(str, pa.Check.str_length(min_value=1), description="name of the class"),
+        "group": pa.Column(
+            str, pa.Check.str_length(min_value=1), description="lesion or patient: never split apart"
+        ),
+        "split": pa.Column(str, pa.Check.isin(["", *SPLITS]), description="train, validation, test or empty"),
+        "source": pa.Column(str, description="the data set or device that the image comes from"),
+        "age_approx": pa.Column(
+            float, pa.Check.in_range(0, 120), nullable=True, coerce=True, required=False, description="years"
+        ),
+        "fitzpatrick_skin_type": pa.Column(
+            str,
+            pa.Check.isin(["I", "II", "III", "IV", "V", "VI"]),
+            nullable=True,
+            required=False,
+            description="I to VI",
+        ),
+    },
+    strict=False,
+)
+
+_WHAT = {
+    "str_length": "is empty",
+    "not_nullable": "is empty",
+    "isin": "is none of the values allowed",
+    "in_range": "is out of range",
+    "coerce_dtype": "is no number",
+    "dtype": "has the wrong type",
+}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A data set: a table with one row an image, the folder its paths start from, and its classes.
+
+    Attributes:
+        table: columns `image, label, group, split, source` (all str, never missing; `split` is empty where
+            it is not known), the ISIC archive's own columns where known, and any others. Index 0..n-1.
+        root: folder that the relative paths in `image` start from.
+        classes: class names in the order of the model's outputs. With two, the second is the positive one.
+        name: how to speak of the set.
+
+    """
+
+    table: pd.DataFrame
+    root: Path
+    classes: tuple[str, ...]
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @cached_property
+    def paths(self) -> list[Path]:
+        """Absolute or root-relative path of each image, in the order of the rows."""
+        return [self.root / image for image in self.table["image"]]
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        """Class index of each row, int64 of shape (n,), in the order of `classes`.
+
+        Raises:
+            NevusError: a label is none of `classes`; the first such row is named.
+
+        """
+        known = {name: index for index, name in enumerate(self.classes)}
+        for row, label in enumerate(self.table["label"]):
+            if label not in known:
+                raise NevusError(
+                    f"{self.name}, row {row + 1} ({self.table['image'].iloc[row]}): the label '{label}' is none of "
+                    f"the classes {', '.join(self.classes)}; correct it or leave the row out."
+                )
+        return self.table["label"].map(known).to_numpy(np.int64, copy=True)
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Group of each row as an integer code of shape (n,)."""
+        return pd.factorize(self.table["group"])[0].astype(np.int64)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over what decides a figure: image, label, group, split and source of every row.
+
+        The order of the rows and further columns do not matter.
+        """
+        columns = self.table[list(REQUIRED)].sort_values("image")
+        lines = ("\t".join(row) for row in columns.itertuples(index=False, name=None))
+        return digest_of_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
+
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits that have rows, in the order train, validation, test."""
+        present = set(self.table["split"])
+        return tuple(name for name in SPLITS if name in present)
+
+    def split(self, name: str) -> Manifest:
+        """The rows of one split; `all` gives every row.
+
+        Raises:
+            NevusError: there is no such split.
+
+        """
+        if name == "all":
+            return self
+        rows = self.table["split"] == name
+        if not rows.any():
+            have = ", ".join(self.splits()) or "none at all"
+            raise NevusError(
+                f"{self.name} has no split '{name}' (it has: {have}); name another with --split, "
+                "or use --split all."
+            )
+        return self.where(rows.to_numpy())
+
+    def where(self, rows: np.ndarray) -> Manifest:
+        """The rows that a boolean mask or an index array of them picks."""
+        return self.with_table(self.table.iloc[np.flatnonzero(rows) if rows.dtype == bool else rows])
+
+    def with_table(self, table: pd.DataFrame) -> Manifest:
+        """The same data set with another table."""
+        return replace(self, table=table.reset_index(drop=True))
+
+    def with_classes(self, classes: Sequence[str]) -> Manifest:
+        """The same rows with the class order of a model."""
+        return replace(self, classes=tuple(classes))
+
+    def counts(self) -> pd.DataFrame:
+        """Images by split (rows) and class (columns)."""
+        table = pd.crosstab(self.table["split"].replace("", "(none)"), self.table["label"])
+        order = [s for s in (*SPLITS, "(none)") if s in table.index]
+        return table.loc[order, [c for c in self.classes if c in table.columns]]
+
+    def save(self, path: Path) -> None:
+        """Write as Parquet, or as csv where `path` ends so; the root is kept absolute in Parquet's metadata."""
+        with written_whole(path) as aside:
+            if path.suffix == ".csv":
+                self.table.to_csv(aside, index=False, lineterminator="\n")
+                return
+            arrow = pyarrow.Table.from_pandas(self.table, preserve_index=False)
+            meta = {
+                b"nevus.root": str(self.root.absolute()).encode("utf-8", "surrogateescape"),
+                b"nevus.classes": "\n".join(self.classes).encode(),
+                b"nevus.name": self.name.encode(),
+            }
+            parquet.write_table(arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), **meta}), aside)
+
+
+def checked(table: pd.DataFrame, *, name: str, rows: Sequence[str] | None = None) -> pd.DataFrame:
+    """Check a table against the schema.
+
+    Args:
+        table: with the columns of `REQUIRED`.
+        name: of the file, for messages.
+        rows: how to name each row in a message; by default `row 1` on.
+
+    Returns:
+        The table with its columns coerced and index 0..n-1.
+
+    Raises:
+        NevusError: naming the first faults with their row and column.
+
+    """
+    table = table.reset_index(drop=True)
+    try:
+        validated: pd.DataFrame = SCHEMA.validate(table, lazy=True)
+    except pa.errors.SchemaErrors as errors:
+        cases = errors.failure_cases
+        raise NevusError(_sentence(cases, name, rows)) from None
+    return validated
+
+
+def _sentence(cases: pd.DataFrame, name: str, rows: Sequence[str] | None) -> str:
+    faults: dict[tuple[str, str], str] = {}
+    for case in cases.to_dict("records"):
+        index, column = case["index"], str(case["column"])
+        where = "" if pd.isna(index) else (rows[int(index)] if rows else f"row {int(index) + 1}")
+        check = str(case["check"]).split("(")[0]
+        value = case["failure_case"]
+        what = _WHAT.get(check, f"fails the check {check}")
+        if what != "is empty" and where:
+            what = f"'{value}' {what}"
+        spot = f"{where}, column '{column}'" if where else f"column '{column}'"
+        faults.setdefault((where, column), f"{spot}: {what}")
+    listed = list(faults.values())
+    more = f"; and {len(listed) - 3} more faults" if len(listed) > 3 else ""
+    return f"{name}: {'; '.join(listed[:3])}{more}; correct the table."
+
+
+def ordered_classes(labels: Iterable[str], *, positive: str | None = None) -> tuple[str, ...]:
+    """Class names in a fixed order: alphabetical, the positive one of two last.
+
+    Args:
+        labels: of all rows.
+        positive: the class whose detection counts, for two classes; by default the one with a name that
+            means malignant, else the alphabetically last.
+
+    Raises:
+        NevusError: `positive` is none of the labels.
+
+    """
+    names = sorted(set(labels))
+    if positive is not None and positive not in names:
+        raise NevusError(
+            f"the positive class '{positive}' is none of the labels {', '.join(names)}; "
+            "name one of them with --positive."
+        )
+    if len(names) == 2:
+        chosen = positive or next((n for n in names if n.strip().lower() in MALIGNANT_NAMES), names[-1])
+        names = [n for n in names if n != chosen] + [chosen]
+    return tuple(names)

@@ -1,0 +1,1 @@
+"""Phantoms: synthetic dermoscopic lesions for demos and tests, with known truth."""

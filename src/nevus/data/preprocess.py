@@ -1,0 +1,90 @@
+"""How pixels become a tensor; saved with every model and applied the same way everywhere."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from nevus.data.images import LIMITS, Limits, Pixels, Source, decode
+from nevus.errors import ImageError
+
+HALF = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Resize straight to a square, then normalise.
+
+    BiT evaluates so: the whole image is squeezed to the side that training crops have, without a centre
+    crop (Kolesnikov et al. 2020, section 3.3), in the value range [-1, 1] (mean = std = 0.5).
+
+    Attributes:
+        side: of the square, in pixels.
+        mean: by channel (red, green, blue), of values in [0, 1].
+        std: by channel, of values in [0, 1].
+
+    """
+
+    side: int = 128
+    mean: tuple[float, float, float] = HALF
+    std: tuple[float, float, float] = HALF
+
+    def pixels(self, source: Source, limits: Limits = LIMITS) -> Pixels:
+        """Decode and resize: uint8 of shape (side, side, 3).
+
+        Raises:
+            ImageError: the image cannot be used.
+
+        """
+        return squeezed(decode(source, limits), self.side)
+
+    def tensor(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Normalise uint8 (n, h, w, 3) to float32 (n, 3, h, w)."""
+        values = torch.as_tensor(pixels).permute(0, 3, 1, 2).float().div_(255)
+        mean, std = (torch.tensor(v, device=values.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        return values.sub_(mean).div_(std)
+
+    def stream(
+        self, sources: Iterable[Source], *, workers: int = 2, ahead: int = 64, limits: Limits = LIMITS
+    ) -> Iterator[Pixels | ImageError]:
+        """Decode and resize many images in threads, in order, at constant memory.
+
+        Args:
+            sources: any number, taken one by one.
+            workers: threads; Pillow lets go of the interpreter while it decodes. No more images than this
+                are ever in memory at full size.
+            ahead: how many small ones may wait.
+            limits: see `Limits`.
+
+        Yields:
+            uint8 of shape (side, side, 3), or the error of an image that cannot be used, in its place.
+
+        """
+
+        def one(source: Source) -> Pixels | ImageError:
+            try:
+                return self.pixels(source, limits)
+            except ImageError as error:
+                return error
+
+        with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+            waiting: deque[Future[Pixels | ImageError]] = deque()
+            for source in sources:
+                waiting.append(pool.submit(one, source))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+
+def squeezed(pixels: Pixels, side: int) -> Pixels:
+    """Resize to (side, side, 3), bilinear with antialiasing (Pillow widens the kernel when shrinking)."""
+    if pixels.shape[:2] == (side, side):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR))

@@ -1,0 +1,138 @@
+"""Files that are written whole or not at all, and their digests."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nevus.errors import NevusError
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success fsync it and rename it to `path`.
+
+    Whoever reads `path`, at any moment and after any crash, sees the old content or the new one. On an
+    error the temporary file is removed and `path` is untouched.
+
+    Raises:
+        NevusError: the folder cannot be written, or the disk is full.
+
+    """
+    path = Path(path)
+    aside = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.touch()
+        mode = aside.stat().st_mode
+        yield aside
+        aside.chmod(mode)  # some libraries make files that only their owner can read
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise NevusError(
+            f"{path} cannot be written: {error.strerror or error}; free space or choose another folder."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut (POSIX; elsewhere folders cannot be opened)."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    with written_whole(path) as aside:
+        aside.write_text(text, encoding="utf-8", newline="\n")
+
+
+def to_json(value: Any, *, indent: int | None = 2) -> str:
+    """JSON text of plain values, dataclasses' dicts, NumPy scalars and paths; NaN and infinities become null.
+
+    JSON has no NaN, and a figure that is undefined must stay undefined for whoever reads the file.
+    """
+    return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON, whole or not at all."""
+    write_text(path, to_json(value) + "\n")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line and fsync; one `write` call, so that two processes' lines never mix."""
+    try:
+        with path.open("ab") as file:
+            file.write(line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise NevusError(
+            f"{path} cannot be written: {error.strerror or error}; free space or change its permissions."
+        ) from error
+
+
+def digest_of_bytes(content: bytes) -> str:
+    """SHA-256 as `sha256:<hex>`."""
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes as `sha256:<hex>`, read in pieces."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def writable_folder(folder: Path) -> Path:
+    """Make `folder` if it is missing and try a file in it.
+
+    Raises:
+        NevusError: the folder is a file, or cannot be written.
+
+    """
+    probe = folder / f".{secrets.token_hex(4)}.probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise NevusError(
+            f"the folder {folder} cannot be written ({error.strerror or error}); choose another "
+            "with --out, or change its permissions."
+        ) from error
+    return folder

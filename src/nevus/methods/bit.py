@@ -1,0 +1,262 @@
+"""BiT as a method: a Manifest to a Classifier."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from nevus.bundle import Bundle, licence_of, load_bundle, save_bundle
+from nevus.card import model_card
+from nevus.classifier import Classifier
+from nevus.data.images import FORMATS
+from nevus.data.manifest import Manifest
+from nevus.data.pixels import Decoded, decode_all
+from nevus.data.preprocess import Preprocess
+from nevus.data.splits import SplitConfig, with_splits
+from nevus.errors import NevusError
+from nevus.files import write_json, write_text
+from nevus.metrics import scores
+from nevus.metrics.figures import figures
+from nevus.models.registry import network, trunk_spec
+from nevus.progress import console
+from nevus.runtime.device import device
+from nevus.runtime.inference import TorchEngine, softmax
+from nevus.training.batches import Batches, FeatureBatches, ImageBatches, soft_labels
+from nevus.training.changes import RecipeChanges, changed, make_recipe
+from nevus.training.history import epochs_of
+from nevus.training.loop import Judgement, train
+from nevus.training.recipe import Facts, Mode, Recipe
+from nevus.training.run import Run
+
+SHOWN_AGAIN = 10_000
+"""Most training images that the finished classifier is judged on once more, as in evaluation."""
+
+
+@dataclass(frozen=True)
+class BiT:
+    """Fine-tunes a BiT.
+
+    Attributes:
+        trunk: name of the network.
+        mode: `full` trains every weight; `head` trains the linear head on features of the frozen trunk,
+            computed once.
+        recipe: `default`, `hyperrule` or `paper`.
+        epochs: passes over the training images, instead of the recipe's length.
+        seed: of the weights, the order, the views and MixUp.
+        changes: to the recipe's fields.
+        split: how validation (and test) are cut where the data set does not say.
+
+    """
+
+    trunk: str = "bit-r26x0.5"
+    mode: Mode = "full"
+    recipe: str = "default"
+    epochs: float | None = None
+    seed: int = 0
+    changes: RecipeChanges = field(default_factory=RecipeChanges)
+    split: SplitConfig = SplitConfig()
+
+    def fit(self, manifest: Manifest, out: Path, *, resume: bool = False) -> Classifier:
+        """Train on the split `train`, choose on `validation`, and save the bundle `out/bundle`.
+
+        Args:
+            manifest: the data set. Its test split, if any, is not looked at.
+            out: folder of the run.
+            resume: go on with the run that is there.
+
+        Raises:
+            NevusError: the data set, the settings or the folder are at fault, or the loss is not finite.
+
+        """
+        manifest = with_splits(manifest, self.split)
+        spec = trunk_spec(self.trunk)
+        facts = Facts(len(manifest.split("train")), _median_area(manifest.split("train")), spec.side)
+        recipe = make_recipe(self.recipe, facts, self.mode, epochs=self.epochs, changes=self.changes)
+        config = {
+            "method": "bit",
+            "trunk": self.trunk,
+            "recipe": asdict(recipe),
+            "changes": changed(self.changes),
+            "seed": self.seed,
+            "split": asdict(self.split),
+            "data": {"name": manifest.name, "digest": manifest.digest, "classes": manifest.classes},
+        }
+        with Run.open(out, config, resume=resume) as run:
+            if run.bundle.exists():
+                console.print(f"{out} is complete; its bundle is {run.bundle}")
+                return Classifier(load_bundle(run.bundle))
+            manifest.save(out / "manifest.parquet")
+            bundle = self._trained(manifest, recipe, run)
+        return Classifier(bundle)
+
+    def _trained(self, manifest: Manifest, recipe: Recipe, run: Run) -> Bundle:
+        shown = decode_all(manifest.split("train"), recipe.resize, what="decoding train")
+        held = decode_all(manifest.split("validation"), recipe.side, what="decoding validation")
+        _report_faults(run, shown, held)
+        for name in manifest.classes:
+            if name not in set(shown.manifest.table["label"]):
+                raise NevusError(
+                    f"no training image of the class '{name}' can be used; see {run.folder / 'skipped.txt'}."
+                )
+        preprocess = Preprocess(recipe.side)
+        made = network(self.trunk, classes=len(manifest.classes), seed=self.seed)
+        if recipe.mode == "full":
+            made = self._train_all(made, shown, held, preprocess, recipe, run)
+        else:
+            made = self._train_head(made, shown, held, preprocess, recipe, run)
+        return self._saved(made, manifest, shown, held, preprocess, recipe, run)
+
+    def _train_all(
+        self, made: nn.Module, shown: Decoded, held: Decoded, preprocess: Preprocess, recipe: Recipe, run: Run
+    ) -> nn.Module:
+        def judge(net: nn.Module) -> Judgement:
+            return _judgement(TorchEngine(net, preprocess, where.device).many(held.pixels, what="validation"), held)
+
+        where = device(recipe.precision)
+        labels = soft_labels(shown.manifest.targets, len(shown.manifest.classes), recipe.label_smoothing)
+        batches = ImageBatches(shown.pixels, labels, recipe, preprocess, self.seed)
+        return _run_loop(made, batches, judge, shown, recipe, run)
+
+    def _train_head(
+        self, made: nn.Module, shown: Decoded, held: Decoded, preprocess: Preprocess, recipe: Recipe, run: Run
+    ) -> nn.Module:
+        # In evaluation a whole image is squeezed to `side`; the frozen trunk must see the same.
+        if recipe.resize != recipe.side:
+            shown = decode_all(shown.manifest, recipe.side, what="decoding train")
+        trunk = network(self.trunk, classes=0, seed=self.seed)
+        engine = TorchEngine(trunk, preprocess, device(recipe.precision).device)
+        features = torch.from_numpy(engine.many(shown.pixels, what="features of train"))
+        features_held = torch.from_numpy(engine.many(held.pixels, what="features of validation"))
+        mean, std = torch.zeros(features.shape[1]), torch.ones(features.shape[1])
+        if recipe.standardize:
+            mean, std = features.mean(0), features.std(0).clamp_min(1e-6)
+        features, features_held = (features - mean) / std, (features_held - mean) / std
+
+        def judge(net: nn.Module) -> Judgement:
+            with torch.inference_mode():
+                return _judgement(net(features_held).float().numpy(), held)
+
+        head = nn.Linear(features.shape[1], len(shown.manifest.classes))
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+        labels = soft_labels(shown.manifest.targets, len(shown.manifest.classes), recipe.label_smoothing)
+        head_trained = _run_loop(
+            head, FeatureBatches(features, labels, recipe, self.seed), judge, shown, recipe, run
+        )
+        assert isinstance(head_trained, nn.Linear)
+        # w (x - m) / s + b = (w / s) x + (b - w m / s)
+        weight = head_trained.weight.detach().cpu() / std
+        bias = head_trained.bias.detach().cpu() - weight @ mean
+        final = made.get_classifier()  # type: ignore[operator]
+        final.weight.data.copy_(weight.view_as(final.weight))
+        final.bias.data.copy_(bias)
+        return made
+
+    def _saved(
+        self,
+        made: nn.Module,
+        manifest: Manifest,
+        shown: Decoded,
+        held: Decoded,
+        preprocess: Preprocess,
+        recipe: Recipe,
+        run: Run,
+    ) -> Bundle:
+        made = made.cpu()
+        engine = TorchEngine(made, preprocess, device(recipe.precision).device)
+        p = softmax(engine.many(held.pixels, what="validation"))
+        validation = figures(held.manifest.targets, p, manifest.classes, held.manifest.groups)
+        rows = np.linspace(0, len(shown.manifest) - 1, min(len(shown.manifest), SHOWN_AGAIN)).astype(int)
+        again = decode_all(shown.manifest.where(rows), recipe.side, what="decoding train")
+        on_train = _judgement(engine.many(again.pixels, what="train once more"), again)
+        gap = on_train.accuracy - validation["accuracy"].value
+        fit = {
+            "training_accuracy": on_train.accuracy,
+            "training_loss": on_train.loss,
+            "training_n": len(again.manifest),
+            "validation": {name: figure.as_dict() for name, figure in validation.items()},
+            "gap": gap,
+        }
+        write_json(run.folder / "fit.json", fit)
+        counts = manifest.counts()
+        provenance: dict[str, Any] = {
+            "weights": trunk_spec(self.trunk).weights,
+            "recipe": asdict(recipe),
+            "changes": changed(self.changes),
+            "seed": self.seed,
+            "data": {
+                "name": manifest.name,
+                "digest": manifest.digest,
+                "sources": sorted(set(manifest.table["source"])),
+                "counts": {str(s): {str(k): int(v) for k, v in row.items()} for s, row in counts.iterrows()},
+                "skipped": len(shown.faults) + len(held.faults),
+            },
+            "fit": fit,
+            "history": epochs_of(run.metrics()),
+            "versions": {name: version(name) for name in ("nevus", "torch", "timm", "numpy", "pillow")},
+            "machine": platform.machine(),
+        }
+        licence = licence_of([manifest.name, *provenance["data"]["sources"]])
+        card = model_card(
+            trunk=self.trunk,
+            classes=manifest.classes,
+            side=recipe.side,
+            licence=licence,
+            provenance=provenance,
+            validation=fit["validation"],  # type: ignore[arg-type]
+        )
+        bundle = Bundle(self.trunk, manifest.classes, preprocess, made, provenance, licence)
+        return save_bundle(bundle, run.bundle, card)
+
+
+def _run_loop(net: nn.Module, batches: Batches, judge: Any, shown: Decoded, recipe: Recipe, run: Run) -> nn.Module:
+    return train(
+        net,
+        batches,
+        judge,
+        recipe,
+        run,
+        device(recipe.precision),
+        images=len(shown.manifest),
+        class_weights=class_weights(shown.manifest, recipe),
+    )
+
+
+def class_weights(manifest: Manifest, recipe: Recipe) -> torch.Tensor:
+    """Weight of each class in the loss, float (classes,): ones, or n / (classes x n of the class)."""
+    if recipe.class_weights == "none":
+        return torch.ones(len(manifest.classes))
+    images = np.bincount(manifest.targets, minlength=len(manifest.classes))
+    return torch.from_numpy(len(manifest) / (len(images) * images)).float()
+
+
+def _judgement(logits: np.ndarray, of: Decoded) -> Judgement:
+    p, y = softmax(logits), of.manifest.targets
+    loss = float(scores.cross_entropy(y, p, np.ones(len(y))))
+    return Judgement(loss, float((p.argmax(1) == y).mean()))
+
+
+def _median_area(manifest: Manifest, sample: int = 256) -> float:
+    """Median height x width by the headers of some images, in pixels; 0 where none can be read."""
+    rows = np.linspace(0, len(manifest) - 1, min(sample, len(manifest))).astype(int)
+    areas = []
+    for row in rows:
+        try:
+            with Image.open(manifest.paths[row], formats=FORMATS) as image:
+                areas.append(image.width * image.height)
+        except (OSError, ValueError, SyntaxError):
+            continue  # it is reported when it is decoded
+    return float(np.median(areas)) if areas else 0.0
+
+
+def _report_faults(run: Run, *parts: Decoded) -> None:
+    faults = [fault for part in parts for fault in part.faults]
+    write_text(run.folder / "skipped.txt", "".join(f"{fault}\n" for fault in faults))

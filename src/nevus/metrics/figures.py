@@ -1,0 +1,158 @@
+"""All figures of a classifier on one set of images, each with its interval and its n."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nevus.metrics import scores
+from nevus.metrics.intervals import REPLICATES, UNDEFINED, Interval, bootstrap, delong, wilson
+from nevus.metrics.scores import Floats, Ints
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of quality.
+
+    Attributes:
+        value: NaN where it is undefined.
+        n: images that it rests on: of a recall those of the class, of a precision those called so.
+        low: lower end of the 95 % interval, NaN where undefined.
+        high: upper end.
+        method: of the interval: `wilson`, `delong` or `bootstrap` (by group).
+        bootstrap: interval by drawing whole groups, where `method` is another: wider where groups repeat.
+
+    """
+
+    value: float
+    n: int
+    low: float
+    high: float
+    method: str
+    bootstrap: Interval = field(default=UNDEFINED)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The four cells of a two-class confusion matrix."""
+
+    tp: int
+    tn: int
+    fp: int
+    fn: int
+
+
+def figures(
+    y: Ints,
+    p: Floats,
+    classes: Sequence[str],
+    groups: Ints,
+    *,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> dict[str, Figure]:
+    """Every figure, by name.
+
+    Two classes (the second is positive): accuracy, cross_entropy, sensitivity, specificity, ppv, npv,
+    balanced_accuracy, f1, mcc, auroc, auprc, brier. More: accuracy, cross_entropy, balanced_accuracy (which
+    is macro recall), weighted and macro f1, mcc, brier, macro and weighted one-vs-rest auroc, and
+    `recall:<class>`, `precision:<class>`, `auroc:<class>` for each.
+
+    Args:
+        y: true class, (n,), values 0..classes-1.
+        p: probabilities (n, classes); the most probable class is the one called, the first of equals.
+        classes: names.
+        groups: code of each image's group, (n,).
+        replicates: of the bootstrap.
+        seed: of the bootstrap.
+
+    """
+    k, n = len(classes), len(y)
+    called = p.argmax(1).astype(np.int64)
+    ones = np.ones(n)
+    matrix = scores.confusion(y, called, k, ones)
+
+    def of_matrix(score: Callable[[Floats], Floats]) -> Callable[[Floats], Floats]:
+        return lambda w: score(scores.confusion(y, called, k, w))
+
+    def one_vs_rest(w: Floats) -> Floats:
+        return np.stack([scores.auroc(y == c, p[:, c], w) for c in range(k)], -1)
+
+    wanted: dict[str, tuple[Callable[[Floats], Floats], int]] = {
+        "accuracy": (of_matrix(scores.accuracy), n),
+        "cross_entropy": (lambda w: scores.cross_entropy(y, p, w), n),
+        "balanced_accuracy": (of_matrix(lambda m: scores.macro(scores.recall(m))), n),
+        "mcc": (of_matrix(scores.mcc), n),
+        "brier": (lambda w: scores.brier(y, p, w), n),
+    }
+    proportions: dict[str, tuple[int, int]] = {"accuracy": (int(np.trace(matrix)), n)}
+    areas: dict[str, int] = {}
+    if k == 2:
+        for name, rate, axis, cls in (
+            ("sensitivity", scores.recall, 1, 1),
+            ("specificity", scores.recall, 1, 0),
+            ("ppv", scores.precision, 0, 1),
+            ("npv", scores.precision, 0, 0),
+        ):
+            total = int(matrix.sum(axis)[cls])
+            wanted[name] = (of_matrix(_pick(rate, cls)), total)
+            proportions[name] = (int(matrix[cls, cls]), total)
+        wanted["f1"] = (of_matrix(_pick(scores.f1, 1)), n)
+        wanted["auroc"] = (lambda w: scores.auroc(y == 1, p[:, 1], w), n)
+        wanted["auprc"] = (lambda w: scores.average_precision(y == 1, p[:, 1], w), n)
+        areas["auroc"] = 1
+    else:
+        wanted["f1_macro"] = (of_matrix(lambda m: scores.macro(scores.f1(m))), n)
+        wanted["f1_weighted"] = (of_matrix(lambda m: scores.weighted(scores.f1(m), m)), n)
+        wanted["auroc_macro"] = (lambda w: scores.macro(one_vs_rest(w)), n)
+        wanted["auroc_weighted"] = (
+            lambda w: scores.weighted(one_vs_rest(w), scores.confusion(y, called, k, w)),
+            n,
+        )
+        for c, name in enumerate(classes):
+            for kind, rate, axis in (("recall", scores.recall, 1), ("precision", scores.precision, 0)):
+                total = int(matrix.sum(axis)[c])
+                wanted[f"{kind}:{name}"] = (of_matrix(_pick(rate, c)), total)
+                proportions[f"{kind}:{name}"] = (int(matrix[c, c]), total)
+            wanted[f"auroc:{name}"] = (_area(y == c, p[:, c]), n)
+            areas[f"auroc:{name}"] = c
+
+    drawn = bootstrap({name: f for name, (f, _) in wanted.items()}, groups, replicates=replicates, seed=seed)
+    found: dict[str, Figure] = {}
+    for name, (score_of, total) in wanted.items():
+        value = float(score_of(ones))
+        interval, method = drawn[name], "bootstrap"
+        if name in proportions:
+            interval, method = wilson(*proportions[name]), "wilson"
+        elif name in areas:
+            interval, method = delong(y == areas[name], p[:, areas[name]], value), "delong"
+        if not np.isfinite(value):
+            interval = UNDEFINED
+        found[name] = Figure(value, total, *interval, method, UNDEFINED if method == "bootstrap" else drawn[name])
+    return found
+
+
+def counts(y: Ints, p: Floats) -> Counts:
+    """TP, TN, FP and FN of two classes, the second positive."""
+    called = p.argmax(1)
+    return Counts(
+        tp=int(((y == 1) & (called == 1)).sum()),
+        tn=int(((y == 0) & (called == 0)).sum()),
+        fp=int(((y == 0) & (called == 1)).sum()),
+        fn=int(((y == 1) & (called == 0)).sum()),
+    )
+
+
+def _pick(score: Callable[[Floats], Floats], cls: int) -> Callable[[Floats], Floats]:
+    return lambda matrix: score(matrix)[..., cls]
+
+
+def _area(positive: np.ndarray, score: Floats) -> Callable[[Floats], Floats]:
+    return lambda w: scores.auroc(positive, score, w)

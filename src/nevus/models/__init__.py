@@ -1,0 +1,3 @@
+"""Networks. timm imports torchvision, which must have been made importable before."""
+
+import nevus._torchvision  # noqa: F401

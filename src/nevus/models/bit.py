@@ -1,0 +1,57 @@
+"""BiT: ResNet-v2 with group normalisation and weight standardisation, and its small variants."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+import torch
+from timm.layers import StdConv2d
+from timm.models.resnetv2 import ResNetV2
+from torch import nn
+
+from nevus.errors import NevusError
+
+UNITS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+"""Units of the four blocks by depth. 50 to 152 are the published ones (Kolesnikov et al. 2020, section 3.1); 26 is
+ResNet-26's 2-2-2-2, for CPUs and the edge."""
+
+_NAME = re.compile(r"bit-r(\d+)x(\d+(?:\.\d+)?)")
+
+
+def bit(name: str, *, classes: int = 0, seed: int = 0) -> ResNetV2:
+    """Make a BiT by name, as `bit-r50x1` or `bit-r26x0.5`, with random weights.
+
+    The network is timm's ResNetV2: pre-activation bottlenecks with the stride on the 3x3, GroupNorm of 32
+    groups, weight-standardised convolutions (eps 1e-8), and the stem `fixed`: 7x7/2 convolution, zero padding
+    of 1, then a 3x3/2 max-pool without padding. A max-pool that pads by itself pads with minus infinity, and
+    differs at every border where all values are negative.
+
+    Args:
+        name: depth 26, 50, 101 or 152, `x`, width factor (a multiple of 0.5, so that 32 groups divide every
+            width).
+        classes: outputs of the linear head, zero-initialised as for transfer; 0 gives the trunk, which maps
+            float (n, 3, h, w) in [-1, 1] to features (n, 2048 * width).
+        seed: of the random weights. The global generator is left as it was.
+
+    Raises:
+        NevusError: the name is no BiT's.
+
+    """
+    match = _NAME.fullmatch(name)
+    if not match or int(match[1]) not in UNITS or float(match[2]) % 0.5 or not 0.5 <= float(match[2]) <= 4:
+        raise NevusError(f"'{name}' is no BiT; write bit-r<26|50|101|152>x<width>, as in bit-r26x0.5.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = ResNetV2(
+            UNITS[int(match[1])],
+            num_classes=classes,
+            width_factor=float(match[2]),
+            stem_type="fixed",
+            conv_layer=partial(StdConv2d, eps=1e-8),
+        )
+    head = network.get_classifier()
+    if classes:
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+    return network

@@ -1,0 +1,35 @@
+"""Progress bars on standard error, so that standard output stays clean for results."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+console = Console(stderr=True, soft_wrap=True)
+"""Where everything that is not a result is said."""
+
+
+def progress(*, unit: str = "images") -> Progress:
+    """A bar with count, rate and time left; field `note` stands at its end.
+
+    Give `note=""` to every `add_task`. Silent where standard error is no terminal.
+    """
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        disable=not console.is_terminal,
+    )

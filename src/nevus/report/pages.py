@@ -1,0 +1,116 @@
+"""Self-contained HTML pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from nevus.bundle import evaluations
+from nevus.card import DISCLAIMER
+from nevus.classifier import Classifier
+from nevus.evaluation.evaluation import Evaluation
+from nevus.files import writable_folder, write_json, write_text, written_whole
+from nevus.report import plots
+from nevus.report.contact import Tile, tile
+
+WORST = 24
+
+
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("nevus.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["figure"] = figure_text
+    made.filters["words"] = words
+    return made
+
+
+def figure_text(value: float | None) -> str:
+    """A figure with four digits, or `undefined`."""
+    return "undefined" if value is None or not np.isfinite(value) else f"{value:.4f}"
+
+
+UPPER = {"auroc": "AUROC", "auprc": "AUPRC", "ppv": "PPV", "npv": "NPV", "f1": "F1", "mcc": "MCC"}
+
+
+def words(name: str) -> str:
+    """`balanced_accuracy` to `balanced accuracy`, `auroc:mel` to `AUROC of mel`."""
+    kind, _, cls = name.partition(":")
+    kind = " ".join(UPPER.get(part, part) for part in kind.split("_"))
+    kind = kind.replace("brier", "Brier score")
+    return f"{kind} of {cls}" if cls else kind
+
+
+def write_evaluation(evaluation: Evaluation, classifier: Classifier, out: Path) -> Path:
+    """Write `evaluation.json`, `predictions.csv` and `evaluation.html`; returns the page's path.
+
+    Raises:
+        NevusError: the folder cannot be written.
+
+    """
+    writable_folder(out)
+    write_json(out / "evaluation.json", evaluation.as_dict())
+    table = evaluation.manifest.table[["image", "label"]].copy()
+    table["called"] = [classifier.classes[c] for c in evaluation.p.argmax(1)]
+    for index, name in enumerate(classifier.classes):
+        table[f"p_{name}"] = evaluation.p[:, index]
+    with written_whole(out / "predictions.csv") as aside:
+        table.to_csv(aside, index=False, lineterminator="\n")
+    page = (
+        _environment()
+        .get_template("evaluation.html")
+        .render(
+            disclaimer=DISCLAIMER,
+            e=evaluation,
+            bundle=classifier.bundle,
+            looks=len(evaluations(classifier.bundle.folder)) if classifier.bundle.folder else 0,
+            plots=_plots(evaluation, classifier),
+            sheets=worst_mistakes(evaluation),
+        )
+    )
+    path = out / "evaluation.html"
+    write_text(path, page)
+    return path
+
+
+def _plots(evaluation: Evaluation, classifier: Classifier) -> list[tuple[str, str]]:
+    y, p, classes = evaluation.y, evaluation.p, classifier.classes
+    drawn: dict[str, Any] = {
+        "ROC curve": plots.roc(y, p, classes),
+        "Precision-recall curve": plots.precision_recall(y, p, classes),
+        "Confusion matrix": plots.confusion(evaluation.matrix, classes),
+        "Histogram of scores": plots.histogram(y, p, classes),
+    }
+    run = classifier.bundle.provenance
+    if run.get("history"):
+        drawn["Training and validation by epoch"] = plots.training_curves(run["history"], run["fit"])
+    return [(name, plots.data_uri(figure)) for name, figure in drawn.items()]
+
+
+def worst_mistakes(evaluation: Evaluation, most: int = WORST) -> list[tuple[str, list[Tile]]]:
+    """Contact sheets of wrong calls, one a true class, the surest first."""
+    called = evaluation.p.argmax(1)
+    sheets = []
+    for cls, name in enumerate(evaluation.manifest.classes):
+        wrong = np.flatnonzero((evaluation.y == cls) & (called != cls))
+        worst = wrong[np.argsort(-evaluation.p[wrong].max(1), kind="stable")][:most]
+        tiles = []
+        for row in worst:
+            other = evaluation.manifest.classes[called[row]]
+            made = tile(
+                evaluation.manifest.paths[row],
+                evaluation.manifest.table["image"].iloc[row],
+                f"called {other} ({evaluation.p[row, called[row]]:.0%})",
+            )
+            if made:
+                tiles.append(made)
+        total = int((evaluation.y == cls).sum())
+        sheets.append((f"True {name}, called otherwise: {len(wrong)} of {total}", tiles))
+    return sheets

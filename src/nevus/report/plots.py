@@ -1,0 +1,192 @@
+"""Plots, each a matplotlib Figure that stands for itself."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from nevus.files import written_whole
+
+INK, BLUE, RED, GREY = "#1f2933", "#2563a8", "#c2413b", "#9aa5b1"
+SERIES = (BLUE, RED, "#d98e04", "#2f855a", "#6b46c1", "#0987a0", "#97266d", "#5a6772")
+
+
+def axes(width: float = 4.6, height: float = 4.0) -> tuple[Figure, Axes]:
+    """An empty figure in the house style; sizes in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    ax = figure.add_subplot()
+    return figure, tidy(ax)
+
+
+def tidy(ax: Axes) -> Axes:
+    """Without box, with a faint grid."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(GREY)
+    ax.grid(color="#e4e7eb", linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.tick_params(colors=INK, labelsize=9)
+    return ax
+
+
+def data_uri(figure: Figure) -> str:
+    """A figure as an SVG data URI, for pages that stand alone."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def save(figure: Figure, path: Path, dpi: int = 150) -> None:
+    """Write a figure as PNG or SVG by the path's suffix, whole or not at all."""
+    with written_whole(path) as aside:
+        figure.savefig(
+            aside, format=path.suffix[1:], dpi=dpi, metadata={"Date": None} if path.suffix == ".svg" else None
+        )
+
+
+def roc(y: NDArray[np.int64], p: NDArray[np.float64], classes: Sequence[str], note: str = "") -> Figure:
+    """ROC curves: of the positive class of two, else of each class against the rest; a class that is absent,
+    or alone, has none.
+    """
+    figure, ax = axes()
+    ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
+    for cls, name, colour in _drawn(y, classes):
+        fpr, tpr, _ = roc_curve(y == cls, p[:, cls])
+        ax.plot(fpr, tpr, color=colour, linewidth=1.8, label=name)
+    ax.set(
+        xlabel="1 - specificity",
+        ylabel="sensitivity",
+        title=f"ROC {note}".strip(),
+        xlim=(-0.01, 1),
+        ylim=(0, 1.01),
+    )
+    _legend(ax, len(classes))
+    return figure
+
+
+def precision_recall(
+    y: NDArray[np.int64], p: NDArray[np.float64], classes: Sequence[str], note: str = ""
+) -> Figure:
+    """Precision-recall curves, with the share of positives as the line that chance would give."""
+    figure, ax = axes()
+    for cls, name, colour in _drawn(y, classes):
+        precision, recall, _ = precision_recall_curve(y == cls, p[:, cls])
+        ax.plot(recall, precision, color=colour, linewidth=1.8, label=name)
+        ax.axhline(float((y == cls).mean()), color=colour, linewidth=0.8, linestyle=":")
+    ax.set(
+        xlabel="recall (sensitivity)",
+        ylabel="precision (PPV)",
+        title=f"Precision-recall {note}".strip(),
+        xlim=(0, 1.01),
+        ylim=(0, 1.01),
+    )
+    _legend(ax, len(classes))
+    return figure
+
+
+def _drawn(y: NDArray[np.int64], classes: Sequence[str]) -> list[tuple[int, str, str]]:
+    which = [1] if len(classes) == 2 else range(len(classes))
+    return [
+        (c, classes[c], SERIES[c % len(SERIES)] if len(classes) > 2 else BLUE)
+        for c in which
+        if 0 < int((y == c).sum()) < len(y)
+    ]
+
+
+def _legend(ax: Axes, classes: int) -> None:
+    if classes > 2 and ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False, fontsize=8)
+
+
+def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> Figure:
+    """Confusion matrix with counts and the share of each true class."""
+    k = len(classes)
+    figure, ax = axes(2.6 + 0.75 * k, 2.2 + 0.65 * k)
+    with np.errstate(invalid="ignore"):
+        share = matrix / matrix.sum(1, keepdims=True)
+    ax.imshow(np.nan_to_num(share), cmap="Blues", vmin=0, vmax=1)
+    ax.grid(visible=False)
+    for row in range(k):
+        for column in range(k):
+            text = f"{matrix[row, column]}" + (
+                "" if np.isnan(share[row, column]) else f"\n{share[row, column]:.1%}"
+            )
+            dark = np.nan_to_num(share[row, column]) > 0.55
+            ax.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if dark else INK)
+    ax.set_xticks(range(k), classes, rotation=30 if k > 3 else 0)
+    ax.set_yticks(range(k), classes)
+    ax.set(xlabel="called", ylabel="true", title="Confusion matrix")
+    return figure
+
+
+def histogram(y: NDArray[np.int64], p: NDArray[np.float64], classes: Sequence[str]) -> Figure:
+    """Scores by true class: of two classes the positive's probability, of more that of the true class."""
+    figure, ax = axes()
+    score = p[:, 1] if len(classes) == 2 else p[np.arange(len(y)), y]
+    bins = np.linspace(0, 1, 26).tolist()
+    for cls, name in enumerate(classes):
+        if (y == cls).any():
+            colour = (BLUE, RED)[cls] if len(classes) == 2 else SERIES[cls % len(SERIES)]
+            ax.hist(
+                score[y == cls],
+                bins,
+                alpha=0.55 if len(classes) == 2 else 1,
+                color=colour,
+                label=f"true: {name}",
+                histtype="stepfilled" if len(classes) == 2 else "step",
+            )
+    what = classes[1] if len(classes) == 2 else "true class"
+    ax.set(xlabel=f"probability of: {what}", ylabel="images", title="Scores", xlim=(0, 1))
+    ax.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def training_curves(rows: Sequence[Mapping[str, float]], fit: Mapping[str, Any]) -> Figure:
+    """Accuracy and loss of training and validation by epoch (the paper's Fig. 3), with the gap in words.
+
+    Args:
+        rows: see `nevus.training.history.epochs_of`.
+        fit: the run's `fit.json`.
+
+    """
+    figure = Figure(figsize=(9.2, 3.8), layout="constrained")
+    epoch = [row["epoch"] for row in rows]
+    for ax, what in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+        tidy(ax)
+        marker = "o" if len(rows) < 40 else None
+        ax.plot(
+            epoch,
+            [row[f"training_{what}"] for row in rows],
+            color=BLUE,
+            marker=marker,
+            markersize=3,
+            label="training (augmented views)",
+        )
+        ax.plot(
+            epoch,
+            [row[f"validation_{what}"] for row in rows],
+            color=RED,
+            marker=marker,
+            markersize=3,
+            label="validation",
+        )
+        ax.set(xlabel="epoch", title=what)
+        if what == "loss":
+            ax.set_ylim(bottom=0)
+    ax.legend(frameon=False, fontsize=8)
+    accuracy = fit["validation"]["accuracy"]["value"]
+    figure.suptitle(
+        f"kept weights, whole images: training accuracy {fit['training_accuracy']:.1%}, "
+        f"validation {accuracy:.1%}, gap {100 * fit['gap']:+.1f} points",
+        fontsize=10,
+        color=INK,
+    )
+    return figure

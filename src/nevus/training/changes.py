@@ -1,0 +1,48 @@
+"""Changes to a recipe, field by field."""
+
+from __future__ import annotations
+
+from dataclasses import field, fields, make_dataclass, replace
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from nevus.training.recipe import Facts, Mode, Recipe, recipe_named
+
+_OWN = ("name", "mode")  # flags of their own
+
+if TYPE_CHECKING:
+
+    class RecipeChanges:
+        """Every field of `Recipe` but its name and mode; None leaves it as the recipe says."""
+
+else:
+    _hints = get_type_hints(Recipe)
+    RecipeChanges = make_dataclass(
+        "RecipeChanges",
+        [(f.name, _hints[f.name] | None, field(default=None)) for f in fields(Recipe) if f.name not in _OWN],
+        frozen=True,
+        namespace={"__doc__": Recipe.__doc__, "__module__": __name__},
+    )
+
+
+def changed(changes: RecipeChanges) -> dict[str, Any]:
+    """The fields that were set, with their values."""
+    return {name: value for name, value in vars(changes).items() if value is not None}
+
+
+def make_recipe(
+    name: str, facts: Facts, mode: Mode, *, epochs: float | None = None, changes: RecipeChanges | None = None
+) -> Recipe:
+    """A recipe by name for a training set, with changes.
+
+    `batch` and `epochs` go through the recipe's own scaling of learning rate and steps; every other change is
+    then made as it stands. Where `side` changes and `resize` does not, `resize` keeps its proportion.
+
+    Raises:
+        NevusError: there is no such recipe, or a value makes no sense.
+
+    """
+    wanted = changed(changes) if changes is not None else {}
+    recipe = recipe_named(name)(facts, mode, batch=wanted.get("batch"), epochs=epochs)
+    if "side" in wanted and "resize" not in wanted:
+        wanted["resize"] = round(wanted["side"] * recipe.resize / recipe.side)
+    return replace(recipe, **wanted)

@@ -1,0 +1,261 @@
+"""The training loop: one for both modes, read from top to bottom."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nevus.errors import NevusError
+from nevus.progress import console, progress
+from nevus.runtime.device import Device
+from nevus.training.batches import Batches
+from nevus.training.recipe import Recipe
+from nevus.training.run import BEST, CHECKPOINT, Run, below, cpu_tensors
+from nevus.training.schedule import learning_rate
+
+LONG = 20.0
+"""Seconds from which a training is announced with its expected time."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the validation split says of a network.
+
+    Attributes:
+        loss: mean cross-entropy in nats.
+        accuracy: share of images whose most probable class is the label.
+
+    """
+
+    loss: float
+    accuracy: float
+
+
+def train(
+    network: nn.Module,
+    batches: Batches,
+    judge: Callable[[nn.Module], Judgement],
+    recipe: Recipe,
+    run: Run,
+    device: Device,
+    *,
+    images: int,
+    class_weights: Tensor,
+) -> nn.Module:
+    """Train a network and return it with the weights that the recipe keeps.
+
+    Args:
+        network: inputs to logits (n, classes); trained in place.
+        batches: inputs and soft labels by step.
+        judge: looks at the validation split.
+        recipe: see `Recipe`.
+        run: logs and checkpoints go there; where it has a checkpoint, training goes on from it.
+        device: where to compute.
+        images: in the training set, to count epochs.
+        class_weights: float (classes,), mean 1 over the training set; ones weigh nothing.
+
+    Raises:
+        NevusError: the loss is not finite.
+
+    """
+    network = network.to(device=device.device, memory_format=device.memory_format)  # type: ignore[call-overload]
+    optimizer = torch.optim.SGD(
+        _parameter_groups(network, recipe.weight_decay),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+    )
+    average = _copy(network) if recipe.average else None
+    first, best = _restored(network, optimizer, average, run)
+    class_weights = class_weights.to(device.device)
+    judged: Judgement | None = None
+
+    if first < recipe.steps:
+        _announce(network, batches, recipe, device, class_weights, first)
+    with progress(unit="steps") as bar:
+        task = bar.add_task("training", total=recipe.steps, completed=first, note="")
+        for step in range(first, recipe.steps):
+            began = time.perf_counter()
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(recipe, step)
+            x, y = batches(step)
+            network.train()
+            loss, accuracy = gradients(network, x, y, recipe, device, class_weights)
+            if not math.isfinite(loss):
+                raise NevusError(
+                    f"the loss is {loss} at step {step + 1}; lower the learning rate (--lr, now {recipe.lr:g}) or "
+                    f"clip the gradient (--clip 1), and train into another folder."
+                )
+            if recipe.clip:
+                nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            if average is not None:
+                # The early average would be dominated by the random start: let the decay grow into its value.
+                _follow(average, network, min(recipe.average, (1 + step) / (10 + step)))
+            speed = recipe.batch / (time.perf_counter() - began)
+            run.log(
+                step=step + 1,
+                epoch=(step + 1) * recipe.batch / images,
+                learning_rate=learning_rate(recipe, step),
+                loss=loss,
+                accuracy=accuracy,
+                images_per_second=speed,
+            )
+            if (step + 1) % recipe.evaluate_every == 0 or step + 1 == recipe.steps:
+                current = average or network.state_dict()
+                judged = judge(_with(network, current))
+                run.log(
+                    step=step + 1,
+                    epoch=(step + 1) * recipe.batch / images,
+                    validation_loss=judged.loss,
+                    validation_accuracy=judged.accuracy,
+                )
+                if recipe.keep == "last" or judged.loss <= best:
+                    best = judged.loss
+                    # Before the checkpoint: killed in between, the step is repeated and writes the same again.
+                    run.save(BEST, current, {"step": step + 1, "validation_loss": judged.loss})
+                _checkpoint(network, optimizer, average, run, step + 1, best)
+            shown = f"loss {loss:.3f}  accuracy {accuracy:.1%}  {speed:.0f} images/s"
+            if judged:
+                shown += f"  validation: loss {judged.loss:.3f}  accuracy {judged.accuracy:.1%}"
+            bar.update(task, advance=1, note=shown)
+    kept = run.load(BEST)
+    assert kept is not None  # the last step always looks at the validation split
+    network.load_state_dict(kept[0])
+    return network.eval()
+
+
+def gradients(
+    network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, device: Device, class_weights: Tensor
+) -> tuple[float, float]:
+    """Add a batch's gradients to the parameters, in micro-batches.
+
+    Nothing in these networks looks across a batch, so the sum is that of the whole batch.
+
+    Args:
+        x: float (batch, ...).
+        y: float (batch, classes).
+
+    Returns:
+        Mean loss, and the share of images whose most probable class is the label's heaviest.
+
+    """
+    loss = correct = 0.0
+    for part in _parts(len(x), recipe.micro_batch):
+        inputs = x[part].to(device.device, non_blocking=True)
+        if inputs.ndim == 4:
+            inputs = inputs.contiguous(memory_format=device.memory_format)
+        labels = y[part].to(device.device, non_blocking=True)
+        with device.autocast():
+            logits = network(inputs)
+        part_loss = -(labels * class_weights * logits.float().log_softmax(1)).sum() / len(x)
+        part_loss.backward()
+        loss += float(part_loss.detach())
+        correct += float((logits.detach().argmax(1) == labels.argmax(1)).sum())
+    return loss, correct / len(x)
+
+
+def _parts(n: int, size: int) -> Iterator[slice]:
+    size = size or n
+    return (slice(start, start + size) for start in range(0, n, size))
+
+
+def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    # Biases and norms (one axis) are left alone: pulling a norm's gain to 0 regularises nothing.
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _copy(network: nn.Module) -> dict[str, Tensor]:
+    return {key: value.detach().clone() for key, value in network.state_dict().items()}
+
+
+@torch.no_grad()
+def _follow(average: dict[str, Tensor], network: nn.Module, decay: float) -> None:
+    for key, value in network.state_dict().items():
+        average[key].lerp_(value, 1 - decay)
+
+
+def _with(network: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
+    """The network computing with other weights; a copy, so that training is not touched."""
+    other = copy.deepcopy(network)
+    other.load_state_dict(weights)
+    return other.eval()
+
+
+def _checkpoint(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, Tensor] | None,
+    run: Run,
+    step: int,
+    best: float,
+) -> None:
+    momenta = {
+        name: optimizer.state[p]["momentum_buffer"]
+        for name, p in network.named_parameters()
+        if optimizer.state.get(p, {}).get("momentum_buffer") is not None
+    }
+    tensors = {
+        **cpu_tensors(network.state_dict(), "network"),
+        **cpu_tensors(momenta, "momentum"),
+        **cpu_tensors(average or {}, "average"),
+    }
+    run.save(CHECKPOINT, tensors, {"step": step, "best": best})
+
+
+def _restored(
+    network: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor] | None, run: Run
+) -> tuple[int, float]:
+    saved = run.load(CHECKPOINT)
+    if saved is None:
+        run.rewind(0)
+        return 0, math.inf
+    tensors, notes = saved
+    network.load_state_dict(below(tensors, "network"))
+    momenta = below(tensors, "momentum")
+    for name, parameter in network.named_parameters():
+        if name in momenta:
+            buffer = torch.empty_like(parameter).copy_(momenta[name])
+            optimizer.state[parameter]["momentum_buffer"] = buffer
+    for key, value in below(tensors, "average").items():
+        assert average is not None  # the run's settings, which ask for it, were compared
+        average[key].copy_(value)
+    run.rewind(notes["step"])
+    console.print(f"going on after step {notes['step']}")
+    return int(notes["step"]), float(notes["best"]) if notes["best"] is not None else math.inf
+
+
+def _announce(
+    network: nn.Module, batches: Batches, recipe: Recipe, device: Device, class_weights: Tensor, first: int
+) -> None:
+    """Say how long it will take, from two steps whose gradients are thrown away."""
+    network.train()
+    for _ in range(2):  # the first one pays for set-up
+        began = time.perf_counter()
+        gradients(network, *batches(first), recipe, device, class_weights)
+        seconds = time.perf_counter() - began
+    network.zero_grad()
+    expected = seconds * (recipe.steps - first)
+    if expected > LONG:
+        console.print(
+            f"training: {recipe.steps - first:,} steps of {recipe.batch} images, {seconds:.2f} s each, about "
+            f"{duration(expected)} in {'bf16' if device.bf16 else 'fp32'} on {device.device}"
+        )
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `12 min` or `3.2 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

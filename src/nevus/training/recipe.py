@@ -1,0 +1,272 @@
+"""Recipes: everything that decides how a network is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from nevus.errors import NevusError
+from nevus.runtime.device import Precision
+
+Mode = Literal["head", "full"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained. Steps, not epochs, are its unit: a step is one batch.
+
+    Attributes:
+        name: of the recipe that the values started from.
+        mode: `full` trains every weight; `head` computes the features of a frozen trunk once and trains the
+            linear head on them.
+        side: side in pixels of the square that the network sees.
+        resize: side in pixels of the stored training image, from which crops are taken.
+        crop: range of the crop's side as a share of `resize`; the crop is resized to `side`.
+        mirror: random left-right mirror.
+        turns: random quarter turns.
+        brightness: largest relative change of the training views; 0 changes none.
+        contrast: likewise.
+        saturation: likewise.
+        batch: images a step.
+        micro_batch: images in memory at once; a step adds up their gradients. 0 takes the whole batch.
+        steps: length of the training.
+        warmup: steps in which the learning rate rises linearly from 0.
+        schedule: `cosine` falls to 0 at the end; `staircase` divides by 10 after each of `decays`.
+        decays: steps after which the staircase goes down.
+        lr: highest learning rate.
+        momentum: of SGD.
+        nesterov: whether the momentum looks ahead.
+        weight_decay: of the weights that multiply (not of biases and norms).
+        clip: largest norm of the gradient; 0 clips none.
+        mixup: alpha of MixUp's Beta distribution; 0 mixes none.
+        label_smoothing: share of the label that is spread over all classes.
+        class_weights: `balanced` weights each class by the inverse of its frequency.
+        average: decay by step of an exponential moving average of the weights, which is then what is judged
+            and saved; 0 averages none.
+        standardize: in mode `head`, train on features of zero mean and unit variance (folded into the head
+            afterwards).
+        evaluate_every: steps between two looks at the validation split, with a checkpoint each.
+        keep: `best` saves the weights with the lowest validation loss, `last` the final ones.
+        precision: `bf16` or `fp32` arithmetic in training; `auto` takes bf16 where the machine has it.
+
+    """
+
+    name: str
+    mode: Mode
+    side: int
+    resize: int
+    crop: tuple[float, float]
+    batch: int
+    steps: int
+    warmup: int
+    lr: float
+    evaluate_every: int
+    schedule: Literal["cosine", "staircase"] = "cosine"
+    decays: tuple[int, ...] = ()
+    mirror: bool = True
+    turns: bool = False
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    micro_batch: int = 0
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    clip: float = 0.0
+    mixup: float = 0.0
+    label_smoothing: float = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+    average: float = 0.0
+    standardize: bool = False
+    keep: Literal["best", "last"] = "best"
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        low, high = self.crop
+        faults = {
+            "side": self.side < 32,
+            "resize": self.resize < 32,
+            "crop": not 0 < low <= high <= 1,
+            "batch": self.batch < 1,
+            "micro_batch": self.micro_batch < 0,
+            "steps": self.steps < 1,
+            "warmup": self.warmup < 0,
+            "lr": not self.lr > 0,
+            "momentum": not 0 <= self.momentum < 1,
+            "nesterov": self.nesterov and not self.momentum,
+            "weight_decay": self.weight_decay < 0,
+            "clip": self.clip < 0,
+            "mixup": self.mixup < 0,
+            "label_smoothing": not 0 <= self.label_smoothing < 1,
+            "average": not 0 <= self.average < 1,
+            "evaluate_every": self.evaluate_every < 1,
+            "brightness": not 0 <= self.brightness < 1,
+            "contrast": not 0 <= self.contrast < 1,
+            "saturation": not 0 <= self.saturation < 1,
+        }
+        for field, wrong in faults.items():
+            if wrong:
+                value = getattr(self, field)
+                raise NevusError(
+                    f"the recipe's {field} of {value} makes no sense; correct --{field.replace('_', '-')}."
+                )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a recipe wants to know of the training set.
+
+    Attributes:
+        images: number of training images.
+        area: median height x width of the original images, in pixels.
+        side: side in pixels that the trunk is used at by default.
+
+    """
+
+    images: int
+    area: float
+    side: int
+
+
+def hyperrule(
+    facts: Facts, mode: Mode = "full", *, batch: int | None = None, epochs: float | None = None
+) -> Recipe:
+    """BiT-HyperRule (Kolesnikov et al. 2020, section 3.3).
+
+    SGD with momentum 0.9, no weight decay; learning rate 0.003 at batch 512. 500 steps below 20,000 images,
+    10,000 below 500,000, else 20,000, with MixUp 0.1 from 20,000 images on. Images smaller than 96x96 are
+    resized to 160 and cropped to 128, others to 512 and 480. With another batch B the learning rate is
+    multiplied by B/512 and every step count by 512/B, so that each image is seen as often.
+
+    Args:
+        facts: of the training set.
+        mode: the authors fine-tune everything (`full`).
+        batch: images a step, 512 by default.
+        epochs: stretches the schedule so that it passes over the images this often.
+
+    """
+    batch = batch or 512
+    if facts.images < 20_000:
+        warmup, *decays, steps = 100, 200, 300, 400, 500
+    elif facts.images < 500_000:
+        warmup, *decays, steps = 500, 3000, 6000, 9000, 10_000
+    else:
+        warmup, *decays, steps = 500, 6000, 12_000, 18_000, 20_000
+    factor = 512 / batch if epochs is None else epochs * facts.images / batch / steps
+    resize, side = (160, 128) if facts.area < 96 * 96 else (512, 480)
+    return Recipe(
+        name="hyperrule",
+        mode=mode,
+        side=side,
+        resize=resize,
+        crop=(side / resize, side / resize),
+        batch=batch,
+        steps=_scaled(steps, factor),
+        warmup=_scaled(warmup, factor),
+        schedule="staircase",
+        decays=tuple(_scaled(s, factor) for s in decays),
+        lr=0.003 * batch / 512,
+        mixup=0.0 if facts.images < 20_000 else 0.1,
+        evaluate_every=_scaled(10 if steps == 500 else 200, factor),
+        keep="last",
+    )
+
+
+def paper(facts: Facts, mode: Mode = "full", *, batch: int | None = None, epochs: float | None = None) -> Recipe:
+    """The recipe of *Classification of Melanocytic Nevi using BigTransfer*, as far as it is printed.
+
+    Printed, under *upstream*: random crop, random horizontal mirror, then resize to 224x224; SGD, momentum
+    0.9, learning rate 0.03 x batch/512, 50 epochs, divided by 10 at epochs 20, 30 and 40, no weight decay.
+    Printed, under *downstream*: HyperRule, SGD, sparse categorical cross-entropy. Inferred: that the same
+    numbers drove the fine-tuning; that an epoch is 10 steps of 512 images (50 x 10 are HyperRule's 500 steps,
+    and the 40.32 s of its training fit that); no warm-up, as none is printed. Ours: the size of the crop, 7/8
+    of the side (256 to 224).
+
+    Args:
+        facts: of the training set.
+        mode: which weights were trained is not said; both are offered.
+        batch: images a step, 512 by default; the learning rate is scaled by batch/512, steps by 512/batch.
+        epochs: passes over the images instead of 50 epochs of 10 steps; the decays stay in proportion.
+
+    """
+    batch = batch or 512
+    factor = 512 / batch if epochs is None else epochs * facts.images / batch / 500
+    return Recipe(
+        name="paper",
+        mode=mode,
+        side=224,
+        resize=256,
+        crop=(0.875, 0.875),
+        batch=batch,
+        steps=_scaled(500, factor),
+        warmup=0,
+        schedule="staircase",
+        decays=tuple(_scaled(10 * epoch, factor) for epoch in (20, 30, 40)),
+        lr=0.03 * batch / 512,
+        evaluate_every=_scaled(10, factor),
+        keep="last",
+    )
+
+
+def default(facts: Facts, mode: Mode = "full", *, batch: int | None = None, epochs: float | None = None) -> Recipe:
+    """Ours."""
+    if mode == "head":
+        batch = batch or 512
+        steps = _scaled(500, 512 / batch if epochs is None else epochs * facts.images / batch / 500)
+        return Recipe(
+            name="default",
+            mode="head",
+            side=facts.side,
+            resize=facts.side,
+            crop=(1.0, 1.0),
+            mirror=False,
+            batch=batch,
+            steps=steps,
+            warmup=steps // 20,
+            lr=0.03,
+            weight_decay=1e-3,
+            standardize=True,
+            evaluate_every=_scaled(steps, 0.02),
+        )
+    batch = batch or 32
+    by_epoch = facts.images / batch
+    steps = _scaled(by_epoch, 30 if epochs is None else epochs)
+    return Recipe(
+        name="default",
+        mode="full",
+        side=facts.side,
+        resize=round(facts.side * 1.25),
+        crop=(0.6, 1.0),
+        turns=True,
+        brightness=0.15,
+        contrast=0.15,
+        saturation=0.15,
+        batch=batch,
+        steps=steps,
+        warmup=min(steps // 10, round(2 * by_epoch)),
+        lr=0.01,
+        weight_decay=1e-4,
+        clip=1.0,
+        evaluate_every=max(1, round(by_epoch)),
+    )
+
+
+RECIPES: dict[str, Callable[..., Recipe]] = {"default": default, "hyperrule": hyperrule, "paper": paper}
+"""Recipes by name, each `(facts, mode, *, batch, epochs) -> Recipe`."""
+
+
+def recipe_named(name: str) -> Callable[..., Recipe]:
+    """Look a recipe up.
+
+    Raises:
+        NevusError: there is none of that name.
+
+    """
+    if name not in RECIPES:
+        raise NevusError(f"there is no recipe '{name}'; choose one of {', '.join(RECIPES)}.")
+    return RECIPES[name]
+
+
+def _scaled(steps: float, factor: float) -> int:
+    return max(1, round(steps * factor))
