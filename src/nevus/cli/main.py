@@ -19,7 +19,6 @@ COMMANDS = {
     "predict": "probabilities for images and folders",
     "models": "the networks by name",
     "phantom": "draw synthetic dermoscopic lesions",
-    "results": "render the results pages of the docs from their JSON",
 }
 """Each is a module of this package with a frozen dataclass `Command` and its method `run() -> exit status`."""
 

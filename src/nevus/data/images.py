@@ -27,13 +27,14 @@ class Limits:
     """What an untrusted image may be.
 
     Attributes:
-        pixels: most pixels, checked on the header before anything is decoded. 120 million are 360 MB of RGB.
+        pixels: most pixels, checked on the header before anything is decoded. The default is 268 MB of
+            RGB; Pillow itself warns from there on.
         bytes: largest file.
         side: shortest side, in pixels; less shows no lesion.
 
     """
 
-    pixels: int = 120_000_000
+    pixels: int = 89_478_485
     bytes: int = 256 * 1024 * 1024
     side: int = 16
 
@@ -78,6 +79,8 @@ def decode(source: Source, limits: Limits = LIMITS) -> Pixels:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
         raise ImageError(f"{name} is no JPEG, PNG, TIFF, WebP or BMP image, whatever its name says.") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(f"{name} is over the limit of {limits.pixels:,} pixels; save it smaller.") from None
     except Exception as error:  # see _guarded
         raise ImageError(f"{name} is damaged ({_short(error)}); get the file again.") from None
     with image:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform
+import time
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -25,9 +25,9 @@ from nevus.errors import NevusError
 from nevus.files import write_json, write_text
 from nevus.metrics import scores
 from nevus.metrics.figures import figures
-from nevus.models.registry import network, trunk_spec
+from nevus.models.registry import network, trunk_of, trunk_spec
 from nevus.progress import console
-from nevus.runtime.device import device
+from nevus.runtime.device import device, machine
 from nevus.runtime.inference import TorchEngine, softmax
 from nevus.training.batches import Batches, FeatureBatches, ImageBatches, soft_labels
 from nevus.training.changes import RecipeChanges, changed, make_recipe
@@ -98,6 +98,7 @@ class BiT:
         return Classifier(bundle)
 
     def _trained(self, manifest: Manifest, recipe: Recipe, run: Run) -> Bundle:
+        began = time.perf_counter()
         shown = decode_all(manifest.split("train"), recipe.resize, what="decoding train")
         held = decode_all(manifest.split("validation"), recipe.side, what="decoding validation")
         _report_faults(run, shown, held)
@@ -106,13 +107,15 @@ class BiT:
                 raise NevusError(
                     f"no training image of the class '{name}' can be used; see {run.folder / 'skipped.txt'}."
                 )
+        decoded = time.perf_counter()
         preprocess = Preprocess(recipe.side)
         made = network(self.trunk, classes=len(manifest.classes), seed=self.seed)
         if recipe.mode == "full":
             made = self._train_all(made, shown, held, preprocess, recipe, run)
         else:
             made = self._train_head(made, shown, held, preprocess, recipe, run)
-        return self._saved(made, manifest, shown, held, preprocess, recipe, run)
+        seconds = {"decoding": decoded - began, "training": time.perf_counter() - decoded}
+        return self._saved(made, manifest, shown, held, preprocess, recipe, run, seconds)
 
     def _train_all(
         self, made: nn.Module, shown: Decoded, held: Decoded, preprocess: Preprocess, recipe: Recipe, run: Run
@@ -131,13 +134,15 @@ class BiT:
         # In evaluation a whole image is squeezed to `side`; the frozen trunk must see the same.
         if recipe.resize != recipe.side:
             shown = decode_all(shown.manifest, recipe.side, what="decoding train")
-        trunk = network(self.trunk, classes=0, seed=self.seed)
-        engine = TorchEngine(trunk, preprocess, device(recipe.precision).device)
+        engine = TorchEngine(trunk_of(made), preprocess, device(recipe.precision).device)
         features = torch.from_numpy(engine.many(shown.pixels, what="features of train"))
         features_held = torch.from_numpy(engine.many(held.pixels, what="features of validation"))
         mean, std = torch.zeros(features.shape[1]), torch.ones(features.shape[1])
         if recipe.standardize:
             mean, std = features.mean(0), features.std(0).clamp_min(1e-6)
+            # Divided by the root of the width as well, features have length 1 on average: the curvature of the
+            # loss is then at most 1/4, and one learning rate suits every trunk.
+            std = std * features.shape[1] ** 0.5
         features, features_held = (features - mean) / std, (features_held - mean) / std
 
         def judge(net: nn.Module) -> Judgement:
@@ -169,6 +174,7 @@ class BiT:
         preprocess: Preprocess,
         recipe: Recipe,
         run: Run,
+        seconds: dict[str, float],
     ) -> Bundle:
         made = made.cpu()
         engine = TorchEngine(made, preprocess, device(recipe.precision).device)
@@ -184,6 +190,8 @@ class BiT:
             "training_n": len(again.manifest),
             "validation": {name: figure.as_dict() for name, figure in validation.items()},
             "gap": gap,
+            "seconds": seconds,  # of this process: a resumed run counts from where it went on
+            "machine": {**machine(), "precision": "bf16" if device(recipe.precision).bf16 else "fp32"},
         }
         write_json(run.folder / "fit.json", fit)
         counts = manifest.counts()
@@ -202,7 +210,6 @@ class BiT:
             "fit": fit,
             "history": epochs_of(run.metrics()),
             "versions": {name: version(name) for name in ("nevus", "torch", "timm", "numpy", "pillow")},
-            "machine": platform.machine(),
         }
         licence = licence_of([manifest.name, *provenance["data"]["sources"]])
         card = model_card(

@@ -45,13 +45,15 @@ def bit(name: str, *, classes: int = 0, seed: int = 0) -> ResNetV2:
         torch.manual_seed(seed)
         network = ResNetV2(
             UNITS[int(match[1])],
-            num_classes=classes,
+            num_classes=0,
             width_factor=float(match[2]),
             stem_type="fixed",
             conv_layer=partial(StdConv2d, eps=1e-8),
         )
-    head = network.get_classifier()
     if classes:
+        # Added last, so that the trunk's random weights do not depend on the number of classes.
+        network.reset_classifier(classes)
+        head = network.get_classifier()
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
     return network

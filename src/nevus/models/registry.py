@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 from torch import nn
@@ -65,6 +66,13 @@ def network(name: str, *, classes: int, seed: int = 0) -> nn.Module:
     trunk_spec(name)
     made: nn.Module = bit(name, classes=classes, seed=seed)
     return made
+
+
+def trunk_of(whole: nn.Module) -> nn.Module:
+    """A copy of a network without its head: float (n, 3, h, w) -> features (n, features)."""
+    trunk = copy.deepcopy(whole)
+    trunk.reset_classifier(0)  # type: ignore[operator]
+    return trunk
 
 
 def parameter_count(module: nn.Module) -> int:

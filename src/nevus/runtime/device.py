@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,6 +50,13 @@ def device(precision: Precision = "auto") -> Device:
     """
     where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return Device(where, has_bf16(where) if precision == "auto" else precision == "bf16")
+
+
+def machine() -> dict[str, str | int]:
+    """What figures of speed were measured on."""
+    gpu = torch.cuda.is_available()
+    name = torch.cuda.get_device_name() if gpu else torch.cpu.get_capabilities().get("cpu_name", "")
+    return {"device": str(name) or platform.machine(), "threads": torch.get_num_threads()}
 
 
 def has_bf16(where: torch.device) -> bool:

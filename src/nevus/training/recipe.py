@@ -44,8 +44,8 @@ class Recipe:
         class_weights: `balanced` weights each class by the inverse of its frequency.
         average: decay by step of an exponential moving average of the weights, which is then what is judged
             and saved; 0 averages none.
-        standardize: in mode `head`, train on features of zero mean and unit variance (folded into the head
-            afterwards).
+        standardize: in mode `head`, train on features of zero mean, equal variance and mean length 1 (folded
+            into the head afterwards).
         evaluate_every: steps between two looks at the validation split, with a checkpoint each.
         keep: `best` saves the weights with the lowest validation loss, `last` the final ones.
         precision: `bf16` or `fp32` arithmetic in training; `auto` takes bf16 where the machine has it.
@@ -213,7 +213,7 @@ def default(facts: Facts, mode: Mode = "full", *, batch: int | None = None, epoc
     """Ours."""
     if mode == "head":
         batch = batch or 512
-        steps = _scaled(500, 512 / batch if epochs is None else epochs * facts.images / batch / 500)
+        steps = _scaled(1000, 512 / batch if epochs is None else epochs * facts.images / batch / 1000)
         return Recipe(
             name="default",
             mode="head",
@@ -224,8 +224,8 @@ def default(facts: Facts, mode: Mode = "full", *, batch: int | None = None, epoc
             batch=batch,
             steps=steps,
             warmup=steps // 20,
-            lr=0.03,
-            weight_decay=1e-3,
+            lr=3.0,
+            weight_decay=1e-4,
             standardize=True,
             evaluate_every=_scaled(steps, 0.02),
         )

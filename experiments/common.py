@@ -1,0 +1,69 @@
+"""What every experiment does: run the program's own commands and keep what they wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("NEVUS_DATA", ROOT.parent / "shared" / "data"))
+RUNS = Path(os.environ.get("NEVUS_RUNS", ROOT / "runs"))
+RESULTS = ROOT / "results"
+
+
+def nevus(*words: object) -> tuple[str, float]:
+    """Run a command of the program; the command as one would type it, and its wall time in seconds."""
+    arguments = [str(word) for word in words]
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "nevus", *arguments], check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return shlex.join(["nevus", *(_short(a) for a in arguments)]), time.perf_counter() - began
+
+
+def _short(argument: str) -> str:
+    return argument.replace(str(DATA), "../shared/data").replace(str(RUNS), "runs")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """JSON of a file."""
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value
+
+
+def keep(name: str, value: dict[str, Any]) -> None:
+    """Write an experiment's result."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"wrote {path}")
+
+
+def train(out: Path, data: Path, *flags: object) -> dict[str, Any]:
+    """Train, or go on where an earlier call was interrupted; what the run says of itself."""
+    command, seconds = nevus("train", data, "--out", out, *flags, "--resume")
+    return {
+        "command": command.removesuffix(" --resume"),
+        "wall_seconds": seconds,
+        "config": read(out / "config.json"),
+        "fit": read(out / "fit.json"),
+        "history": read(out / "bundle" / "bundle.json")["provenance"]["history"],
+    }
+
+
+def evaluate(out: Path, data: Path, split: str = "test") -> dict[str, Any]:
+    """Evaluate once: a result that is there is read, and the test split is not looked at again."""
+    page = out / f"evaluation-{split}"
+    words = ["evaluate", data, "--split", split, "--bundle", out / "bundle", "--out", page]
+    if (page / "evaluation.json").exists():
+        command = shlex.join(["nevus", *(_short(str(w)) for w in words)])
+    else:
+        command, _ = nevus(*words)
+    looks = (out / "bundle" / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()
+    return {"command": command, "evaluation": read(page / "evaluation.json"), "looks_at_test": len(looks)}

@@ -1,0 +1,55 @@
+import subprocess
+import sys
+
+import pytest
+
+from nevus.cli.main import COMMANDS
+
+
+def test_help_lists_every_command(nevus):
+    status, out, _ = nevus("--help")
+    assert status == 0
+    for name in COMMANDS:
+        assert f"  {name} " in out
+    assert "not a medical device" in out
+    assert nevus()[1] == out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_help(nevus, name):
+    status, out, _ = nevus(name, "--help")
+    assert status == 0
+    assert f"nevus {name}" in out
+
+
+def test_unknown_commands_and_flags_exit_with_2(nevus):
+    status, _, err = nevus("trian")
+    assert status == 2
+    assert "there is no command 'trian'" in err
+    assert nevus("train", "data", "--oot", "x")[0] == 2
+
+
+def test_version(nevus):
+    assert nevus("--version")[1].startswith("nevus 0.")
+
+
+def test_as_a_module_without_importing_torch_for_help():
+    code = "import sys; sys.argv = ['nevus', '--help']\nfrom nevus.cli.main import main\nmain()\n"
+    code += "assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-m", "nevus", "--version"], check=True, capture_output=True)
+    assert done.stdout.startswith(b"nevus")
+
+
+def test_an_interrupt_is_told(nevus, monkeypatch, bundle_folder, picture, tmp_path):
+    from nevus.classifier import Classifier
+
+    picture().save(tmp_path / "a.png")
+
+    def interrupted(*_args, **_more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Classifier, "stream", interrupted)
+    status, _, err = nevus("predict", tmp_path / "a.png", "--bundle", bundle_folder)
+    assert status == 130
+    assert "interrupted" in err

@@ -1,0 +1,83 @@
+"""Fixtures: small and generated; real networks, real files."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nevus.bundle import Bundle, save_bundle
+from nevus.data.phantom.dataset import PhantomConfig, write
+from nevus.data.preprocess import Preprocess
+from nevus.models.registry import network
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """The folder of real lesion images, which a user's clone does not have."""
+    if not SHARED.is_dir():
+        pytest.skip(f"the real images are not at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory) -> Path:
+    """60 phantoms of 64 pixels, in class folders with a manifest."""
+    folder = tmp_path_factory.mktemp("phantoms") / "set"
+    write(PhantomConfig(n=60, side=64, seed=3), folder, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(tmp_path_factory) -> Path:
+    """A saved bundle of the smallest BiT, with random weights and a head that is not zero."""
+    net = network("bit-r26x0.5", classes=2, seed=5)
+    generator = torch.Generator().manual_seed(0)
+    head = net.get_classifier()
+    head.weight.data = torch.randn(head.weight.shape, generator=generator) * 0.2
+    provenance = {"data": {"name": "none", "digest": "sha256:0"}, "fit": {}, "history": []}
+    bundle = Bundle("bit-r26x0.5", ("benign", "malignant"), Preprocess(32), net, provenance, "none")
+    return save_bundle(bundle, tmp_path_factory.mktemp("bundle") / "bundle", "# card\n").folder
+
+
+@pytest.fixture
+def picture():
+    """Make an image that has structure: `picture(width, height)`, RGB."""
+
+    def make(width: int = 40, height: int = 30, seed: int = 0) -> Image.Image:
+        rng = np.random.default_rng(seed)
+        coarse = Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8))
+        return coarse.resize((width, height), Image.Resampling.BICUBIC)
+
+    return make
+
+
+@pytest.fixture
+def class_folders(tmp_path, picture):
+    """Make `{name}/{class}/{i}.png` from `{"class": count}`; gives the folder."""
+
+    def make(counts: dict[str, int], name: str = "set") -> Path:
+        for number, (label, count) in enumerate(counts.items()):
+            (tmp_path / name / label).mkdir(parents=True)
+            for i in range(count):
+                picture(32, 32, 1000 * number + i).save(tmp_path / name / label / f"{i:03d}.png")
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture
+def unprivileged():
+    """Become a user whom permissions bind, as root is bound by none."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

@@ -1,0 +1,105 @@
+import numpy as np
+import torch
+from PIL import Image
+
+from nevus.data.augment import Augment
+from nevus.data.pixels import decode_all
+from nevus.data.preprocess import Preprocess
+from nevus.data.reading import read
+from nevus.errors import ImageError
+
+
+def test_tensor_is_in_minus_one_to_one():
+    pixels = np.array([0, 255, 127], np.uint8).reshape(1, 1, 3, 1).repeat(3, 3)
+    x = Preprocess(3).tensor(pixels)
+    assert x.shape == (1, 3, 1, 3)
+    assert torch.allclose(x[0, 0, 0], torch.tensor([-1.0, 1.0, 2 * 127 / 255 - 1]))
+
+
+def test_mean_and_std_are_by_channel():
+    x = Preprocess(1, (0.1, 0.2, 0.3), (1.0, 2.0, 4.0)).tensor(np.full((1, 1, 1, 3), 255, np.uint8))
+    assert torch.allclose(x.flatten(), torch.tensor([0.9, 0.4, 0.175]))
+
+
+def test_the_whole_image_is_squeezed(picture):
+    found = Preprocess(24).pixels(picture(60, 20))
+    assert np.array_equal(found, np.asarray(picture(60, 20).resize((24, 24), Image.Resampling.BILINEAR)))
+
+
+def test_stream_keeps_order_and_places_errors(tmp_path, picture):
+    paths = []
+    for i in range(50):
+        paths.append(tmp_path / f"{i}.png")
+        if i == 7:
+            paths[-1].write_text("no image")
+        else:
+            Image.new("RGB", (20, 20), (i, 0, 0)).save(paths[-1])
+    found = list(Preprocess(16).stream(iter(paths), ahead=4))
+    assert isinstance(found[7], ImageError)
+    assert [int(x[0, 0, 0]) for i, x in enumerate(found) if i != 7] == [i for i in range(50) if i != 7]
+
+
+def test_stream_takes_no_more_than_it_needs(picture):
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(1)
+            yield picture()
+
+    stream = Preprocess(16).stream(endless(), ahead=5)
+    for _ in range(10):
+        next(stream)
+    stream.close()
+    assert len(taken) <= 16
+
+
+def test_bad_images_are_left_out_and_told(class_folders, capsys):
+    folder = class_folders({"a": 3, "b": 3})
+    (folder / "a" / "001.png").write_bytes(b"broken")
+    found = decode_all(read(folder), 16)
+    assert len(found.manifest) == len(found.pixels) == 5
+    assert "001.png" in found.faults[0]
+    assert "1 of 6 images cannot be used" in capsys.readouterr().err
+
+
+def batch(n=6, side=20):
+    return np.random.default_rng(0).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
+
+
+def test_bit_s_crop_is_a_window_of_the_image():
+    pixels = batch()
+    views = Augment(16, (0.8, 0.8), mirror=False)(pixels, np.random.default_rng(1))
+    for image, view in zip(pixels, views, strict=True):
+        windows = [image[t : t + 16, left : left + 16] for t in range(5) for left in range(5)]
+        assert any(np.array_equal(view, window) for window in windows)
+
+
+def test_mirror_is_random_and_turns_reach_all_eight_positions():
+    pixels = batch(1, 16)
+    augment = Augment(16, (1.0, 1.0), mirror=True, turns=True)
+    rng = np.random.default_rng(0)
+    seen = {augment(pixels, rng)[0].tobytes() for _ in range(200)}
+    eight = {np.rot90(m, k).tobytes() for k in range(4) for m in (pixels[0], pixels[0][:, ::-1])}
+    assert seen == eight
+    plain = Augment(16, (1.0, 1.0), mirror=True)
+    kept = [np.array_equal(plain(pixels, rng)[0], pixels[0]) for _ in range(400)]
+    assert 0.4 < np.mean(kept) < 0.6
+
+
+def test_views_depend_on_the_generator_alone():
+    augment = Augment(16, (0.5, 1.0), turns=True, brightness=0.2, contrast=0.2, saturation=0.2)
+    one = augment(batch(), np.random.default_rng(4))
+    torch.manual_seed(1)
+    assert np.array_equal(one, augment(batch(), np.random.default_rng(4)))
+    assert not np.array_equal(one, augment(batch(), np.random.default_rng(5)))
+    assert one.shape == (6, 16, 16, 3)
+
+
+def test_colour_changes_stay_in_their_bounds():
+    grey = np.full((200, 16, 16, 3), 100, np.uint8)
+    views = Augment(16, (1.0, 1.0), brightness=0.2)(grey, np.random.default_rng(0))
+    means = views.mean((1, 2, 3))
+    assert means.min() >= 79
+    assert means.max() <= 121
+    assert means.std() > 5

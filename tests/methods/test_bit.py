@@ -1,0 +1,138 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import nevus
+from nevus.bundle import load_bundle
+from nevus.data.reading import read
+from nevus.errors import NevusError
+from nevus.methods.bit import BiT, class_weights
+from nevus.training.changes import RecipeChanges, make_recipe
+from nevus.training.recipe import Facts
+
+QUICK = {"side": 32, "resize": 40, "batch": 8, "steps": 6, "warmup": 1, "evaluate_every": 3, "precision": "fp32"}
+
+
+def fit(data, out, mode="full", resume=False, **changes):
+    method = BiT(mode=mode, seed=2, changes=RecipeChanges(**{**QUICK, **changes}))
+    return method.fit(read(data), out, resume=resume)
+
+
+@pytest.fixture(scope="module")
+def trained(phantoms, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "full"
+    return fit(phantoms, out), out
+
+
+def weights(folder):
+    return load_bundle(folder).network.state_dict()
+
+
+def test_the_run_holds_what_it_should(trained, phantoms):
+    _, out = trained
+    for name in ("config.json", "manifest.parquet", "metrics.jsonl", "checkpoint.safetensors", "skipped.txt"):
+        assert (out / name).is_file()
+    config = json.loads((out / "config.json").read_text())
+    assert config["recipe"]["steps"] == 6
+    assert config["changes"]["side"] == 32
+    again = read(out / "manifest.parquet")
+    assert again.splits() == ("train", "validation", "test")
+    assert again.table.groupby("group")["split"].nunique().max() == 1
+
+
+def test_the_bundle_gives_what_was_judged(trained):
+    _, out = trained
+    provenance = load_bundle(out / "bundle").provenance
+    fit_figures = provenance["fit"]["validation"]
+    rows = read(out / "manifest.parquet").split("validation")
+    p = nevus.load(out / "bundle").predict_proba(rows.paths)
+    assert fit_figures["accuracy"]["value"] == pytest.approx(float((p.argmax(1) == rows.targets).mean()))
+    loss = -np.log(p[np.arange(len(rows)), rows.targets]).mean()
+    assert fit_figures["cross_entropy"]["value"] == pytest.approx(loss, abs=1e-5)
+    assert provenance["data"]["digest"] == read(out / "manifest.parquet").digest
+    assert len(provenance["history"]) == 2
+    assert "Research use only" in (out / "bundle" / "README.md").read_text()
+
+
+def test_same_seed_same_weights(trained, phantoms, tmp_path):
+    _, out = trained
+    fit(phantoms, tmp_path / "again")
+    assert all(torch.equal(v, weights(out / "bundle")[k]) for k, v in weights(tmp_path / "again/bundle").items())
+
+
+def test_head_trains_the_head_alone(phantoms, tmp_path):
+    from nevus.models.registry import network
+
+    fit(phantoms, tmp_path / "head", "head", resize=32, steps=100, lr=1.0, standardize=True)
+    found, start = weights(tmp_path / "head" / "bundle"), network("bit-r26x0.5", classes=2, seed=2).state_dict()
+    changed = {k for k in found if not torch.equal(found[k], start[k])}
+    assert changed == {"head.fc.weight", "head.fc.bias"}
+    fit_of = load_bundle(tmp_path / "head" / "bundle").provenance["fit"]
+    assert fit_of["training_loss"] < np.log(2)
+
+
+@pytest.mark.parametrize("mode", ["head", "full"])
+def test_killed_between_steps_and_resumed(phantoms, tmp_path, mode, monkeypatch):
+    from nevus.training import loop
+
+    extra = {"resize": 32} if mode == "head" else {}
+    fit(phantoms, tmp_path / "whole", mode, **extra)
+    calls, real = [], loop.gradients
+
+    def breaking(*args):
+        calls.append(1)
+        if len(calls) == 7:  # two of them measure the time
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(loop, "gradients", breaking)
+    with pytest.raises(KeyboardInterrupt):
+        fit(phantoms, tmp_path / "broken", mode, **extra)
+    monkeypatch.undo()
+    assert not (tmp_path / "broken" / "bundle").exists()
+    fit(phantoms, tmp_path / "broken", mode, resume=True, **extra)
+    one, other = weights(tmp_path / "whole" / "bundle"), weights(tmp_path / "broken" / "bundle")
+    assert all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_a_complete_run_is_not_repeated(trained, phantoms, capsys):
+    _, out = trained
+    before = (out / "bundle" / "bundle.json").stat().st_mtime_ns
+    fit(phantoms, out, resume=True)
+    assert "is complete" in capsys.readouterr().err
+    assert (out / "bundle" / "bundle.json").stat().st_mtime_ns == before
+    with pytest.raises(NevusError, match="holds a run already"):
+        fit(phantoms, out)
+    with pytest.raises(NevusError, match=r"recipe.lr was .* is 0.5"):
+        fit(phantoms, out, resume=True, lr=0.5)
+
+
+def test_unreadable_training_images_are_left_out_and_listed(class_folders, tmp_path):
+    folder = class_folders({"a": 14, "b": 14})
+    (folder / "a" / "003.png").write_bytes(b"broken")
+    fit(folder, tmp_path / "run")
+    assert "003.png" in (tmp_path / "run" / "skipped.txt").read_text()
+    assert load_bundle(tmp_path / "run" / "bundle").provenance["data"]["skipped"] == 1
+
+
+def test_class_weights_have_mean_one(phantoms):
+    manifest = read(phantoms)
+    recipe = make_recipe("default", Facts(60, 1, 32), "full", changes=RecipeChanges(class_weights="balanced"))
+    found = class_weights(manifest, recipe).numpy()
+    counts = np.bincount(manifest.targets)
+    assert (found * counts).sum() == pytest.approx(60)
+    assert found[0] * counts[0] == pytest.approx(found[1] * counts[1])
+    plain = make_recipe("default", Facts(60, 1, 32), "full")
+    assert class_weights(manifest, plain).tolist() == [1, 1]
+
+
+def test_three_classes(class_folders, tmp_path):
+    classifier = fit(class_folders({"a": 12, "b": 12, "c": 12}), tmp_path / "run")
+    assert classifier.classes == ("a", "b", "c")
+
+
+def test_unknown_trunk(phantoms, tmp_path):
+    with pytest.raises(NevusError, match="there is no trunk 'vgg'"):
+        BiT(trunk="vgg").fit(read(phantoms), tmp_path / "run")

@@ -1,0 +1,102 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from nevus.bundle import evaluations, licence_of, load_bundle, log_evaluation, save_bundle
+from nevus.errors import NevusError
+
+
+@pytest.fixture
+def copy(bundle_folder, tmp_path):
+    return shutil.copytree(bundle_folder, tmp_path / "bundle")
+
+
+def test_round_trip(bundle_folder):
+    bundle = load_bundle(bundle_folder)
+    assert bundle.classes == ("benign", "malignant")
+    assert bundle.preprocess.side == 32
+    x = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert bundle.network(x).shape == (2, 2)
+    assert bundle.digest.startswith("sha256:")
+
+
+def test_it_holds_no_pickle(bundle_folder):
+    assert sorted(p.name for p in bundle_folder.iterdir()) == ["README.md", "bundle.json", "weights.safetensors"]
+    assert (bundle_folder / "weights.safetensors").stat().st_mode & 0o044
+
+
+def test_what_was_saved_is_not_written_over(bundle_folder):
+    with pytest.raises(NevusError, match="exists already"):
+        save_bundle(load_bundle(bundle_folder), bundle_folder, "card")
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "bundle.json", "README.md"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_a_damaged_bundle_is_refused_in_one_sentence(copy, name, damage):
+    path = copy / name
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 4
+        path.write_bytes(content)
+    elif damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        path.unlink()
+    with pytest.raises(NevusError) as caught:
+        load_bundle(copy)
+    assert str(copy) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def rewritten(copy, **changes):
+    """bundle.json with other values, digest made right: a foreign or newer one."""
+    from nevus.bundle import _digest
+
+    about = json.loads((copy / "bundle.json").read_text())
+    about.pop("digest")
+    about.update(changes)
+    (copy / "bundle.json").write_text(json.dumps({**about, "digest": _digest(about)}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"format": "other"}, "is no bundle of this program"),
+        ({"version": 99}, "has format version 99"),
+        ({"classes": ["a", "b", "c"]}, "does not fit together"),
+        ({"preprocess": {"side": 32}}, "does not fit together"),
+        ({"files": {"../../etc/passwd": "sha256:0"}}, "lacks its file"),
+        ({"trunk": "bit-r999x1"}, "there is no trunk"),
+    ],
+)
+def test_a_foreign_bundle_is_refused(copy, changes, words):
+    rewritten(copy, **changes)
+    with pytest.raises(NevusError, match=words):
+        load_bundle(copy)
+
+
+def test_a_folder_that_is_no_bundle(tmp_path):
+    with pytest.raises(NevusError, match="is no bundle"):
+        load_bundle(tmp_path)
+    (tmp_path / "bundle.json").write_text("[]")
+    with pytest.raises(NevusError, match="is no bundle of this program"):
+        load_bundle(tmp_path)
+
+
+def test_evaluations_are_logged_beside_the_digests(copy):
+    bundle = load_bundle(copy)
+    log_evaluation(bundle, {"n": 3})
+    log_evaluation(bundle, {"n": 4})
+    assert [entry["n"] for entry in evaluations(copy)] == [3, 4]
+    assert load_bundle(copy).digest == bundle.digest
+
+
+def test_licence_follows_the_data():
+    assert "CC BY-NC" in licence_of(["ham10000"])
+    assert licence_of(["my-clinic"]).startswith("not known")
+    assert "demo" in licence_of(["phantom"])
+    assert np.char.count(licence_of(["ham10000", "isic2017"]), ";") == 1

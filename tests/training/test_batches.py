@@ -1,0 +1,72 @@
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nevus.data.preprocess import Preprocess
+from nevus.training.batches import FeatureBatches, ImageBatches, rows_of_step, soft_labels
+from nevus.training.changes import RecipeChanges, make_recipe
+from nevus.training.mixup import mixed
+from nevus.training.recipe import Facts
+
+
+def recipe(**changes):
+    return make_recipe("default", Facts(20, 1e5, 32), "full", changes=RecipeChanges(**changes))
+
+
+@settings(max_examples=60, deadline=None)
+@given(images=st.integers(1, 50), batch=st.integers(1, 70), seed=st.integers(0, 5))
+def test_every_image_once_an_epoch(images, batch, seed):
+    steps = -(-3 * images // batch)
+    rows = np.concatenate([rows_of_step(images, batch, seed, step) for step in range(steps)])
+    for epoch in range(3):
+        assert sorted(rows[epoch * images : (epoch + 1) * images]) == list(range(images))
+
+
+def test_orders_differ_by_epoch_and_seed():
+    one, two = rows_of_step(100, 100, 0, 0), rows_of_step(100, 100, 0, 1)
+    assert not np.array_equal(one, two)
+    assert not np.array_equal(one, rows_of_step(100, 100, 1, 0))
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 40, 40, 3), dtype=np.uint8)
+    labels = soft_labels(np.arange(20) % 2, 2, 0.0)
+    r = recipe(batch=8, mixup=0.4)
+    one, other = (ImageBatches(pixels, labels, r, Preprocess(32), 7) for _ in range(2))
+    other(0), other(3)
+    torch.manual_seed(0)
+    for a, b in zip(one(5), other(5), strict=True):
+        assert torch.equal(a, b)
+    x, y = one(5)
+    assert x.shape == (8, 3, 32, 32)
+    assert x.abs().max() <= 1
+    assert torch.allclose(y.sum(1), torch.ones(8))
+    assert not torch.equal(x, one(6)[0])
+
+
+def test_soft_labels():
+    found = soft_labels(np.array([0, 2]), 3, 0.3)
+    assert torch.allclose(found, torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]]))
+
+
+def test_mixup_mixes_images_and_labels_by_one_share():
+    x = torch.arange(6.0).view(6, 1) * 10
+    y = torch.eye(6)
+    for seed in range(20):
+        mx, my = mixed(x, y, 0.5, np.random.default_rng(seed))
+        assert torch.allclose(mx, my @ x)  # each row is the same combination of images as of labels
+        shares = {round(float(v), 5) for v in my.flatten() if 0 < v < 1}
+        assert len(shares) <= 2
+        assert abs(sum(shares) - 1) < 1e-4 or not shares
+        assert torch.allclose(my.sum(0), torch.ones(6))  # a permutation: each image is used twice
+    assert torch.equal(mixed(x, y, 0.0, np.random.default_rng(0))[0], x)
+
+
+def test_feature_batches():
+    features = torch.randn(10, 4)
+    batches = FeatureBatches(features, soft_labels(np.arange(10) % 2, 2, 0), recipe(batch=10), 1)
+    x, y = batches(0)
+    rows = rows_of_step(10, 10, 1, 0)
+    assert torch.equal(x, features[rows])
+    assert y.argmax(1).tolist() == [r % 2 for r in rows]

@@ -1,0 +1,78 @@
+import json
+
+import pytest
+import torch
+
+from nevus.errors import NevusError
+from nevus.training.history import epochs_of
+from nevus.training.run import Run
+
+
+def test_a_folder_with_another_run_is_kept(tmp_path):
+    with Run.open(tmp_path / "run", {"seed": 1, "recipe": {"lr": 0.1}}):
+        pass
+    with pytest.raises(NevusError, match="holds a run already; add --resume"):
+        Run.open(tmp_path / "run", {"seed": 1, "recipe": {"lr": 0.1}})
+    with pytest.raises(NevusError, match=r"recipe.lr was 0.1, is 0.2; seed was 1, is 2"):
+        Run.open(tmp_path / "run", {"seed": 2, "recipe": {"lr": 0.2}}, resume=True)
+    with Run.open(tmp_path / "run", {"seed": 1, "recipe": {"lr": 0.1}}, resume=True) as run:
+        assert run.config["seed"] == 1
+
+
+def test_other_files_are_kept(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(NevusError, match="holds other files and no run"):
+        Run.open(tmp_path, {})
+
+
+def test_two_at_once_are_refused(tmp_path):
+    with (
+        Run.open(tmp_path / "run", {}),
+        pytest.raises(NevusError, match="another process is training"),
+    ):
+        Run.open(tmp_path / "run", {}, resume=True)
+
+
+def test_tensors_come_back_with_their_notes(tmp_path):
+    with Run.open(tmp_path / "run", {}) as run:
+        assert run.load("a.safetensors") is None
+        run.save("a.safetensors", {"x": torch.arange(3.0)}, {"step": 7})
+        tensors, notes = run.load("a.safetensors")
+        assert tensors["x"].tolist() == [0, 1, 2]
+        assert notes == {"step": 7}
+        (tmp_path / "run" / "a.safetensors").write_bytes(b"damaged")
+        with pytest.raises(NevusError, match="is damaged"):
+            run.load("a.safetensors")
+
+
+def test_damaged_settings_are_told(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(NevusError, match="is damaged"):
+        Run.open(tmp_path, {}, resume=True)
+
+
+def test_metrics_are_lines_and_can_be_rewound(tmp_path):
+    with Run.open(tmp_path / "run", {}) as run:
+        for step in (1, 2, 3):
+            run.log(step=step, loss=0.5 / step, accuracy=0.5)
+        run.log(step=3, epoch=1.0, validation_loss=float("nan"), validation_accuracy=0.7)
+        run.flush()
+        text = (tmp_path / "run" / "metrics.jsonl").read_text()
+        assert [json.loads(line)["step"] for line in text.splitlines()] == [1, 2, 3, 3]
+        assert "NaN" not in text
+        run.rewind(2)
+        assert [line["step"] for line in run.metrics()] == [1, 2]
+
+
+def test_history_means_over_the_steps_since_the_last_look():
+    lines = [
+        {"step": 1, "loss": 1.0, "accuracy": 0.4},
+        {"step": 2, "loss": 3.0, "accuracy": 0.6},
+        {"step": 2, "epoch": 1.0, "validation_loss": 0.9, "validation_accuracy": 0.5},
+        {"step": 3, "loss": 0.5, "accuracy": 1.0},
+        {"step": 3, "epoch": 1.5, "validation_loss": 0.8, "validation_accuracy": 0.6},
+    ]
+    rows = epochs_of(lines)
+    assert [row["training_loss"] for row in rows] == [2.0, 0.5]
+    assert [row["training_accuracy"] for row in rows] == [0.5, 1.0]
+    assert [row["validation_accuracy"] for row in rows] == [0.5, 0.6]
