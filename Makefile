@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
+DEMO_IMAGES ?= 1000
+DEMO_EPOCHS ?= 12
 
 .PHONY: demo test test-long check docs bench results clean
 
@@ -14,11 +16,12 @@ DEMO ?= demo
 # The main job, whole, on synthetic lesions: draw, train, judge, predict.
 demo: .venv/ready
 	rm -rf $(DEMO)
-	$(BIN)/nevus phantom --n 500 --out $(DEMO)/data
-	$(BIN)/nevus train $(DEMO)/data --epochs 8 --out $(DEMO)/run
-	$(BIN)/nevus evaluate $(DEMO)/data --split test --bundle $(DEMO)/run/bundle --out $(DEMO)/evaluation
-	$(BIN)/nevus predict $(DEMO)/data/test/malignant --bundle $(DEMO)/run/bundle | head -n 6
-	@echo "Look at $(DEMO)/data/contact-sheet.jpg, $(DEMO)/run/curves.png and $(DEMO)/evaluation/evaluation.html"
+	$(BIN)/nevus phantom --n $(DEMO_IMAGES) --side 128 --out $(DEMO)/phantoms
+	$(BIN)/nevus train $(DEMO)/phantoms --epochs $(DEMO_EPOCHS) --out $(DEMO)/run
+	$(BIN)/nevus evaluate $(DEMO)/phantoms --split test --bundle $(DEMO)/run/bundle --out $(DEMO)/evaluation
+	$(BIN)/nevus predict $(DEMO)/phantoms/test/malignant --bundle $(DEMO)/run/bundle --out $(DEMO)/predictions.txt
+	head -n 6 $(DEMO)/predictions.txt
+	@echo "Look at $(DEMO)/phantoms/contact-sheet.jpg, $(DEMO)/run/curves.png and $(DEMO)/evaluation/evaluation.html"
 
 test: .venv/ready check
 	$(BIN)/pytest -m "not long"
@@ -33,13 +36,13 @@ test-long: .venv/ready
 	$(BIN)/pytest -m long
 
 docs: .venv/ready
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.inference
 
 results: .venv/ready
-	$(BIN)/nevus results
+	$(BIN)/python -m experiments.render
 
 clean:
 	rm -rf .venv demo site

@@ -1,0 +1,154 @@
+"""Render docs/results.md and its figures from results/*.json: `make results`.
+
+No figure on that page is typed by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.common import RESULTS, ROOT, read
+from nevus.card import DISCLAIMER
+from nevus.files import write_text
+from nevus.report import plots
+from nevus.report.pages import words
+
+SHOWN = (
+    "accuracy",
+    "balanced_accuracy",
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "npv",
+    "f1",
+    "mcc",
+    "auroc",
+    "auprc",
+    "brier",
+    "cross_entropy",
+)
+
+
+def cell(figure: Mapping[str, Any], percent: bool = False) -> str:
+    """`87.4 % (84.6 to 89.7)` or `0.9512 (0.934 to 0.968)`."""
+    value, low, high = (figure[name] for name in ("value", "low", "high"))
+    if value is None:
+        return "undefined"
+    if percent:
+        return f"{100 * value:.2f} % ({100 * low:.1f} to {100 * high:.1f})"
+    return f"{value:.4f} ({low:.3f} to {high:.3f})" if low is not None else f"{value:.4f}"
+
+
+PERCENT = {"accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv", "npv"}
+
+
+def first_light(found: Mapping[str, Any], docs: Path) -> str:
+    """The floor from random weights."""
+    runs = found["runs"]
+    lines = [
+        "## The floor: random weights",
+        "",
+        f"`bit-r26x0.5` from random weights on {found['data']}, {found['split']} split; the validation split is "
+        "cut from train, and chose everything; the test split was looked at once by each bundle.",
+        "",
+        "| | " + " | ".join(f"mode `{run['mode']}`" for run in runs) + " |",
+        "|---|" + "---|" * len(runs),
+    ]
+
+    def row(name: str, cells: list[str]) -> None:
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+
+    fits = [run["train"]["fit"] for run in runs]
+    judged = [run["evaluate"]["evaluation"] for run in runs]
+    row("test images", [str(e["n"]) for e in judged])
+    for name in SHOWN:
+        row(f"test {words(name)}", [cell(e["figures"][name], name in PERCENT) for e in judged])
+    row("TP / TN / FP / FN", [" / ".join(str(e["counts"][k]) for k in ("tp", "tn", "fp", "fn")) for e in judged])
+    row(
+        "validation accuracy",
+        [f"{cell(f['validation']['accuracy'], True)}, n {f['validation']['accuracy']['n']}" for f in fits],
+    )
+    row("validation AUROC", [cell(f["validation"]["auroc"]) for f in fits])
+    row("training accuracy", [f"{100 * f['training_accuracy']:.2f} %, n {f['training_n']:,}" for f in fits])
+    row("training less validation accuracy", [f"{100 * f['gap']:+.2f} points" for f in fits])
+    row(
+        "seconds to decode and train",
+        [f"{f['seconds']['decoding']:.0f} + {f['seconds']['training']:.0f}" for f in fits],
+    )
+    row(
+        "on",
+        [f"{f['machine']['device']}, {f['machine']['threads']} threads, {f['machine']['precision']}" for f in fits],
+    )
+    row("looks at test", [str(run["evaluate"]["looks_at_test"]) for run in runs])
+    lines += [
+        "",
+        "Proportions have Wilson intervals, AUROC DeLong's, the others a bootstrap of whole groups "
+        f"({judged[0]['bootstrap']['replicates']:,} draws); all 95 %. This set has no lesion ids, so that each image "
+        "counts as a group of its own; where it repeats lesions, the intervals are too narrow.",
+        "",
+        f"Manifest of the test split: `{judged[0]['data']['digest']}`",
+        "",
+        "```",
+        *(command for run in runs for command in (run["train"]["command"], run["evaluate"]["command"])),
+        "```",
+        "",
+    ]
+    for run in runs:
+        name = f"first-light-{run['mode']}.svg"
+        plots.save(plots.training_curves(run["train"]["history"], run["train"]["fit"]), docs / "figures" / name)
+        lines += [f"![Accuracy and loss by epoch, mode {run['mode']}](figures/{name})", ""]
+    return "\n".join(lines)
+
+
+def recipe_search(found: Mapping[str, Any], _docs: Path) -> str:
+    """What the recipe `default` was chosen by."""
+    lines = [
+        "## How the recipe `default` was chosen",
+        "",
+        "Validation split only, `bit-r26x0.5` from random weights, one seed; the last row is the recipe as it "
+        "stands.",
+        "",
+        "| setting | accuracy | AUROC | cross-entropy | training accuracy | seconds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, run in found["settings"].items():
+        fit = run["fit"]
+        validation = fit["validation"]
+        lines.append(
+            f"| {name} | {cell(validation['accuracy'], True)} | {cell(validation['auroc'])} | "
+            f"{cell(validation['cross_entropy'])} | {100 * fit['training_accuracy']:.1f} % | "
+            f"{fit['seconds']['training']:.0f} |"
+        )
+    commands = [run["command"] for run in found["settings"].values()]
+    return "\n".join([*lines, "", "```", *commands, "```", ""])
+
+
+PARTS = {"first-light": first_light, "recipe-search": recipe_search}
+
+
+def render(results: Path, docs: Path) -> list[str]:
+    """Write `docs/results.md`; the names of the results that it shows."""
+    shown = []
+    page = [
+        "# Results",
+        "",
+        f"**{DISCLAIMER}** Each figure was written by a command of the project into `results/`, and this page is "
+        "made from there by `make results`.",
+        "",
+    ]
+    for name, part in PARTS.items():
+        path = results / f"{name}.json"
+        if path.exists():
+            page.append(part(read(path), docs))
+            shown.append(name)
+    write_text(docs / "results.md", "\n".join(page))
+    return shown
+
+
+if __name__ == "__main__":
+    print(json.dumps(render(RESULTS, ROOT / "docs")))
+    sys.exit(0)

@@ -1,0 +1,90 @@
+"""Every command and every Python block of README and docs is executed, page by page, as it stands."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.M | re.S)
+WITH_BLOCKS = [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))]
+# `make demo` and `make test` build their own environment; the first has a test of its own.
+LONG = re.compile(r"^make |^git clone|\.\./shared", re.M)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """What the how-to pages speak of: class folders, a csv with photos, a trained bundle."""
+    from nevus.data.phantom.dataset import PhantomConfig, write
+
+    here = tmp_path_factory.mktemp("docs")
+    table = write(PhantomConfig(n=48, side=48, test=0), here / "drawn", workers=1)
+    shutil.copytree(here / "drawn" / "train", here / "lesions")
+    (here / "photos").mkdir()
+    for image in table["image"][:40]:
+        shutil.copy(here / "drawn" / image, here / "photos")
+    listed = table[["image", "label", "group"]][:40].copy()
+    listed["image"] = [Path(name).name for name in listed["image"]]
+    listed.columns = ["file", "diagnosis", "lesion"]
+    listed.to_csv(here / "lesions.csv", index=False)
+    shutil.copy(here / "photos" / listed["file"][0], here / "photo.jpg")
+    command = ["train", "lesions", "--mode", "head", "--side", "32", "--out", "runs/lesions"]
+    subprocess.run([sys.executable, "-m", "nevus", *command], cwd=here, check=True, capture_output=True)
+    return here
+
+
+@pytest.mark.parametrize("page", WITH_BLOCKS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_of_a_page_run(page, workplace):
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    ran = 0
+    for language, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if LONG.search(text):
+            continue
+        shell = ["bash", "-euo", "pipefail", "-c", text] if language == "sh" else [sys.executable, "-c", text]
+        done = subprocess.run(shell, cwd=workplace, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+        ran += 1
+    assert ran or page.name == "README.md"
+
+
+def test_links_and_pictures_are_there():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_results_page_is_what_the_results_render(tmp_path):
+    from experiments.render import render
+
+    (tmp_path / "figures").mkdir()
+    render(ROOT / "results", tmp_path)
+    assert (tmp_path / "results.md").read_text() == (ROOT / "docs" / "results.md").read_text()
+
+
+def test_demo_runs(tmp_path):
+    """The commands of `make demo`, on fewer lesions and for fewer epochs."""
+    if not (ROOT / ".venv" / "ready").exists():
+        pytest.skip("the demo needs the environment that make sets up")
+    small = [f"DEMO={tmp_path / 'demo'}", "DEMO_IMAGES=60", "DEMO_EPOCHS=1"]
+    done = subprocess.run(["make", "demo", *small], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("phantoms/contact-sheet.jpg", "run/curves.png", "evaluation/evaluation.html"):
+        assert (tmp_path / "demo" / name).exists()
+    assert "p_malignant" in done.stdout
+
+
+def test_no_registry_is_named_and_no_pickle_is_loaded():
+    hosts = ["py" + "pi.org", "files.python" + "hosted", "npm" + "js.com", "npm" + "js.org", "deb.deb" + "ian"]
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in tracked.splitlines():
+        if Path(name).suffix in (".jpg", ".png"):
+            continue
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert not any(host in text for host in hosts), name
+        if name.startswith("src/"):
+            assert not re.search(r"import pickle|torch\.load\(|joblib|np\.load\(", text), name
