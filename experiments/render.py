@@ -79,16 +79,14 @@ def first_light(found: Mapping[str, Any], docs: Path) -> str:
         "seconds to decode and train",
         [f"{f['seconds']['decoding']:.0f} + {f['seconds']['training']:.0f}" for f in fits],
     )
-    row(
-        "on",
-        [f"{f['machine']['device']}, {f['machine']['threads']} threads, {f['machine']['precision']}" for f in fits],
-    )
+    machines = [f["machine"] for f in fits]
+    row("on", [f"{m['device']}, {m['threads']} threads, {m['precision']}" for m in machines])
     row("looks at test", [str(run["evaluate"]["looks_at_test"]) for run in runs])
     lines += [
         "",
         "Proportions have Wilson intervals, AUROC DeLong's, the others a bootstrap of whole groups "
-        f"({judged[0]['bootstrap']['replicates']:,} draws); all 95 %. This set has no lesion ids, so that each image "
-        "counts as a group of its own; where it repeats lesions, the intervals are too narrow.",
+        f"({judged[0]['bootstrap']['replicates']:,} draws); all 95 %. This set has no lesion ids, so that each "
+        "image counts as a group of its own; where it repeats lesions, the intervals are too narrow.",
         "",
         f"Manifest of the test split: `{judged[0]['data']['digest']}`",
         "",

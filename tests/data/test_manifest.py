@@ -85,7 +85,7 @@ def test_positive_class_is_last_of_two():
 
 def test_targets_follow_the_classes_and_name_an_unknown_label():
     made = Manifest(table(label=["a", "b", "c"]), Path(), ("b", "a"), "s")
-    with pytest.raises(NevusError, match=r"row 3 \(2.jpg\): the label 'c' is none of the classes b, a"):
+    with pytest.raises(NevusError, match=r"s: the label 'c' of 2.jpg is none of the classes b, a"):
         _ = made.targets
     assert made.with_classes(("c", "b", "a")).targets.tolist() == [2, 1, 0]
 

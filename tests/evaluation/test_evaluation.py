@@ -50,7 +50,7 @@ def test_the_bundle_s_class_order_counts(classifier, phantoms):
 
 
 def test_unknown_labels_and_splits_are_told(classifier, class_folders):
-    with pytest.raises(NevusError, match="the label 'naevus' is none of the classes benign, malignant"):
+    with pytest.raises(NevusError, match="the label 'naevus' of .* is none of the classes benign, malignant"):
         evaluate(classifier, read(class_folders({"naevus": 2, "malignant": 2})), "all")
     with pytest.raises(NevusError, match="has no split 'test'"):
         evaluate(classifier, read(class_folders({"benign": 2, "malignant": 2}, "other")), "test")
@@ -108,8 +108,10 @@ def test_undefined_figures_are_null_in_json(classifier, class_folders, tmp_path)
 def test_worst_mistakes_are_wrong_and_sorted(classifier, phantoms):
     found = evaluate(classifier, read(phantoms), "all", replicates=20)
     sheets = worst_mistakes(found)
-    wrong = int((found.p.argmax(1) != found.y).sum())
-    assert sum(len(tiles) for _, tiles in sheets) == min(wrong, 48)
+    called = found.p.argmax(1)
+    wrong = [int(((found.y == c) & (called != c)).sum()) for c in (0, 1)]
+    assert sum(wrong) > 0
+    assert [len(tiles) for _, tiles in sheets] == [min(24, n) for n in wrong]
     for _, tiles in sheets:
         sure = [int(t.lines[1].split("(")[1].rstrip("%)")) for t in tiles]
         assert sure == sorted(sure, reverse=True)

@@ -96,15 +96,15 @@ class Manifest:
         """Class index of each row, int64 of shape (n,), in the order of `classes`.
 
         Raises:
-            NevusError: a label is none of `classes`; the first such row is named.
+            NevusError: a label is none of `classes`; the first such image is named.
 
         """
         known = {name: index for index, name in enumerate(self.classes)}
-        for row, label in enumerate(self.table["label"]):
+        for image, label in zip(self.table["image"], self.table["label"], strict=True):
             if label not in known:
                 raise NevusError(
-                    f"{self.name}, row {row + 1} ({self.table['image'].iloc[row]}): the label '{label}' is none of "
-                    f"the classes {', '.join(self.classes)}; correct it or leave the row out."
+                    f"{self.name}: the label '{label}' of {image} is none of the classes "
+                    f"{', '.join(self.classes)}; correct it or leave the row out."
                 )
         return self.table["label"].map(known).to_numpy(np.int64, copy=True)
 

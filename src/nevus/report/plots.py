@@ -162,22 +162,12 @@ def training_curves(rows: Sequence[Mapping[str, float]], fit: Mapping[str, Any])
     for ax, what in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
         tidy(ax)
         marker = "o" if len(rows) < 40 else None
-        ax.plot(
-            epoch,
-            [row[f"training_{what}"] for row in rows],
-            color=BLUE,
-            marker=marker,
-            markersize=3,
-            label="training (augmented views)",
-        )
-        ax.plot(
-            epoch,
-            [row[f"validation_{what}"] for row in rows],
-            color=RED,
-            marker=marker,
-            markersize=3,
-            label="validation",
-        )
+        for of, colour, label in (
+            ("training", BLUE, "training (augmented views)"),
+            ("validation", RED, "validation"),
+        ):
+            values = [row[f"{of}_{what}"] for row in rows]
+            ax.plot(epoch, values, color=colour, marker=marker, markersize=3, label=label)
         ax.set(xlabel="epoch", title=what)
         if what == "loss":
             ax.set_ylim(bottom=0)

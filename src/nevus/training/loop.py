@@ -108,7 +108,8 @@ def train(
                 accuracy=accuracy,
                 images_per_second=speed,
             )
-            if (step + 1) % recipe.evaluate_every == 0 or step + 1 == recipe.steps:
+            looked = (step + 1) % recipe.evaluate_every == 0 or step + 1 == recipe.steps
+            if looked:
                 current = average or network.state_dict()
                 judged = judge(_with(network, current))
                 run.log(
@@ -126,6 +127,8 @@ def train(
             if judged:
                 shown += f"  validation: loss {judged.loss:.3f}  accuracy {judged.accuracy:.1%}"
             bar.update(task, advance=1, note=shown)
+            if looked and not console.is_terminal:  # a log file gets a line instead of a bar
+                console.print(f"step {step + 1:,} of {recipe.steps:,}  {shown}", highlight=False)
     kept = run.load(BEST)
     assert kept is not None  # the last step always looks at the validation split
     network.load_state_dict(kept[0])
