@@ -107,8 +107,8 @@ def recipe_search(found: Mapping[str, Any], _docs: Path) -> str:
     lines = [
         "## How the recipe `default` was chosen",
         "",
-        "Validation split only, `bit-r26x0.5` from random weights, one seed; the last row is the recipe as it "
-        "stands.",
+        "Validation split only, `bit-r26x0.5` from random weights, one seed, half of the recipe's "
+        "length; each row changes one value.",
         "",
         "| setting | accuracy | AUROC | cross-entropy | training accuracy | seconds |",
         "|---|---|---|---|---|---|",

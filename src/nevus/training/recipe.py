@@ -246,7 +246,7 @@ def default(facts: Facts, mode: Mode = "full", *, batch: int | None = None, epoc
         steps=steps,
         warmup=min(steps // 10, round(2 * by_epoch)),
         lr=0.1,
-        weight_decay=5e-4,
+        weight_decay=1e-4,
         clip=1.0,
         average=max(0.0, 1 - 5 / steps),  # over the last fifth of the training
         evaluate_every=max(1, round(by_epoch)),
