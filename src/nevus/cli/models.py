@@ -4,23 +4,46 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
-from nevus.models.registry import TRUNKS, network, parameter_count
+from nevus.models.bit import bit
+from nevus.models.registry import TRUNKS, feature_width, parameter_count
+from nevus.models.weights import download, on_this_machine
 
 
 @dataclass(frozen=True)
 class Command:
-    """List the networks: name, parameters of the backbone, features, side and weights."""
+    """List the networks: name, parameters of the backbone, features, side, weights, licence, and whether they
+    are on this machine. Any other of timm's goes as timm/NAME, of the hub as hf-hub:OWNER/NAME.
+    """
+
+    download: str | None = None
+    """Bring the weights of this one onto this machine."""
 
     def run(self) -> int:
-        """Print the table; exit status."""
+        """Download, or print the table; exit status."""
+        if self.download is not None:
+            path = download(self.download)
+            print(f"{self.download} is on this machine{f', at {path}' if path else ''}")
+            return 0
         table = Table()
-        for name in ("name", "parameters", "features", "side", "weights"):
-            table.add_column(name, justify="left" if name in ("name", "weights") else "right")
+        for name in ("name", "parameters", "features", "side", "weights", "licence", "here"):
+            table.add_column(name, justify="right" if name in ("parameters", "features", "side") else "left")
+        sizes: dict[str, int] = {}
         for spec in TRUNKS.values():
-            size = parameter_count(network(spec.name, classes=0))
-            table.add_row(spec.name, f"{size:,}", str(spec.features), f"{spec.side} px", spec.weights)
-        Console().print(table)
+            if spec.architecture not in sizes:
+                with torch.device("meta"):  # counts without memory
+                    sizes[spec.architecture] = parameter_count(bit(spec.architecture))
+            table.add_row(
+                spec.name,
+                f"{sizes[spec.architecture]:,}",
+                str(feature_width(spec)),
+                f"{spec.side} px",
+                spec.upstream or spec.origin,
+                spec.licence,
+                "yes" if on_this_machine(spec) else "no",
+            )
+        Console(width=None if Console().is_terminal else 160).print(table)
         return 0

@@ -38,6 +38,8 @@ class Command:
     """Passes over the training images, instead of the recipe's length."""
     seed: int = 0
     """Of the weights, the order of the images, their views and MixUp."""
+    weights: str = "auto"
+    """`auto` for the trunk's own, `random`, or the path of an .npz or .safetensors file."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on with the run in OUT."""
     reading: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()
@@ -47,7 +49,16 @@ class Command:
     def run(self) -> int:
         """Train; exit status."""
         manifest = read(self.data, self.reading)
-        method = BiT(self.trunk, self.mode, self.recipe, self.epochs, self.seed, self.changes, self.split)
+        method = BiT(
+            trunk=self.trunk,
+            mode=self.mode,
+            recipe=self.recipe,
+            epochs=self.epochs,
+            seed=self.seed,
+            weights=self.weights,
+            changes=self.changes,
+            split=self.split,
+        )
         method.fit(manifest, self.out, resume=self.resume)
         page, sentence = write_run(self.out)
         console.print(sentence, highlight=False)

@@ -25,7 +25,8 @@ from nevus.errors import NevusError
 from nevus.files import write_json, write_text
 from nevus.metrics import scores
 from nevus.metrics.figures import figures
-from nevus.models.registry import network, trunk_of, trunk_spec
+from nevus.models.registry import head_of, trunk_of, trunk_spec
+from nevus.models.weights import pretrained
 from nevus.progress import console
 from nevus.runtime.device import device, machine
 from nevus.runtime.inference import TorchEngine, softmax
@@ -51,6 +52,7 @@ class BiT:
         recipe: `default`, `hyperrule` or `paper`.
         epochs: passes over the training images, instead of the recipe's length.
         seed: of the weights, the order, the views and MixUp.
+        weights: `auto` for the trunk's own, `random`, or the path of an .npz or .safetensors file.
         changes: to the recipe's fields.
         split: how validation (and test) are cut where the data set does not say.
 
@@ -61,6 +63,7 @@ class BiT:
     recipe: str = "default"
     epochs: float | None = None
     seed: int = 0
+    weights: str = "auto"
     changes: RecipeChanges = field(default_factory=RecipeChanges)
     split: SplitConfig = SplitConfig()
 
@@ -80,9 +83,12 @@ class BiT:
         spec = trunk_spec(self.trunk)
         facts = Facts(len(manifest.split("train")), _median_area(manifest.split("train")), spec.side)
         recipe = make_recipe(self.recipe, facts, self.mode, epochs=self.epochs, changes=self.changes)
+        # Before the folder is made: missing weights are a fault of the settings.
+        made, weights = pretrained(self.trunk, classes=len(manifest.classes), seed=self.seed, weights=self.weights)
         config = {
             "method": "bit",
             "trunk": self.trunk,
+            "weights": weights,
             "recipe": asdict(recipe),
             "changes": changed(self.changes),
             "seed": self.seed,
@@ -94,10 +100,10 @@ class BiT:
                 console.print(f"{out} is complete; its bundle is {run.bundle}")
                 return Classifier(load_bundle(run.bundle))
             manifest.save(out / "manifest.parquet")
-            bundle = self._trained(manifest, recipe, run)
+            bundle = self._trained(manifest, recipe, run, made, weights)
         return Classifier(bundle)
 
-    def _trained(self, manifest: Manifest, recipe: Recipe, run: Run) -> Bundle:
+    def _trained(self, manifest: Manifest, recipe: Recipe, run: Run, made: nn.Module, weights: str) -> Bundle:
         began = time.perf_counter()
         shown = decode_all(manifest.split("train"), recipe.resize, what="decoding train")
         held = decode_all(manifest.split("validation"), recipe.side, what="decoding validation")
@@ -108,14 +114,14 @@ class BiT:
                     f"no training image of the class '{name}' can be used; see {run.folder / 'skipped.txt'}."
                 )
         decoded = time.perf_counter()
-        preprocess = Preprocess(recipe.side)
-        made = network(self.trunk, classes=len(manifest.classes), seed=self.seed)
+        spec = trunk_spec(self.trunk)
+        preprocess = Preprocess(recipe.side, spec.mean, spec.std)
         if recipe.mode == "full":
             made = self._train_all(made, shown, held, preprocess, recipe, run)
         else:
             made = self._train_head(made, shown, held, preprocess, recipe, run)
         seconds = {"decoding": decoded - began, "training": time.perf_counter() - decoded}
-        return self._saved(made, manifest, shown, held, preprocess, recipe, run, seconds)
+        return self._saved(made, manifest, shown, held, preprocess, recipe, run, seconds, weights)
 
     def _train_all(
         self, made: nn.Module, shown: Decoded, held: Decoded, preprocess: Preprocess, recipe: Recipe, run: Run
@@ -160,7 +166,9 @@ class BiT:
         # w (x - m) / s + b = (w / s) x + (b - w m / s)
         weight = head_trained.weight.detach().cpu() / std
         bias = head_trained.bias.detach().cpu() - weight @ mean
-        final = made.get_classifier()  # type: ignore[operator]
+        final = head_of(made)
+        assert isinstance(final, nn.Linear | nn.Conv2d)
+        assert final.bias is not None
         final.weight.data.copy_(weight.view_as(final.weight))
         final.bias.data.copy_(bias)
         return made
@@ -175,6 +183,7 @@ class BiT:
         recipe: Recipe,
         run: Run,
         seconds: dict[str, float],
+        weights: str,
     ) -> Bundle:
         made = made.cpu()
         engine = TorchEngine(made, preprocess, device(recipe.precision).device)
@@ -196,7 +205,7 @@ class BiT:
         write_json(run.folder / "fit.json", fit)
         counts = manifest.counts()
         provenance: dict[str, Any] = {
-            "weights": trunk_spec(self.trunk).weights,
+            "weights": weights,
             "recipe": asdict(recipe),
             "changes": changed(self.changes),
             "seed": self.seed,

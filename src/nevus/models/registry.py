@@ -1,14 +1,23 @@
-"""Names of networks."""
+"""Names of networks, and what is known of each."""
 
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import dataclass
 
+import timm
+import torch
 from torch import nn
 
 from nevus.errors import NevusError
 from nevus.models.bit import bit
+
+SIZES = ("50x1", "50x3", "101x1", "101x3", "152x2", "152x4")
+"""The published sizes: depth and width."""
+
+BUCKET = "https://storage.googleapis.com/bit_models"
+RANDOM = "random"
 
 
 @dataclass(frozen=True)
@@ -17,55 +26,166 @@ class TrunkSpec:
 
     Attributes:
         name: as given to `--trunk`.
-        features: width of its feature vector.
-        side: training side in pixels that it is used at by default.
-        weights: where its weights come from.
+        architecture: `bit-r<depth>x<width>`, or `timm/<model>` without a tag, or `hf-hub:<repository>`.
+        side: side in pixels that it is trained at by default.
+        origin: where its weights come from: `random`, `npz` (the authors' file `address`) or `hub` (timm or
+            the Hugging Face hub, model `address`).
+        address: of the weights: the file's address, or timm's name with its tag.
         licence: of the weights.
+        upstream: what they were trained on.
+        mean: of the input's channels, of values in [0, 1].
+        std: likewise.
 
     """
 
     name: str
-    features: int
+    architecture: str
     side: int
-    weights: str
-    licence: str
+    origin: str = RANDOM
+    address: str = ""
+    licence: str = "none: random weights"
+    upstream: str = ""
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+
+def _official() -> list[TrunkSpec]:
+    found = []
+    for size in SIZES:
+        for letter, upstream in (("S", "ImageNet-1k"), ("M", "ImageNet-21k")):
+            for tuned in ("", "-ILSVRC2012"):
+                if letter == "S" and tuned:
+                    continue  # BiT-S is trained on ILSVRC-2012 to begin with
+                found.append(
+                    TrunkSpec(
+                        name=f"bit-{letter}-r{size}{tuned}".lower(),
+                        architecture=f"bit-r{size}",
+                        side=224,
+                        origin="npz",
+                        address=f"{BUCKET}/BiT-{letter}-R{size}{tuned}.npz",
+                        licence="Apache-2.0",
+                        upstream=upstream + (", then ImageNet-1k" if tuned else ""),
+                    )
+                )
+    for name, size, side, file, upstream in (
+        ("bit-distilled-r50x1-160", "50x1", 160, "R50x1_160", "ImageNet-1k, distilled from R152x2"),
+        ("bit-distilled-r50x1-224", "50x1", 224, "R50x1_224", "ImageNet-1k, distilled from R152x2"),
+        ("bit-teacher-r152x2-224", "152x2", 224, "R152x2_T_224", "ImageNet-21k, then ImageNet-1k"),
+        ("bit-teacher-r152x2-384", "152x2", 384, "R152x2_T_384", "ImageNet-21k, then ImageNet-1k"),
+    ):
+        address = f"{BUCKET}/distill/{file}.npz"
+        found.append(TrunkSpec(name, f"bit-r{size}", side, "npz", address, "Apache-2.0", upstream))
+    return found
 
 
 TRUNKS = {
     spec.name: spec
     for spec in (
-        TrunkSpec("bit-r26x0.5", 1024, 128, "random", "none: random weights"),
-        TrunkSpec("bit-r26x1", 2048, 128, "random", "none: random weights"),
-        TrunkSpec("bit-r50x0.5", 1024, 128, "random", "none: random weights"),
-        TrunkSpec("bit-r50x1", 2048, 128, "random", "none: random weights"),
+        TrunkSpec("bit-r26x0.5", "bit-r26x0.5", 128),
+        TrunkSpec("bit-r26x1", "bit-r26x1", 128),
+        TrunkSpec("bit-r50x0.5", "bit-r50x0.5", 128),
+        TrunkSpec("bit-r50x1", "bit-r50x1", 128),
+        *_official(),
     )
 }
+"""The trunks with a name of their own. Beside them goes every model of timm as `timm/<name>[.<tag>]` and of the
+Hugging Face hub as `hf-hub:<repository>`."""
 
 
 def trunk_spec(name: str) -> TrunkSpec:
-    """Look a trunk up.
+    """Look a trunk up by our name, timm's (`timm/resnet50.a1_in1k`) or the hub's (`hf-hub:owner/name`).
 
     Raises:
         NevusError: there is none of that name.
 
     """
-    if name not in TRUNKS:
-        raise NevusError(f"there is no trunk '{name}'; choose one of {', '.join(TRUNKS)}.")
-    return TRUNKS[name]
+    if name in TRUNKS:
+        return TRUNKS[name]
+    if name.lower() in TRUNKS:
+        return TRUNKS[name.lower()]
+    if name.startswith("timm/"):
+        return _timm_spec(name)
+    if name.startswith("hf-hub:"):
+        return TrunkSpec(name, name, 224, "hub", name, "not known: see the hub's page", "see the hub's page")
+    raise NevusError(
+        f"there is no trunk '{name}'; choose one that `nevus models` lists, timm/NAME for any of timm's models, or "
+        "hf-hub:OWNER/NAME for one of the hub."
+    )
+
+
+def _timm_spec(name: str) -> TrunkSpec:
+    model = name.removeprefix("timm/")
+    plain, _, tag = model.partition(".")
+    if not timm.is_model(plain):
+        raise NevusError(f"timm has no model '{plain}'; look for its name in timm.list_models().")
+    try:
+        known = timm.get_pretrained_cfg(model, allow_unregistered=True)
+    except RuntimeError:
+        raise NevusError(
+            f"timm has no weights '{tag}' for {plain}; leave the tag out for random weights."
+        ) from None
+    return TrunkSpec(
+        name=name,
+        architecture=f"timm/{plain}",
+        side=int(known.input_size[-1]) if known else 224,
+        origin="hub" if tag else RANDOM,
+        address=model if tag else "",
+        licence=(known.license or "not known") if tag and known else "none: random weights",
+        upstream=tag,
+        mean=tuple(known.mean) if known else (0.5, 0.5, 0.5),
+        std=tuple(known.std) if known else (0.5, 0.5, 0.5),
+    )
 
 
 def network(name: str, *, classes: int, seed: int = 0) -> nn.Module:
-    """A trunk with a zero-initialised linear head, float (n, 3, h, w) -> logits (n, classes).
+    """The network of a trunk with random weights and a zero-initialised linear head.
 
-    With `classes` 0 the trunk alone, to features (n, features).
+    Args:
+        name: of the trunk.
+        classes: outputs of the head: float (n, 3, h, w) -> logits (n, classes). With 0 the trunk alone, to
+            features (n, features).
+        seed: of the random weights.
 
     Raises:
         NevusError: there is no trunk of that name.
 
     """
-    trunk_spec(name)
-    made: nn.Module = bit(name, classes=classes, seed=seed)
+    architecture = trunk_spec(name).architecture
+    if architecture.startswith("bit-"):
+        made: nn.Module = bit(architecture, classes=classes, seed=seed)
+        return made
+    return _foreign(architecture.removeprefix("timm/"), classes, seed)
+
+
+def _foreign(model: str, classes: int, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            made: nn.Module = timm.create_model(model, pretrained=False, num_classes=0)
+        except (RuntimeError, OSError, ValueError) as error:  # hf-hub: asks the hub for its description
+            raise NevusError(
+                f"the network {model} cannot be made ({str(error).splitlines()[0]}); check its name and "
+                "the connection."
+            ) from None
+        if classes:
+            made.reset_classifier(classes)  # type: ignore[operator]
+    if classes:
+        for parameter in head_of(made).parameters():
+            nn.init.zeros_(parameter)
     return made
+
+
+def head_of(whole: nn.Module) -> nn.Module:
+    """The linear head of a network.
+
+    Raises:
+        NevusError: its head is not one linear layer, so that it cannot be set from features.
+
+    """
+    head = whole.get_classifier()  # type: ignore[operator]
+    if isinstance(head, nn.Linear) or (isinstance(head, nn.Conv2d) and head.kernel_size == (1, 1)):
+        return head
+    raise NevusError(f"the head of {type(whole).__name__} is no single linear layer; choose another trunk.")
 
 
 def trunk_of(whole: nn.Module) -> nn.Module:
@@ -73,6 +193,12 @@ def trunk_of(whole: nn.Module) -> nn.Module:
     trunk = copy.deepcopy(whole)
     trunk.reset_classifier(0)  # type: ignore[operator]
     return trunk
+
+
+def feature_width(spec: TrunkSpec) -> int:
+    """Width of a BiT's feature vector."""
+    match = re.search(r"x(\d+(?:\.\d+)?)$", spec.architecture)
+    return round(2048 * float(match[1])) if match and spec.architecture.startswith("bit-") else 0
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -186,7 +186,10 @@ def _copy(network: nn.Module) -> dict[str, Tensor]:
 @torch.no_grad()
 def _follow(average: dict[str, Tensor], network: nn.Module, decay: float) -> None:
     for key, value in network.state_dict().items():
-        average[key].lerp_(value, 1 - decay)
+        if value.is_floating_point():
+            average[key].lerp_(value, 1 - decay)
+        else:  # batch norm's count of batches
+            average[key].copy_(value)
 
 
 def _with(network: nn.Module, weights: dict[str, Tensor]) -> nn.Module:

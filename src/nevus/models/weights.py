@@ -1,0 +1,243 @@
+"""Pretrained weights: from a file, from the cache, or downloaded when asked for."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from nevus.errors import NevusError
+from nevus.files import digest_of_file, sync_folder, write_text
+from nevus.models.npz import load_into, read_npz
+from nevus.models.registry import RANDOM, TrunkSpec, head_of, network, trunk_spec
+from nevus.progress import progress
+
+TRIES = 5
+PIECE = 1 << 20
+
+
+def cache_folder() -> Path:
+    """Where downloaded weights are kept: `$NEVUS_CACHE`, else `~/.cache/nevus`, `/weights`."""
+    base = os.environ.get("NEVUS_CACHE")
+    return (Path(base) if base else Path.home() / ".cache" / "nevus") / "weights"
+
+
+def cached_file(spec: TrunkSpec) -> Path:
+    """Where the authors' file of a trunk lies, or would lie."""
+    return cache_folder() / spec.address.rsplit("/", 1)[-1]
+
+
+def on_this_machine(spec: TrunkSpec) -> bool:
+    """Whether a trunk's weights are here, so that it can be used offline."""
+    if spec.origin == RANDOM:
+        return True
+    if spec.origin == "npz":
+        return cached_file(spec).is_file()
+    return _in_hub_cache(spec)
+
+
+def _in_hub_cache(spec: TrunkSpec) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    if spec.address.startswith("hf-hub:"):
+        repository = spec.address.removeprefix("hf-hub:")
+    else:
+        known = timm.get_pretrained_cfg(spec.address, allow_unregistered=True)
+        repository = getattr(known, "hf_hub_id", None) or ""
+    if not repository:
+        return False
+    names = ("model.safetensors", "pytorch_model.bin")
+    return any(isinstance(try_to_load_from_cache(repository, name), str) for name in names)
+
+
+def pretrained(name: str, *, classes: int, seed: int = 0, weights: str = "auto") -> tuple[nn.Module, str]:
+    """A trunk's network with its weights and a zero head for the task.
+
+    Args:
+        name: of the trunk.
+        classes: of the task.
+        seed: of the random head or weights.
+        weights: `auto` takes the trunk's own (random ones for a trunk that has none), `random` random ones,
+            else the path of an `.npz` of the BiT authors or of a `.safetensors` file with the network's keys.
+
+    Returns:
+        The network, and a sentence about its weights for the record.
+
+    Raises:
+        NevusError: the weights are not on this machine, damaged, or another network's.
+
+    """
+    spec = trunk_spec(name)
+    if weights == RANDOM or (weights == "auto" and spec.origin == RANDOM):
+        return network(name, classes=classes, seed=seed), "random"
+    if weights != "auto":
+        path = Path(weights)
+        net = network(name, classes=classes, seed=seed)
+        load_into(net, _read(path), str(path), head=False)
+        return net, f"{path.name} ({digest_of_file(path)})"
+    if spec.origin == "npz":
+        path = cached_file(spec)
+        if not path.is_file():
+            raise NevusError(
+                f"the weights of {spec.name} are not on this machine; download them with `nevus models --download "
+                f"{spec.name}`, or put {spec.address} at {path}, or choose --weights random."
+            )
+        digest = checked_digest(path)
+        net = network(name, classes=classes, seed=seed)
+        load_into(net, read_npz(path), str(path), head=False)
+        return net, f"{path.name} ({digest}), {spec.upstream}, {spec.licence}"
+    return _from_hub(spec, classes, seed), f"{spec.address} of the hub, {spec.licence}"
+
+
+def _from_hub(spec: TrunkSpec, classes: int, seed: int) -> nn.Module:
+    if not _in_hub_cache(spec):
+        raise NevusError(
+            f"the weights of {spec.name} are not on this machine; download them with `nevus models --download "
+            f"{spec.name}`, or choose --weights random."
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            made: nn.Module = timm.create_model(spec.address, pretrained=True, num_classes=classes)
+        except (RuntimeError, OSError, ValueError) as error:
+            raise NevusError(
+                f"the weights of {spec.name} cannot be loaded ({str(error).splitlines()[0]}); download them again."
+            ) from None
+    if classes:
+        for parameter in head_of(made).parameters():
+            nn.init.zeros_(parameter)
+    return made
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise NevusError(f"the weights {path} do not exist; give an .npz or a .safetensors file.")
+    if path.suffix == ".npz":
+        return read_npz(path)
+    if path.suffix == ".safetensors":
+        try:
+            return dict(load_file(path))
+        except (SafetensorError, OSError) as error:
+            raise NevusError(f"{path} is damaged ({error}); get the file again.") from None
+    raise NevusError(f"{path} is neither .npz nor .safetensors; others can hold pickled code and are not loaded.")
+
+
+def checked_digest(path: Path) -> str:
+    """A file's SHA-256, compared with the one noted when it was downloaded.
+
+    Raises:
+        NevusError: the file has changed since.
+
+    """
+    digest = digest_of_file(path)
+    note = path.with_name(path.name + ".sha256")
+    if note.is_file() and note.read_text(encoding="utf-8").strip() != digest:
+        raise NevusError(f"{path} is damaged: it is not what was downloaded; delete it and download it again.")
+    return digest
+
+
+def download(name: str) -> Path | None:
+    """Bring a trunk's weights onto this machine; nothing happens where they are there.
+
+    The authors' files are resumed where a connection broke, and checked against the server's MD5; the hub's
+    own client does both for the others.
+
+    Returns:
+        The file, for the authors' files.
+
+    Raises:
+        NevusError: there is nothing to download, or the server cannot be reached.
+
+    """
+    spec = trunk_spec(name)
+    if spec.origin == RANDOM:
+        raise NevusError(f"{spec.name} has no weights to download; it starts from random ones.")
+    if spec.origin == "npz":
+        target = cached_file(spec)
+        if not target.is_file():
+            fetch(spec.address, target)
+        return target
+    try:
+        timm.create_model(spec.address, pretrained=True, num_classes=0)
+    except (RuntimeError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise NevusError(
+            f"{spec.name} cannot be downloaded ({reason}); check the connection and try again."
+        ) from None
+    return None
+
+
+def fetch(address: str, target: Path, *, tries: int = TRIES, pause: float = 1.0) -> None:
+    """Download a file: resumed from what an earlier try left, checked, then renamed into place.
+
+    Args:
+        address: of the file, http or https.
+        target: where it goes; `.part` beside it holds what has come so far.
+        tries: in a row without a byte of progress, before giving up.
+        pause: seconds before the second try; doubled each time.
+
+    Raises:
+        NevusError: the server cannot be reached or says no, or what came is not what it announced.
+
+    """
+    part = target.with_name(target.name + ".part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    left, whole, md5 = tries, None, None
+    with progress(unit="bytes") as bar:
+        task = bar.add_task(target.name, total=None, note="")
+        while left:
+            have = part.stat().st_size if part.exists() else 0
+            request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    if have and answer.status != 206:  # the server starts again from the beginning
+                        have = 0
+                    whole = have + int(answer.headers.get("Content-Length", 0))
+                    md5 = _md5_of(answer.headers.get_all("x-goog-hash") or [])
+                    bar.update(task, total=whole, completed=have)
+                    with part.open("ab" if have else "wb") as file:
+                        while piece := answer.read(PIECE):
+                            file.write(piece)
+                            left = tries
+                            bar.advance(task, len(piece))
+                        file.flush()
+                        os.fsync(file.fileno())
+            except urllib.error.HTTPError as error:
+                if error.code == 416:  # all of it is here already
+                    break
+                raise NevusError(f"{address} answers {error.code} {error.reason}; check the name.") from None
+            except OSError as error:  # the connection broke: go on from what is here
+                if left == 1:
+                    raise NevusError(
+                        f"{address} cannot be reached ({error}); try again: what has come is kept."
+                    ) from None
+            if whole and part.stat().st_size >= whole:
+                break
+            left -= 1
+            time.sleep(pause * 2 ** (tries - left - 1))
+    if not part.exists() or (whole and part.stat().st_size != whole):
+        raise NevusError(f"{address} did not come whole; try again: what has come is kept.")
+    if md5 and hashlib.md5(part.read_bytes(), usedforsecurity=False).hexdigest() != md5:
+        part.unlink()
+        raise NevusError(f"{address} came damaged (its MD5 is not the server's); try again.")
+    write_text(target.with_name(target.name + ".sha256"), digest_of_file(part) + "\n")
+    part.replace(target)
+    sync_folder(target.parent)
+
+
+def _md5_of(hashes: list[str]) -> str | None:
+    for value in ",".join(hashes).split(","):
+        kind, _, encoded = value.strip().partition("=")
+        if kind == "md5":
+            return base64.b64decode(encoded).hex()
+    return None
