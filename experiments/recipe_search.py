@@ -12,8 +12,6 @@ from experiments.common import DATA, RUNS, keep, train
 SETTINGS: dict[str, list[object]] = {
     "as it stands": [],
     "no average of the weights": ["--average", 0],
-    "weight decay 5e-4": ["--weight-decay", 5e-4],
-    "learning rate 0.2": ["--lr", 0.2],
     "MixUp 0.1": ["--mixup", 0.1],
     "learning rate 0.03": ["--lr", 0.03],
 }

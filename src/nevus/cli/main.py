@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "fine-tune a BiT on labelled images",
     "evaluate": "figures of a bundle on a data set, each with its interval",
     "predict": "probabilities for images and folders",
+    "recipe": "what each recipe would do with a data set",
     "models": "the networks by name",
     "phantom": "draw synthetic dermoscopic lesions",
 }

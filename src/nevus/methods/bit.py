@@ -80,8 +80,7 @@ class BiT:
 
         """
         manifest = with_splits(manifest, self.split)
-        spec = trunk_spec(self.trunk)
-        facts = Facts(len(manifest.split("train")), _median_area(manifest.split("train")), spec.side)
+        facts = facts_of(manifest.split("train"), self.trunk)
         recipe = make_recipe(self.recipe, facts, self.mode, epochs=self.epochs, changes=self.changes)
         # Before the folder is made: missing weights are a fault of the settings.
         made, weights = pretrained(self.trunk, classes=len(manifest.classes), seed=self.seed, weights=self.weights)
@@ -258,6 +257,11 @@ def _judgement(logits: np.ndarray, of: Decoded) -> Judgement:
     p, y = softmax(logits), of.manifest.targets
     loss = float(scores.cross_entropy(y, p, np.ones(len(y))))
     return Judgement(loss, float((p.argmax(1) == y).mean()))
+
+
+def facts_of(train: Manifest, trunk: str) -> Facts:
+    """What a recipe wants to know of a training split."""
+    return Facts(len(train), _median_area(train), trunk_spec(trunk).side)
 
 
 def _median_area(manifest: Manifest, sample: int = 256) -> float:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from nevus.files import written_whole
+from nevus.training.recipe import Recipe
+from nevus.training.schedule import learning_rate
 
 INK, BLUE, RED, GREY = "#1f2933", "#2563a8", "#c2413b", "#9aa5b1"
 SERIES = (BLUE, RED, "#d98e04", "#2f855a", "#6b46c1", "#0987a0", "#97266d", "#5a6772")
@@ -145,6 +147,22 @@ def histogram(y: NDArray[np.int64], p: NDArray[np.float64], classes: Sequence[st
             )
     what = classes[1] if len(classes) == 2 else "true class"
     ax.set(xlabel=f"probability of: {what}", ylabel="images", title="Scores", xlim=(0, 1))
+    ax.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def learning_rates(recipes: Sequence[Recipe]) -> Figure:
+    """Learning rate by images seen, one line a recipe."""
+    figure, ax = axes(7.0, 3.8)
+    for recipe, colour in zip(recipes, SERIES, strict=False):
+        steps = np.unique(np.linspace(0, recipe.steps - 1, 2000).astype(int))
+        seen = steps * recipe.batch / 1000
+        rates = [learning_rate(recipe, int(step)) for step in steps]
+        ax.plot(seen, rates, color=colour, linewidth=1.8, label=f"{recipe.name} (batch {recipe.batch})")
+    ax.set(xlabel="images seen, thousands", ylabel="learning rate", title="Learning rate")
+    ax.set_yscale("log")
+    top = max(recipe.lr for recipe in recipes)
+    ax.set_ylim(min(recipe.lr for recipe in recipes) / 3000, 2 * top)
     ax.legend(frameon=False, fontsize=8)
     return figure
 
