@@ -45,7 +45,7 @@ def test_empty_and_missing_folders(tmp_path):
         read(tmp_path / "nowhere")
     with pytest.raises(NevusError, match="holds no images in class folders"):
         read(tmp_path)
-    with pytest.raises(NevusError, match="is read as class folders"):
+    with pytest.raises(NevusError, match="is a folder, where"):
         read(tmp_path, DataConfig(columns=("image=x",)))
 
 

@@ -26,8 +26,8 @@ class Command:
     Each look at a test split is logged in the bundle. Research use only, not a medical device.
     """
 
-    data: tyro.conf.Positional[Path]
-    """Folder of class folders, or a csv or Parquet file."""
+    data: tyro.conf.Positional[tuple[Path, ...]]
+    """As in `nevus train`."""
     bundle: Path
     """Folder that training wrote, as in runs/NAME/bundle."""
     out: Path

@@ -27,8 +27,8 @@ class Command:
     learning rate as a plot.
     """
 
-    data: tyro.conf.Positional[Path]
-    """Folder of class folders, or a csv or Parquet file."""
+    data: tyro.conf.Positional[tuple[Path, ...]]
+    """As in `nevus train`."""
     out: Path = Path("recipe.png")
     """File for the plot of the learning rate, PNG or SVG."""
     trunk: str = "bit-r26x0.5"

@@ -24,8 +24,9 @@ class Command:
     The test split is not looked at. Research use only, not a medical device.
     """
 
-    data: tyro.conf.Positional[Path]
-    """Folder of class folders, with or without train/validation/test above them, or a csv or Parquet file."""
+    data: tyro.conf.Positional[tuple[Path, ...]]
+    """Folder of class folders, with or without train/validation/test above them, a csv or Parquet
+    file, or a public data set as it was published; several are joined."""
     out: Path
     """Folder for the run."""
     trunk: str = "bit-r26x0.5"

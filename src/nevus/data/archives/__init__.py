@@ -1,0 +1,1 @@
+"""Public lesion data sets by their published layouts."""
