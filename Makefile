@@ -1,9 +1,9 @@
 # Every target makes and reuses .venv and does all of its own set-up.
 PYTHON ?= python3
 BIN := .venv/bin
-DEMO ?= demo
-DEMO_IMAGES ?= 1000
-DEMO_EPOCHS ?= 12
+DEMO := demo
+DEMO_IMAGES := 1000
+DEMO_EPOCHS := 12
 
 .PHONY: demo test test-long check docs bench results clean
 

@@ -69,7 +69,13 @@ def rewritten(copy, **changes):
         ({"version": 99}, "has format version 99"),
         ({"classes": ["a", "b", "c"]}, "does not fit together"),
         ({"preprocess": {"side": 32}}, "does not fit together"),
-        ({"files": {"../../etc/passwd": "sha256:0"}}, "lacks its file"),
+        ({"files": {"../../etc/passwd": "sha256:0"}}, "its files have no digests"),
+        ({"files": []}, "its files have no digests"),
+        ({"provenance": None}, "its provenance or trunk is missing"),
+        ({"classes": ["a", "a"]}, "a class twice"),
+        ({"preprocess": {"side": 0, "mean": [0.5] * 3, "std": [0.5] * 3}}, "no number of pixels"),
+        ({"preprocess": {"side": 32, "mean": [0.5], "std": [0.5] * 3}}, "its mean is not three numbers"),
+        ({"preprocess": {"side": 32, "mean": [0.5] * 3, "std": [0.5, 0.5, 0]}}, "its std is not positive"),
         ({"trunk": "bit-r999x1"}, "there is no trunk"),
     ],
 )
@@ -92,6 +98,9 @@ def test_evaluations_are_logged_beside_the_digests(copy):
     log_evaluation(bundle, {"n": 3})
     log_evaluation(bundle, {"n": 4})
     assert [entry["n"] for entry in evaluations(copy)] == [3, 4]
+    with (copy / "evaluations.jsonl").open("a") as file:
+        file.write("{half\n")
+    assert len(evaluations(copy)) == 3  # a damaged line still was a look
     assert load_bundle(copy).digest == bundle.digest
 
 

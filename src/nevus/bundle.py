@@ -128,6 +128,9 @@ def load_bundle(folder: Path | str) -> Bundle:
     """
     folder = Path(folder)
     about = _about(folder)
+    fault = _fault(about)
+    if fault:
+        raise NevusError(f"the bundle {folder} does not fit together ({fault}); make it again.")
     for name, digest in about["files"].items():
         path = folder / name
         if Path(name).name != name or not path.is_file():
@@ -172,7 +175,13 @@ def evaluations(folder: Path) -> list[dict[str, Any]]:
     path = folder / EVALUATIONS
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            found.append({"damaged": line})  # it still was a look
+    return found
 
 
 def _about(folder: Path) -> dict[str, Any]:
@@ -184,7 +193,7 @@ def _about(folder: Path) -> dict[str, Any]:
         )
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise NevusError(f"the bundle {folder} is damaged: {ABOUT} is no JSON; copy it again.") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise NevusError(f"{folder} is no bundle of this program; give the folder that training wrote.")
@@ -196,6 +205,28 @@ def _about(folder: Path) -> dict[str, Any]:
     if about.pop("digest", None) != _digest(about):
         raise NevusError(f"the bundle {folder} is damaged: {ABOUT} does not match its digest; copy it again.")
     return {**about, "digest": _digest(about)}
+
+
+def _fault(about: Mapping[str, Any]) -> str | None:
+    """What of a bundle's description is not as it should be; its digest may be right all the same."""
+    classes, sizes, files = about.get("classes"), about.get("preprocess"), about.get("files")
+    if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(c, str) and c for c in classes):
+        return "its classes are no list of names"
+    if len(set(classes)) != len(classes):
+        return "it has a class twice"
+    if not isinstance(files, dict) or not {WEIGHTS, CARD} <= set(files):
+        return "its files have no digests"
+    if not isinstance(about.get("provenance"), dict) or not isinstance(about.get("trunk"), str):
+        return "its provenance or trunk is missing"
+    if not isinstance(about.get("licence"), str):
+        return "its licence is missing"
+    if not isinstance(sizes, dict) or not isinstance(sizes.get("side"), int) or not 16 <= sizes["side"] <= 4096:
+        return "its side is no number of pixels"
+    for name in ("mean", "std"):
+        values = sizes.get(name)
+        if not isinstance(values, list) or len(values) != 3 or not all(isinstance(v, float | int) for v in values):
+            return f"its {name} is not three numbers"
+    return "its std is not positive" if min(sizes["std"]) <= 0 else None
 
 
 def _digest(about: Mapping[str, Any]) -> str:

@@ -29,8 +29,9 @@ def model_card(
 
     """
     data, recipe = provenance["data"], provenance["recipe"]
+    cells = [_cell(name) for name in classes]
     rows = "\n".join(
-        f"| {name.replace('_', ' ')} | {_number(f['value'])} | {_number(f['low'])} to {_number(f['high'])} "
+        f"| {_cell(name.replace('_', ' '))} | {_number(f['value'])} | {_number(f['low'])} to {_number(f['high'])} "
         f"| {f['n']} |"
         for name, f in validation.items()
     )
@@ -53,7 +54,7 @@ def model_card(
 
 ## Images by split
 
-| split | {" | ".join(classes)} |
+| split | {" | ".join(cells)} |
 |---|{"---|" * len(classes)}
 {counts}
 
@@ -69,6 +70,10 @@ These are no test figures. Those on test splits are in `evaluations.jsonl`, one 
 
 Judged on no other camera, clinic or population than the data set's own. Accuracy elsewhere is not known.
 """
+
+
+def _cell(name: str) -> str:
+    return name.replace("|", "\\|")  # a bar would end the cell
 
 
 def _number(value: float | None) -> str:

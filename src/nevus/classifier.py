@@ -77,7 +77,13 @@ class Classifier:
                 if isinstance(pixels, ImageError):
                     yield Prediction(source, None, str(pixels))
                 else:
-                    yield Prediction(source, next(found), None)
+                    p: NDArray[np.float64] = next(found)
+                    if np.isfinite(p).all():
+                        yield Prediction(source, p, None)
+                    else:
+                        yield Prediction(
+                            source, None, f"{source} gives no finite probability: the bundle is at fault."
+                        )
 
     def predict_proba(self, images: Source | Sequence[Source] | NDArray[np.uint8]) -> NDArray[np.float64]:
         """Probabilities by class, float64 of shape (n, classes), rows summing to 1.

@@ -12,8 +12,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console(stderr=True, soft_wrap=True)
-"""Where everything that is not a result is said."""
+console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+"""Where everything that is not a result is said. File names and labels may hold brackets: no markup."""
 
 
 def progress(*, unit: str = "images") -> Progress:
@@ -22,14 +22,14 @@ def progress(*, unit: str = "images") -> Progress:
     Give `note=""` to every `add_task`. Silent where standard error is no terminal.
     """
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn(unit),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
         disable=not console.is_terminal,
     )

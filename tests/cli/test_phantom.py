@@ -12,6 +12,13 @@ def test_faults_are_told(nevus, tmp_path):
     status, _, err = nevus("phantom", "--n", 0, "--out", tmp_path / "set")
     assert status == 2
     assert "correct --n" in err
+    assert nevus("phantom", "--noise", "nan", "--out", tmp_path / "set")[0] == 2
+    assert nevus("phantom", "--seed", -1, "--out", tmp_path / "set")[0] == 2
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    status, _, err = nevus("phantom", "--n", 3, "--out", tmp_path / "mine")
+    assert status == 2
+    assert "holds other files (notes.txt)" in err
 
 
 def test_models_are_listed(nevus):

@@ -86,6 +86,33 @@ def test_names_that_are_not_utf8(nevus, folder, bundle_folder):
     assert json.loads((folder / "o").read_text())[0]["image"] == str(odd)
 
 
+def test_an_image_is_not_written_over(nevus, folder, bundle_folder):
+    before = (folder / "9.png").read_bytes()
+    for target in (folder / "9.png", folder / "new.JPG"):
+        status, _, err = nevus("predict", folder, "--bundle", bundle_folder, "--out", target)
+        assert status == 2
+        assert "is an image by its name" in err
+    assert (folder / "9.png").read_bytes() == before
+
+
+def test_a_name_that_no_file_can_have_is_a_row(nevus, folder, bundle_folder):
+    odd = "x" * 300 + ".jpg"
+    status, out, _ = nevus("predict", odd, folder / "9.png", "--bundle", bundle_folder, "--format", "json")
+    assert status == 3
+    assert [row["error"] is None for row in json.loads(out)] == [False, True]
+
+
+def test_weights_that_are_not_numbers_give_errors(nevus, folder, bundle_folder, tmp_path):
+    import dataclasses
+
+    bundle = package.load_bundle(bundle_folder)
+    bundle.network.get_classifier().weight.data.fill_(float("nan"))
+    package.save_bundle(dataclasses.replace(bundle, folder=None), tmp_path / "nan", "card")
+    status, out, _ = nevus("predict", folder / "9.png", "--bundle", tmp_path / "nan", "--format", "json")
+    assert status == 3
+    assert "no finite probability" in json.loads(out)[0]["error"]
+
+
 @pytest.mark.long
 def test_memory_stays_flat(bundle_folder, tmp_path, picture):
     """Private memory after 2,000 images is that after 200, give or take 40 MB."""

@@ -116,6 +116,23 @@ def test_a_loss_that_is_not_finite(nevus, phantoms, tmp_path):
     assert "lower the learning rate" in err
 
 
+def test_numbers_that_make_no_sense(nevus, phantoms, tmp_path):
+    for flags in (["--seed", -1], ["--split.seed", -1], ["--epochs", "nan"], ["--epochs", -1], ["--lr", "nan"]):
+        status, _, err = nevus("train", phantoms, "--out", tmp_path / "run", *flags)
+        assert status == 2, flags
+        assert flags[0] in one_sentence(err)
+
+
+def test_an_image_bomb_in_the_training_set_is_left_out(nevus, class_folders, tmp_path):
+    from PIL import Image
+
+    folder = class_folders({"a": 12, "b": 12})
+    Image.new("1", (20_000, 20_000)).save(folder / "a" / "bomb.png")
+    status, _, err = nevus("train", folder, "--out", tmp_path / "run", *QUICK)
+    assert status == 0, err
+    assert "bomb.png" in (tmp_path / "run" / "skipped.txt").read_text()
+
+
 def test_a_csv_with_a_mapping(nevus, phantoms, tmp_path):
     import pandas as pd
 

@@ -164,6 +164,34 @@ def test_a_large_file_is_not_read(tmp_path, picture):
         decode(tmp_path / "a.png", Limits(bytes=100))
 
 
+def test_a_tiff_that_points_to_nowhere(tmp_path, picture):
+    """The offset of the next page leads out of the file: whoever counts the pages follows it."""
+    picture().save(tmp_path / "a.tif")
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    first = struct.unpack_from("<I", content, 4)[0]
+    entries = struct.unpack_from("<H", content, first)[0]
+    for offset in (0xFFFFFFF0, len(content) - 3, 1, first + 1):
+        struct.pack_into("<I", content, first + 2 + 12 * entries, offset)
+        (tmp_path / "b.tif").write_bytes(content)
+        try:
+            decode(tmp_path / "b.tif")
+        except ImageError as error:
+            assert "b.tif" in str(error)
+
+
+@pytest.mark.parametrize("source", [None, 5, b"bytes", ["list"]])
+def test_what_is_no_image_at_all(source):
+    with pytest.raises(ImageError, match="is no image"):
+        decode(source)
+
+
+def test_paths_that_no_file_can_have(tmp_path):
+    with pytest.raises(ImageError):
+        decode(tmp_path / ("x" * 300 + ".jpg"))
+    with pytest.raises(ImageError, match="is no path"):
+        decode("a\0b.jpg")
+
+
 def test_a_folder_is_no_image(tmp_path):
     with pytest.raises(ImageError, match="is a folder"):
         decode(tmp_path)

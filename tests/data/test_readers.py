@@ -99,6 +99,13 @@ def test_parquet(tmp_path, images):
         ("image,label\n/etc/passwd,x\n", "row 2: the path /etc/passwd leaves the folder"),
         ("image,label\nq.png,x\nr.png,y\n", "lists 2 images and none is in"),
         ("image,label,split\na.png,x,maybe\n", "row 2, column 'split': 'maybe' is none of the values allowed"),
+        ("image,label\n\n\na.png,x\nb.png,\n", "row 5, column 'label': is empty"),
+        ("image,label\na.png,x\n./a.png,y\n", "row 3: the image a.png has label 'y' here and 'x' in row 2"),
+        ("image,label\na.png,x\na,y\n", "row 3: the image a.png has label 'y' here and 'x' in row 2"),
+        ("image,label,label\na.png,x,y\n", "has two columns 'label'"),
+        ("image,label\na.png," + "x" * 200_000 + "\n", "field larger than field limit"),
+        ("image,label\n" + "n" * 300 + ".png,x\n", "none is in"),
+        ("image,label\na\0.png,x\n", "none is in|line contains NUL"),
         ("image,label\n", "has no rows"),
         ("", "is empty"),
     ],
@@ -134,3 +141,41 @@ def test_a_manifest_in_the_folder_is_read_first(phantoms):
     assert manifest.name == "set"
     assert manifest.table["group"].nunique() < len(manifest)
     assert {"asymmetry", "border", "colours", "structures", "chance"} <= set(manifest.table.columns)
+
+
+def test_each_row_has_the_widest_group_that_is_known_of_it(tmp_path, images):
+    path = write(tmp_path, "image,label,patient_id,lesion_id\na.png,x,P1,L1\nb.png,y,,L2\nc.png,y,,L2\nd.png,x,,\n")
+    assert read(path, DataConfig(images=images)).table["group"].tolist() == ["P1", "L2", "L2", "d.png"]
+
+
+def test_columns_without_a_name_are_left_out(tmp_path, images):
+    path = write(tmp_path, "image,label,,\na.png,x,,\nb.png,y,,\n")
+    assert list(read(path, DataConfig(images=images)).table.columns) == [
+        "image",
+        "label",
+        "group",
+        "split",
+        "source",
+    ]
+
+
+def test_odd_line_ends_inside_a_cell(tmp_path, images):
+    path = write(tmp_path, 'image,label,note\na.png,x,"one\u2028two\x0bthree"\nb.png,y,"a\nb"\n')
+    assert len(read(path, DataConfig(images=images))) == 2
+
+
+def test_links_are_followed_by_the_path_as_it_is_written(tmp_path, images, class_folders):
+    folder = tmp_path / "links"
+    for label in ("x", "y"):
+        (folder / label).mkdir(parents=True)
+        (folder / label / "1.png").symlink_to(images / "a.png")
+    manifest = read(folder)
+    manifest.save(tmp_path / "m.parquet")
+    assert read(tmp_path / "m.parquet").table.equals(manifest.table)
+
+
+def test_names_that_are_not_utf8_are_left_out_and_told(class_folders, capsys):
+    folder = class_folders({"a": 2, "b": 2})
+    (folder / "a" / "000.png").rename(folder / "a" / "b\udcff.png")
+    assert len(read(folder)) == 3
+    assert "its name is not UTF-8" in capsys.readouterr().err

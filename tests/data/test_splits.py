@@ -75,3 +75,14 @@ def test_faults_get_one_sentence():
 def test_a_rare_class_gets_a_coarser_cut_before_it_is_refused():
     made = with_splits(manifest(["a"] * 90 + ["b"] * 8, splits=["train"] * 98), SplitConfig(validation=0.15))
     assert made.counts().loc["validation"].min() >= 1
+
+
+def test_given_splits_that_break_groups_are_kept_and_told(capsys):
+    splits = ["train", "test"] * 30
+    groups = [f"g{i // 2}" for i in range(60)]
+    labels = ["a", "a", "b", "b"] * 15
+    made = with_splits(manifest(labels, groups, splits), SplitConfig())
+    assert (made.table["split"] == "test").sum() == 30
+    assert "puts 30 groups" in capsys.readouterr().err
+    with pytest.raises(NevusError, match="correct --split.seed"):
+        with_splits(manifest(["a", "b"] * 9), SplitConfig(seed=-1))

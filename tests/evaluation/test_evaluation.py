@@ -33,10 +33,10 @@ def test_figures_are_those_of_the_predictions(classifier, phantoms):
 
 def test_only_a_look_at_test_is_logged(classifier, phantoms):
     manifest = read(phantoms)
-    evaluate(classifier, manifest, "train", replicates=20)
+    evaluate(classifier, manifest, "train", replicates=100)
     assert evaluations(classifier.bundle.folder) == []
-    evaluate(classifier, manifest, "test", replicates=20)
-    evaluate(classifier, manifest, "all", replicates=20)
+    evaluate(classifier, manifest, "test", replicates=100)
+    evaluate(classifier, manifest, "all", replicates=100)
     log = evaluations(classifier.bundle.folder)
     assert [entry["split"] for entry in log] == ["test", "all"]
     assert log[0]["data"]["digest"] == manifest.split("test").digest
@@ -45,7 +45,7 @@ def test_only_a_look_at_test_is_logged(classifier, phantoms):
 def test_the_bundle_s_class_order_counts(classifier, phantoms):
     manifest = read(phantoms)
     turned = manifest.with_classes(("malignant", "benign"))
-    one, other = (evaluate(classifier, m, "train", replicates=20) for m in (manifest, turned))
+    one, other = (evaluate(classifier, m, "train", replicates=100) for m in (manifest, turned))
     assert one.figures["auroc"].value == other.figures["auroc"].value
 
 
@@ -59,7 +59,7 @@ def test_unknown_labels_and_splits_are_told(classifier, class_folders):
 def test_bad_images_are_left_out_and_counted(classifier, class_folders, tmp_path):
     folder = class_folders({"benign": 4, "malignant": 4})
     (folder / "benign" / "001.png").write_bytes(b"broken")
-    found = evaluate(classifier, read(folder), "all", replicates=20)
+    found = evaluate(classifier, read(folder), "all", replicates=100)
     assert len(found.manifest) == 7
     assert found.as_dict()["n"] == 7
     write_evaluation(found, classifier, tmp_path / "out")
@@ -71,7 +71,7 @@ def test_bad_images_are_left_out_and_counted(classifier, class_folders, tmp_path
 
 
 def test_files(classifier, phantoms, tmp_path):
-    found = evaluate(classifier, read(phantoms), "test", replicates=50)
+    found = evaluate(classifier, read(phantoms), "test", replicates=100)
     page = write_evaluation(found, classifier, tmp_path / "out").read_text()
     about = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert about["figures"]["accuracy"]["value"] == found.figures["accuracy"].value
@@ -90,7 +90,7 @@ def test_files(classifier, phantoms, tmp_path):
 
 
 def test_undefined_figures_are_null_in_json(classifier, class_folders, tmp_path):
-    found = evaluate(classifier, read(class_folders({"benign": 3})), "all", replicates=20)
+    found = evaluate(classifier, read(class_folders({"benign": 3})), "all", replicates=100)
     write_evaluation(found, classifier, tmp_path / "out")
     about = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert about["figures"]["auroc"]["value"] is None
@@ -106,7 +106,7 @@ def test_undefined_figures_are_null_in_json(classifier, class_folders, tmp_path)
 
 
 def test_worst_mistakes_are_wrong_and_sorted(classifier, phantoms):
-    found = evaluate(classifier, read(phantoms), "all", replicates=20)
+    found = evaluate(classifier, read(phantoms), "all", replicates=100)
     sheets = worst_mistakes(found)
     called = found.p.argmax(1)
     wrong = [int(((found.y == c) & (called != c)).sum()) for c in (0, 1)]
@@ -121,7 +121,41 @@ def test_names_are_escaped(classifier, class_folders, tmp_path, picture):
     folder = class_folders({"benign": 2, "malignant": 2})
     for label in ("benign", "malignant"):
         picture().save(folder / label / "<script>alert(1)<!--.png")
-    found = evaluate(classifier, read(folder), "all", replicates=20)
+    found = evaluate(classifier, read(folder), "all", replicates=100)
     page = write_evaluation(found, classifier, tmp_path / "out").read_text()
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
+
+
+@pytest.mark.parametrize("odd", ["a[/b]", "o[red]k", r"d$\frac$", "bar|bar", 'quote"comma,'])
+def test_odd_labels_are_shown_as_they_are(class_folders, tmp_path, capsys, odd):
+    """Brackets are rich's markup, dollars matplotlib's mathematics, bars Markdown's cells."""
+    from nevus.cli.main import main
+
+    folder = class_folders({odd: 14, "other": 14, "third": 14})
+    run = ["train", str(folder), "--out", str(tmp_path / "run"), "--mode=head", "--side=32", "--steps=3"]
+    assert main(run) == 0
+    words = ["evaluate", str(folder), "--split=all", "--bundle", str(tmp_path / "run" / "bundle")]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr()
+    assert f"recall of {odd}" in shown.out
+    assert "these figures are on training images" in shown.err
+    assert "figures on training images" in (tmp_path / "out" / "evaluation.html").read_text()
+    assert not (tmp_path / "run" / "bundle" / "evaluations.jsonl").exists()
+
+
+def test_what_is_there_is_not_written_over(classifier, phantoms, tmp_path, capsys):
+    from nevus.cli.main import main
+
+    bundle = str(classifier.bundle.folder)
+    words = ["evaluate", str(phantoms), "--split=train", "--replicates=100", "--bundle", bundle, "--out"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "predictions.csv").write_text("years of work")
+    assert main([*words, str(tmp_path / "mine")]) == 2
+    assert "holds predictions.csv of another bundle or program" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "predictions.csv").read_text() == "years of work"
+    assert main([*words, str(tmp_path / "own")]) == 0
+    assert main([*words, str(tmp_path / "own")]) == 0
+    assert main([*words, str(tmp_path / "own"), "--positive", "benign"]) == 2
+    assert main([*words, str(tmp_path / "own"), "--replicates", "0"]) == 2
+    assert main([*words, str(tmp_path / "own"), "--seed", "-1"]) == 2

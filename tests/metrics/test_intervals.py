@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nevus.errors import NevusError
 from nevus.metrics import scores
 from nevus.metrics.figures import counts, figures
 from nevus.metrics.intervals import bootstrap, bootstrap_weights, delong, delong_variance, wilson
@@ -137,3 +138,19 @@ def test_coverage_of_the_intervals():
         low, high = delong(y == 1, p[:, 1], float(scores.auroc(y == 1, p[:, 1], np.ones(200))))
         held.append(low <= truth <= high)
     assert 0.93 < np.mean(held) < 0.97
+
+
+def test_a_bootstrap_whose_draws_all_agree_knows_nothing():
+    """A perfect result on four images is not certainty."""
+    y = np.array([0, 0, 1, 1])
+    found = figures(y, np.eye(2)[y] * 0.98 + 0.01, ("a", "b"), np.arange(4), replicates=300)
+    assert found["balanced_accuracy"].value == 1
+    assert np.isnan(found["balanced_accuracy"].low)
+    assert found["accuracy"].low < 0.6
+
+
+def test_no_images_and_no_numbers_have_no_figures():
+    with pytest.raises(NevusError, match="no figures without images"):
+        figures(np.zeros(0, int), np.zeros((0, 2)), ("a", "b"), np.zeros(0, int))
+    with pytest.raises(NevusError, match="not finite"):
+        figures(np.array([0, 1]), np.full((2, 2), np.nan), ("a", "b"), np.arange(2))

@@ -167,3 +167,33 @@ def test_a_long_training_is_announced(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("nevus.training.loop.LONG", 0.0)
     fit(tmp_path / "run", recipe())
     assert "training: 12 steps of 8 images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_validation_loss_that_is_not_finite_is_told(tmp_path, keep):
+    """The last update can break the weights after the last finite training loss."""
+    with (
+        Run.open(tmp_path / "run", {}) as run,
+        pytest.raises(NevusError, match="the validation loss is nan at step 4"),
+    ):
+        train(
+            small(),
+            batches,
+            lambda _: Judgement(float("nan"), 0.5),
+            recipe(keep=keep),
+            run,
+            CPU,
+            images=24,
+            class_weights=torch.ones(2),
+        )
+    assert not (tmp_path / "run" / "best.safetensors").exists()
+
+
+def test_damaged_checkpoints_are_told(tmp_path):
+    fit(tmp_path / "run", recipe())
+    other = nn.Sequential(nn.Linear(5, 9), nn.ReLU(), nn.Linear(9, 2))
+    with pytest.raises(NevusError, match="is another network's"):
+        fit(tmp_path / "run", recipe(), resume=True, net=other)
+    (tmp_path / "run" / "best.safetensors").unlink()
+    with pytest.raises(NevusError, match="best.safetensors is missing"):
+        fit(tmp_path / "run", recipe(), resume=True)

@@ -94,8 +94,31 @@ def test_every_field_can_be_changed_and_is_recorded():
     assert (other.side, other.resize) == (96, 102)
 
 
+def test_steps_scale_the_whole_schedule():
+    short = make_recipe("hyperrule", SMALL, "full", changes=RecipeChanges(steps=50, batch=64))
+    assert (short.steps, short.warmup, short.decays) == (50, 10, (20, 30, 40))
+    assert short.lr == pytest.approx(0.003 / 8)
+    with pytest.raises(NevusError, match="give one of them"):
+        make_recipe("default", SMALL, "full", epochs=3, changes=RecipeChanges(steps=50))
+    for epochs in (float("nan"), -1.0, 0.0, float("inf")):
+        with pytest.raises(NevusError, match="correct --epochs"):
+            make_recipe("default", SMALL, "full", epochs=epochs)
+    for name in RECIPES:
+        assert make_recipe(name, SMALL, "full", changes=RecipeChanges(steps=1)).warmup == 0
+
+
 @pytest.mark.parametrize(
-    "change", [{"lr": 0.0}, {"batch": 0}, {"crop": (0.5, 1.5)}, {"momentum": 1.0}, {"side": 8}, {"mixup": -1.0}]
+    "change",
+    [
+        {"lr": 0.0},
+        {"batch": 0},
+        {"crop": (0.5, 1.5)},
+        {"momentum": 1.0},
+        {"side": 8},
+        {"mixup": -1.0},
+        {"clip": float("nan")},
+        {"side": 10**6},
+    ],
 )
 def test_values_that_make_no_sense_name_their_flag(change):
     with pytest.raises(NevusError, match=f"correct --{next(iter(change))}"):

@@ -9,8 +9,8 @@ from nevus.training.run import Run
 
 
 def test_a_folder_with_another_run_is_kept(tmp_path):
-    with Run.open(tmp_path / "run", {"seed": 1, "recipe": {"lr": 0.1}}):
-        pass
+    with Run.open(tmp_path / "run", {"seed": 1, "recipe": {"lr": 0.1}}) as run:
+        run.save("checkpoint.safetensors", {"x": torch.zeros(1)}, {})
     with pytest.raises(NevusError, match="holds a run already; add --resume"):
         Run.open(tmp_path / "run", {"seed": 1, "recipe": {"lr": 0.1}})
     with pytest.raises(NevusError, match=r"recipe.lr was 0.1, is 0.2; seed was 1, is 2"):
@@ -45,7 +45,16 @@ def test_tensors_come_back_with_their_notes(tmp_path):
             run.load("a.safetensors")
 
 
+def test_a_first_try_that_came_to_nothing_does_not_lock_the_folder(tmp_path):
+    with Run.open(tmp_path / "run", {"data": "with faults"}):
+        pass
+    with Run.open(tmp_path / "run", {"data": "corrected"}) as run:
+        assert run.config == {"data": "corrected"}
+    assert "corrected" in (tmp_path / "run" / "config.json").read_text()
+
+
 def test_damaged_settings_are_told(tmp_path):
+    (tmp_path / "checkpoint.safetensors").touch()
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(NevusError, match="is damaged"):
         Run.open(tmp_path, {}, resume=True)
@@ -60,6 +69,10 @@ def test_metrics_are_lines_and_can_be_rewound(tmp_path):
         text = (tmp_path / "run" / "metrics.jsonl").read_text()
         assert [json.loads(line)["step"] for line in text.splitlines()] == [1, 2, 3, 3]
         assert "NaN" not in text
+        (tmp_path / "run" / "metrics.jsonl").write_text(text + "{half")
+        with pytest.raises(NevusError, match="metrics.jsonl is damaged"):
+            run.metrics()
+        (tmp_path / "run" / "metrics.jsonl").write_text(text)
         run.rewind(2)
         assert [line["step"] for line in run.metrics()] == [1, 2]
 

@@ -13,10 +13,10 @@ from rich.table import Table
 from nevus.card import DISCLAIMER
 from nevus.classifier import load
 from nevus.data.reading import DataConfig, read
+from nevus.errors import NevusError
 from nevus.evaluation.evaluation import Evaluation, evaluate
-from nevus.files import writable_folder
 from nevus.progress import console
-from nevus.report.pages import figure_text, words, write_evaluation
+from nevus.report.pages import figure_text, free_for_evaluation, words, write_evaluation
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,15 @@ class Command:
 
     def run(self) -> int:
         """Evaluate; exit status."""
-        writable_folder(self.out)  # before minutes are spent, and before a look at the test split is
+        if self.reading.positive is not None:
+            raise NevusError("which class is positive stands in the bundle; leave --positive out.")
         classifier = load(self.bundle)
+        # Before minutes are spent, and before a look at the test split is.
+        free_for_evaluation(self.out, classifier.bundle.digest)
         manifest = read(self.data, self.reading)
         evaluation = evaluate(classifier, manifest, self.split, replicates=self.replicates, seed=self.seed)
         page = write_evaluation(evaluation, classifier, self.out)
-        Console().print(_table(evaluation))
+        Console(markup=False, highlight=False).print(_table(evaluation))
         console.print(f"page: {page}   {DISCLAIMER}", highlight=False)
         return 0
 

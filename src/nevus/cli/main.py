@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
-
-from rich.markup import escape
+from types import FrameType
+from typing import Any
 
 from nevus.errors import NevusError
 from nevus.progress import console
@@ -24,6 +26,9 @@ COMMANDS = {
 """Each is a module of this package with a frozen dataclass `Command` and its method `run() -> exit status`."""
 
 
+LEFT = "what was written is whole; a training goes on with --resume."
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -32,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0, 2 for a fault that the user can mend, 3 where some images could not be used, 130 after
-        an interrupt.
+        an interrupt, 143 after SIGTERM.
 
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -49,23 +54,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Pillow warns of odd tags in files; what matters of a file is said in its own sentence.
     warnings.filterwarnings("ignore", module="PIL")
     module = importlib.import_module(f"nevus.cli.{arguments[0]}")
+    before = _terminable()
     try:
         command = tyro.cli(module.Command, prog=f"nevus {arguments[0]}", args=arguments[1:])
         return int(command.run())
     except NevusError as error:
         return _told(str(error))
     except KeyboardInterrupt:
-        return _told("interrupted; nothing that was written is lost.", 130)
+        return _told(f"interrupted; {LEFT}", 130)
+    except Terminated:
+        return _told(f"terminated; {LEFT}", 143)
+    except MemoryError:
+        return _told("there is not enough memory; lower --batch, --micro-batch or --side.")
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone; there is nobody to tell
         return 141
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _told(f"{where}{error.strerror or error}; check the path, its permissions and the free space.")
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+class Terminated(BaseException):
+    """SIGTERM came: a queue's time is up, or a machine goes down."""
+
+
+def _terminable() -> signal.Handlers | Callable[[int, FrameType | None], Any] | int | None:
+    """Turn SIGTERM into an exception, so that files are closed and the lock is let go; the handler before."""
+    if threading.current_thread() is not threading.main_thread():
+        return None  # Python delivers signals to the main thread only
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    return signal.signal(signal.SIGTERM, leave)
 
 
 def _told(sentence: str, status: int = 2) -> int:
-    console.print(f"[red]nevus:[/] {escape(sentence)}", highlight=False)
+    console.print(f"nevus: {sentence}", style="red")
     return status
 
 

@@ -44,11 +44,15 @@ class Command:
         """Predict; exit status 3 where an image could not be used."""
         if not self.images:
             raise NevusError("there is nothing to predict; name image files or folders.")
+        if self.out is not None and (self.out.suffix.lower() in SUFFIXES or self.out in self.images):
+            raise NevusError(
+                f"--out {self.out} is an image by its name; name a file for the output, as predictions.csv."
+            )
         total = sum(1 for _ in found(self.images))
         classifier = load(self.bundle)
         if self.out is None:
             if hasattr(sys.stdout, "reconfigure"):
-                sys.stdout.reconfigure(errors="surrogateescape")  # file names need not be UTF-8
+                sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # file names need not be UTF-8
             bad = self._write(classifier, total, sys.stdout)
         else:
             with (
@@ -83,7 +87,7 @@ def found(paths: Sequence[Path]) -> Iterator[Path]:
     reported.
     """
     for path in paths:
-        if not path.is_dir():
+        if not os.path.isdir(path):  # unlike Path.is_dir, it takes a name that no file can have
             yield path
             continue
         empty = True
@@ -117,7 +121,7 @@ def _csv(rows: Iterator[Row], classes: Sequence[str], file: TextIO) -> None:
 def _json(rows: Iterator[Row], classes: Sequence[str], file: TextIO) -> None:
     file.write("[")
     for number, row in enumerate(rows):
-        file.write((",\n " if number else "\n ") + json.dumps(row))
+        file.write((",\n " if number else "\n ") + json.dumps(row, allow_nan=False))
     file.write("\n]\n")
 
 

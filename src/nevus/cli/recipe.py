@@ -61,7 +61,7 @@ class Command:
                 table.add_row(f.name, *(_shown(asdict(recipe)[f.name]) for recipe in recipes))
         table.add_row("passes over the images", *(f"{r.steps * r.batch / facts.images:.1f}" for r in recipes))
         table.add_row("expected time here", *(duration(seconds) for seconds in times))
-        Console().print(table)
+        Console(markup=False, highlight=False).print(table)
         plots.save(plots.learning_rates(recipes), self.out)
         console.print(f"learning rate: {self.out}", highlight=False)
         return 0

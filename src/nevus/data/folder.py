@@ -11,6 +11,7 @@ import pandas as pd
 from nevus.data.images import SUFFIXES
 from nevus.data.manifest import Manifest, checked, ordered_classes
 from nevus.errors import NevusError
+from nevus.progress import console
 
 SPLIT_FOLDERS = {
     "train": "train",
@@ -67,4 +68,11 @@ def _images(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
+                try:
+                    os.path.join(here, name).encode()
+                except UnicodeEncodeError:  # no table can hold such a name
+                    console.print(
+                        f"{os.path.join(here, name)!a} is left out: its name is not UTF-8.", style="yellow"
+                    )
+                    continue
                 yield Path(here, name)

@@ -60,6 +60,8 @@ def decode(source: Source, limits: Limits = LIMITS) -> Pixels:
         return _from_array(source, limits)
     if isinstance(source, Image.Image):
         return _guarded(source, "the image", limits)
+    if not isinstance(source, str | Path):
+        raise ImageError(f"{type(source).__name__} is no image; give a path, a PIL image or a uint8 array.")
     path = Path(source)
     name = str(path)
     try:
@@ -74,7 +76,9 @@ def decode(source: Source, limits: Limits = LIMITS) -> Pixels:
     except FileNotFoundError:
         raise ImageError(f"{name} does not exist.") from None
     except OSError as error:
-        raise ImageError(f"{name} cannot be read: {error.strerror}.") from None
+        raise ImageError(f"{name[:200]} cannot be read: {error.strerror}.") from None
+    except ValueError:
+        raise ImageError(f"{name!a} is no path.") from None
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
@@ -95,7 +99,10 @@ def _guarded(image: Image.Image, name: str, limits: Limits) -> Pixels:
         )
     if min(width, height) < limits.side:
         raise ImageError(f"{name} is {width} x {height} pixels; at least {limits.side} a side are needed.")
-    frames = int(getattr(image, "n_frames", 1))
+    try:
+        frames = int(getattr(image, "n_frames", 1))
+    except Exception as error:  # it walks through the file; see below
+        raise ImageError(f"{name} is damaged ({_short(error)}); get the file again.") from None
     if image.format != "MPO" and frames > 1:
         raise ImageError(f"{name} is animated or has several pages ({frames}); save one as a still image.")
     try:

@@ -114,6 +114,14 @@ class Manifest:
         return pd.factorize(self.table["group"])[0].astype(np.int64)
 
     @cached_property
+    def rows_digest(self) -> str:
+        """SHA-256 over image and label of every row, whatever its split: says whether two sets are the same."""
+        lines = sorted(
+            f"{image}\t{label}" for image, label in zip(self.table["image"], self.table["label"], strict=True)
+        )
+        return digest_of_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over what decides a figure: image, label, group, split and source of every row.
 
@@ -142,7 +150,7 @@ class Manifest:
             have = ", ".join(self.splits()) or "none at all"
             raise NevusError(
                 f"{self.name} has no split '{name}' (it has: {have}); name another with --split, "
-                "or use --split all."
+                "use --split all, or give the manifest.parquet of the run that cut its splits."
             )
         return self.where(rows.to_numpy())
 

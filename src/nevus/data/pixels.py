@@ -54,9 +54,6 @@ def decode_all(manifest: Manifest, side: int, *, what: str = "decoding") -> Deco
         )
     if faults:
         console.print(
-            f"[yellow]{len(faults)} of {len(manifest)} images cannot be used and are left out; the first: "
-            f"{faults[0]}",
-            markup=True,
-            highlight=False,
+            f"{len(faults)} of {len(manifest)} images cannot be used and are left out; the first: {faults[0]}",
         )
     return Decoded(manifest.where(good), pixels if good.all() else pixels[good], tuple(faults))

@@ -10,6 +10,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
+from nevus.progress import console
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ def with_splits(manifest: Manifest, config: SplitConfig) -> Manifest:
         NevusError: there is one class only; a class has fewer groups than folds; there is no train split.
 
     """
+    if not 0 <= config.seed < 2**32:
+        raise NevusError(f"a split seed of {config.seed} is not between 0 and 2^32; correct --split.seed.")
     _two_classes(manifest)
     table = manifest.table.copy()
     if not manifest.splits() and config.test > 0:
@@ -55,6 +58,13 @@ def with_splits(manifest: Manifest, config: SplitConfig) -> Manifest:
         table.loc[rows[held], "split"] = "validation"
         manifest = manifest.with_table(table)
     _two_classes(manifest.split("train"))
+    sides = manifest.table.groupby("group")["split"].nunique()
+    if (sides > 1).any():
+        console.print(
+            f"{manifest.name} puts {int((sides > 1).sum())} groups (lesions or patients) on two sides of its own "
+            "splits: figures on it will be too good.",
+            style="yellow",
+        )
     return manifest
 
 

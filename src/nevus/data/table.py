@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,46 +45,58 @@ def read_table(
             two labels; a path leaves the folder of the images; no image is where the paths say.
 
     """
-    table, root, classes, name = (
-        _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
-    )
+    if path.suffix.lower() in (".parquet", ".pq"):
+        table, root, classes, name = _read_parquet(path)
+        rows = [f"row {index + 1}" for index in range(len(table))]
+    else:
+        table, rows = _read_csv(path)
+        root = classes = name = None
     root = images or root or path.parent
     name = name or (path.resolve().parent.name if path.name in OWN_NAMES else path.stem)
     table = _renamed(table, columns or {}, path)
     if table.empty:
         raise NevusError(f"{path} has no rows; give a file that lists images.")
-    rows = [f"row {index + 2}" for index in range(len(table))]  # the header is row 1, as editors count
     table = _completed(table, name)
-    table = checked(table, name=str(path), rows=rows)
     table["image"] = _found(table["image"], root, path, rows)
+    for column in ("patient_id", "lesion_id", "image"):  # row by row the widest group that is known
+        if column in table.columns:
+            table["group"] = table["group"].where(table["group"] != "", table[column])
+    table = checked(table, name=str(path), rows=rows)
     table = _without_twins(table, path, rows)
     order = classes if classes and positive is None and set(table["label"]) <= set(classes) else None
     return Manifest(table, root, order or ordered_classes(table["label"], positive=positive), name)
 
 
-def _read_csv(path: Path) -> tuple[pd.DataFrame, None, None, None]:
+def _read_csv(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The table, and the place of each of its rows as an editor counts lines."""
     try:
         text = path.read_text(encoding="utf-8-sig", errors="strict")
     except UnicodeDecodeError as error:
         raise NevusError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8 csv.") from None
-    except OSError as error:
-        raise NevusError(f"{path} cannot be read: {error.strerror}; check the path.") from None
     header = text.split("\n", 1)[0]
     separator = max((",", ";", "\t", "|"), key=header.count)
-    lines = list(csv.reader(text.splitlines(), delimiter=separator))
-    lines = [line for line in lines if line]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    lines: list[list[str]] = []
+    rows: list[str] = []
+    try:
+        for line in reader:
+            if any(cell.strip() for cell in line):
+                lines.append([cell.strip() for cell in line])
+                rows.append(f"row {reader.line_num}")
+    except csv.Error as error:
+        raise NevusError(f"{path}, row {reader.line_num}: {error}; correct the row.") from None
     if not lines:
         raise NevusError(f"{path} is empty; give a file with a header and a row for each image.")
-    head = [name.strip() for name in lines[0]]
-    for number, line in enumerate(lines[1:], start=2):
+    head = lines[0]
+    for row, line in zip(rows[1:], lines[1:], strict=True):
         if len(line) != len(head):
-            raise NevusError(f"{path}, row {number}: {len(line)} values for {len(head)} columns; correct the row.")
-    return (
-        pd.DataFrame([[v.strip() for v in line] for line in lines[1:]], columns=head, dtype=str),
-        None,
-        None,
-        None,
-    )
+            raise NevusError(f"{path}, {row}: {len(line)} values for {len(head)} columns; correct the row.")
+    twice = next((name for name in head if name and head.count(name) > 1), None)
+    if twice:
+        raise NevusError(f"{path} has two columns '{twice}'; rename one.")
+    table = pd.DataFrame(lines[1:], columns=head, dtype=str)
+    # Spreadsheets leave columns without a name behind.
+    return table.loc[:, [bool(name) for name in head]], rows[1:]
 
 
 def _read_parquet(path: Path) -> tuple[pd.DataFrame, Path | None, tuple[str, ...] | None, str | None]:
@@ -137,9 +151,7 @@ def _completed(table: pd.DataFrame, name: str) -> pd.DataFrame:
         if column in table.columns:
             table[column] = table[column].astype(object).where(table[column].notna(), "").astype(str).str.strip()
     if "group" not in table.columns:
-        # The patient is the wider group: two lesions of one patient share skin, camera and doctor.
-        table["group"] = table.get("patient_id", table.get("lesion_id", table["image"]))
-    table["group"] = table["group"].where(table["group"] != "", table["image"])
+        table["group"] = ""
     if "split" not in table.columns:
         table["split"] = ""
     table["split"] = table["split"].map(lambda s: SPLIT_FOLDERS.get(s.lower(), s))
@@ -154,21 +166,24 @@ def _completed(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def _found(images: pd.Series[str], root: Path, path: Path, rows: list[str]) -> list[str]:
     """Complete names without a suffix (ISIC ids); refuse paths that leave the root; want one image at least."""
-    inside = root.resolve()
-    names, found = [], 0
+    inside = os.path.abspath(root)
+    names: list[str] = []
+    found = 0
     for row, image in zip(rows, images, strict=True):
-        here = root / image
-        if not here.resolve().is_relative_to(inside):
+        if not image:  # the schema tells
+            names.append(image)
+            continue
+        # By the path as it is written: a link inside the folder may well lead out of it.
+        here = os.path.normpath(os.path.join(inside, image))
+        if not here.startswith(os.path.join(inside, "")):
             raise NevusError(
-                f"{path}, {row}: the path {image} leaves the folder {root}; correct it, or name the "
-                "folder of the images with --images."
+                f"{path}, {row}: the path {image} leaves the folder {root}; correct it, or name the folder of the "
+                "images with --images."
             )
-        if not here.exists():
-            full = next((s for s in sorted(SUFFIXES) if here.with_name(here.name + s).exists()), "")
-            image = image + full
-            here = root / image
-        found += here.exists()
-        names.append(image)
+        if not os.path.exists(here):
+            here += next((suffix for suffix in sorted(SUFFIXES) if os.path.exists(here + suffix)), "")
+        found += os.path.exists(here)
+        names.append(os.path.relpath(here, inside))
     if not found:
         raise NevusError(
             f"{path} lists {len(names)} images and none is in {root} (the first is {names[0]}); name "
@@ -189,6 +204,7 @@ def _without_twins(table: pd.DataFrame, path: Path, rows: list[str]) -> pd.DataF
                 )
     if len(twins):
         console.print(
-            f"[yellow]{path} lists {len(twins)} images twice (first in {rows[twins[0]]}); each is used once."
+            f"{path} lists {len(twins)} images twice (first in {rows[twins[0]]}); each is used once.",
+            style="yellow",
         )
     return table.drop(index=twins).reset_index(drop=True)

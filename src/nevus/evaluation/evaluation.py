@@ -70,7 +70,8 @@ def evaluate(
 ) -> Evaluation:
     """Judge a classifier on one split of a data set.
 
-    A look at a test split is logged in the bundle before the figures are known.
+    A look at a test split, or at the whole of another set than the one it was trained on, is logged in the
+    bundle before the figures are known.
 
     Args:
         classifier: to judge.
@@ -84,18 +85,32 @@ def evaluate(
             used, or the bundle's log cannot be written.
 
     """
+    if seed < 0 or replicates < 100:
+        raise NevusError(
+            "the bootstrap wants at least 100 replicates and a seed of 0 or more; correct --replicates or --seed."
+        )
     rows = manifest.with_classes(classifier.classes).split(split)
     y = rows.targets
-    looked_at_test = "test" in rows.splits()
+    trained_on = classifier.bundle.provenance["data"]
+    # The set it was trained on, taken whole or its training part: no figure of a test.
+    own = trained_on.get("rows_digest") == manifest.rows_digest and split in ("all", "train")
+    if own:
+        console.print(
+            f"{manifest.name} is what this bundle was trained on: these figures are on training images and say "
+            "nothing of new ones; give the run's manifest.parquet and --split test.",
+            style="yellow",
+        )
+    looked_at_test = "test" in rows.splits() or (split == "all" and not own)
     about = {
         "bundle": {
             "digest": classifier.bundle.digest,
             "trunk": classifier.bundle.trunk,
-            "trained_on": classifier.bundle.provenance["data"],
+            "trained_on": trained_on,
             "licence": classifier.bundle.licence,
         },
         "data": {"name": manifest.name, "digest": rows.digest},
         "classes": list(classifier.classes),
+        "on_training_images": own,
         "bootstrap": {"replicates": replicates, "seed": seed, "unit": "group"},
         "nevus": version("nevus"),
     }

@@ -67,7 +67,13 @@ class BiT:
     changes: RecipeChanges = field(default_factory=RecipeChanges)
     split: SplitConfig = SplitConfig()
 
-    def fit(self, manifest: Manifest, out: Path, *, resume: bool = False) -> Classifier:
+    def __post_init__(self) -> None:
+        if self.mode not in ("full", "head"):
+            raise NevusError(f"there is no mode '{self.mode}'; choose full or head.")
+        if not 0 <= self.seed < 2**63:
+            raise NevusError(f"a seed of {self.seed} is not between 0 and 2^63; correct --seed.")
+
+    def fit(self, manifest: Manifest, out: Path | str, *, resume: bool = False) -> Classifier:
         """Train on the split `train`, choose on `validation`, and save the bundle `out/bundle`.
 
         Args:
@@ -79,6 +85,7 @@ class BiT:
             NevusError: the data set, the settings or the folder are at fault, or the loss is not finite.
 
         """
+        out = Path(out)
         manifest = with_splits(manifest, self.split)
         facts = facts_of(manifest.split("train"), self.trunk)
         recipe = make_recipe(self.recipe, facts, self.mode, epochs=self.epochs, changes=self.changes)
@@ -211,6 +218,7 @@ class BiT:
             "data": {
                 "name": manifest.name,
                 "digest": manifest.digest,
+                "rows_digest": manifest.rows_digest,
                 "sources": sorted(set(manifest.table["source"])),
                 "counts": {str(s): {str(k): int(v) for k, v in row.items()} for s, row in counts.iterrows()},
                 "skipped": len(shown.faults) + len(held.faults),
@@ -272,8 +280,8 @@ def _median_area(manifest: Manifest, sample: int = 256) -> float:
         try:
             with Image.open(manifest.paths[row], formats=FORMATS) as image:
                 areas.append(image.width * image.height)
-        except (OSError, ValueError, SyntaxError):
-            continue  # it is reported when it is decoded
+        except Exception:  # whatever Pillow meets in a hostile file: it is reported when it is decoded
+            continue
     return float(np.median(areas)) if areas else 0.0
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nevus.errors import NevusError
 from nevus.metrics import scores
 from nevus.metrics.intervals import REPLICATES, UNDEFINED, Interval, bootstrap, delong, wilson
 from nevus.metrics.scores import Floats, Ints
@@ -75,6 +76,8 @@ def figures(
 
     """
     k, n = len(classes), len(y)
+    if not n or not np.isfinite(p).all():
+        raise NevusError("there are no figures without images, or with probabilities that are not finite.")
     called = p.argmax(1).astype(np.int64)
     ones = np.ones(n)
     matrix = scores.confusion(y, called, k, ones)

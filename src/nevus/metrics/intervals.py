@@ -96,7 +96,7 @@ def bootstrap(
 
     Returns:
         Interval by name. Replicates in which a score is undefined do not count; where that are more than one
-        in twenty, or there is but one group, the interval is undefined.
+        in twenty, where all draws agree, or where there is but one group, the interval is undefined.
 
     """
     if len(np.unique(groups)) < 2:
@@ -112,5 +112,7 @@ def _percentiles(values: Floats, level: float) -> Interval:
     defined = values[np.isfinite(values)]
     if len(defined) < 0.95 * len(values):
         return UNDEFINED
+    if defined.min() == defined.max():
+        return UNDEFINED  # no draw differs from another: the bootstrap knows nothing here, and says so
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

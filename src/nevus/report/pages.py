@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from nevus.bundle import evaluations
 from nevus.card import DISCLAIMER
 from nevus.classifier import Classifier
+from nevus.errors import NevusError
 from nevus.evaluation.evaluation import Evaluation
 from nevus.files import writable_folder, write_json, write_text, written_whole
 from nevus.report import plots
@@ -46,6 +48,30 @@ def words(name: str) -> str:
     kind = " ".join(UPPER.get(part, part) for part in kind.split("_"))
     kind = kind.replace("brier", "Brier score")
     return f"{kind} of {cls}" if cls else kind
+
+
+def free_for_evaluation(out: Path, digest: str) -> None:
+    """Make sure that an evaluation may be written into a folder.
+
+    Args:
+        out: the folder; an earlier evaluation of the same bundle gives way.
+        digest: of the bundle.
+
+    Raises:
+        NevusError: another bundle's evaluation, or a file of another program with such a name, is there; or the
+            folder cannot be written.
+
+    """
+    writable_folder(out)
+    there = [name for name in ("evaluation.json", "predictions.csv", "evaluation.html") if (out / name).exists()]
+    if not there:
+        return
+    try:
+        ours = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["bundle"]["digest"] == digest
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = False
+    if not ours:
+        raise NevusError(f"{out} holds {there[0]} of another bundle or program; choose another folder with --out.")
 
 
 def write_evaluation(evaluation: Evaluation, classifier: Classifier, out: Path) -> Path:

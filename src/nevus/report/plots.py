@@ -39,6 +39,11 @@ def tidy(ax: Axes) -> Axes:
     return ax
 
 
+def plain(name: str) -> str:
+    """A name for a plot: matplotlib would read dollar signs as mathematics."""
+    return name.replace("$", r"\$")
+
+
 def data_uri(figure: Figure) -> str:
     """A figure as an SVG data URI, for pages that stand alone."""
     buffer = io.BytesIO()
@@ -97,7 +102,7 @@ def precision_recall(
 def _drawn(y: NDArray[np.int64], classes: Sequence[str]) -> list[tuple[int, str, str]]:
     which = [1] if len(classes) == 2 else range(len(classes))
     return [
-        (c, classes[c], SERIES[c % len(SERIES)] if len(classes) > 2 else BLUE)
+        (c, plain(classes[c]), SERIES[c % len(SERIES)] if len(classes) > 2 else BLUE)
         for c in which
         if 0 < int((y == c).sum()) < len(y)
     ]
@@ -123,8 +128,8 @@ def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> Figure:
             )
             dark = np.nan_to_num(share[row, column]) > 0.55
             ax.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if dark else INK)
-    ax.set_xticks(range(k), classes, rotation=30 if k > 3 else 0)
-    ax.set_yticks(range(k), classes)
+    ax.set_xticks(range(k), [plain(name) for name in classes], rotation=30 if k > 3 else 0)
+    ax.set_yticks(range(k), [plain(name) for name in classes])
     ax.set(xlabel="called", ylabel="true", title="Confusion matrix")
     return figure
 
@@ -142,10 +147,10 @@ def histogram(y: NDArray[np.int64], p: NDArray[np.float64], classes: Sequence[st
                 bins,
                 alpha=0.55 if len(classes) == 2 else 1,
                 color=colour,
-                label=f"true: {name}",
+                label=f"true: {plain(name)}",
                 histtype="stepfilled" if len(classes) == 2 else "step",
             )
-    what = classes[1] if len(classes) == 2 else "true class"
+    what = plain(classes[1]) if len(classes) == 2 else "true class"
     ax.set(xlabel=f"probability of: {what}", ylabel="images", title="Scores", xlim=(0, 1))
     ax.legend(frameon=False, fontsize=8)
     return figure

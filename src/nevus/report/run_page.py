@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from nevus.bundle import load_bundle
 from nevus.report import plots
-from nevus.training.history import epochs_of
-from nevus.training.run import METRICS
 
 
 def write_run(folder: Path) -> tuple[Path, str]:
@@ -20,9 +18,8 @@ def write_run(folder: Path) -> tuple[Path, str]:
         The picture's path, and a sentence with training and validation accuracy and the gap between them.
 
     """
-    fit = json.loads((folder / "fit.json").read_text(encoding="utf-8"))
-    lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
-    rows = epochs_of([json.loads(line) for line in lines])
+    provenance = load_bundle(folder / "bundle").provenance
+    fit, rows = provenance["fit"], provenance["history"]
     path = folder / "curves.png"
     plots.save(plots.training_curves(rows, fit), path)
     accuracy = fit["validation"]["accuracy"]

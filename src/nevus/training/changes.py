@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import field, fields, make_dataclass, replace
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+from nevus.errors import NevusError
 from nevus.training.recipe import Facts, Mode, Recipe, recipe_named
 
 _OWN = ("name", "mode")  # flags of their own
@@ -34,15 +36,24 @@ def make_recipe(
 ) -> Recipe:
     """A recipe by name for a training set, with changes.
 
-    `batch` and `epochs` go through the recipe's own scaling of learning rate and steps; every other change is
-    then made as it stands. Where `side` changes and `resize` does not, `resize` keeps its proportion.
+    `batch`, and `epochs` or `steps`, go through the recipe's own scaling of learning rate and schedule; every
+    other change is then made as it stands. Where `side` changes and `resize` does not, `resize` keeps its
+    proportion.
 
     Raises:
         NevusError: there is no such recipe, or a value makes no sense.
 
     """
     wanted = changed(changes) if changes is not None else {}
-    recipe = recipe_named(name)(facts, mode, batch=wanted.get("batch"), epochs=epochs)
+    batch, steps = wanted.get("batch"), wanted.get("steps")
+    if epochs is not None and not 0 < epochs < math.inf:
+        raise NevusError(f"{epochs} epochs are no length of a training; correct --epochs.")
+    if epochs is not None and steps is not None:
+        raise NevusError("--epochs and --steps both set the length of the training; give one of them.")
+    if steps is not None:  # warm-up, decays and looks keep their place in the schedule
+        size = batch or recipe_named(name)(facts, mode).batch
+        epochs = max(1, steps) * size / facts.images
+    recipe = recipe_named(name)(facts, mode, batch=batch, epochs=epochs)
     if "side" in wanted and "resize" not in wanted:
         wanted["resize"] = round(wanted["side"] * recipe.resize / recipe.side)
     return replace(recipe, **wanted)

@@ -88,10 +88,7 @@ def train(
             network.train()
             loss, accuracy = gradients(network, x, y, recipe, device, class_weights)
             if not math.isfinite(loss):
-                raise NevusError(
-                    f"the loss is {loss} at step {step + 1}; lower the learning rate (--lr, now {recipe.lr:g}) or "
-                    f"clip the gradient (--clip 1), and train into another folder."
-                )
+                raise _not_finite("loss", loss, step, recipe)
             if recipe.clip:
                 nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
             optimizer.step()
@@ -112,6 +109,8 @@ def train(
             if looked:
                 current = average or network.state_dict()
                 judged = judge(_with(network, current))
+                if not math.isfinite(judged.loss):
+                    raise _not_finite("validation loss", judged.loss, step, recipe)
                 run.log(
                     step=step + 1,
                     epoch=(step + 1) * recipe.batch / images,
@@ -130,8 +129,9 @@ def train(
             if looked and not console.is_terminal:  # a log file gets a line instead of a bar
                 console.print(f"step {step + 1:,} of {recipe.steps:,}  {shown}", highlight=False)
     kept = run.load(BEST)
-    assert kept is not None  # the last step always looks at the validation split
-    network.load_state_dict(kept[0])
+    if kept is None:
+        raise NevusError(f"{run.folder / BEST} is missing; train again into another folder.")
+    _fill(network, kept[0], run)
     return network.eval()
 
 
@@ -199,6 +199,22 @@ def _with(network: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     return other.eval()
 
 
+def _not_finite(what: str, value: float, step: int, recipe: Recipe) -> NevusError:
+    return NevusError(
+        f"the {what} is {value} at step {step + 1}; lower the learning rate (--lr, now {recipe.lr:g}) or clip the "
+        "gradient (--clip 1), and train into another folder."
+    )
+
+
+def _fill(network: nn.Module, weights: dict[str, Tensor], run: Run) -> None:
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError:
+        raise NevusError(
+            f"the checkpoint in {run.folder} is another network's; train again into another folder."
+        ) from None
+
+
 def _checkpoint(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -228,7 +244,7 @@ def _restored(
         run.rewind(0)
         return 0, math.inf
     tensors, notes = saved
-    network.load_state_dict(below(tensors, "network"))
+    _fill(network, below(tensors, "network"), run)
     momenta = below(tensors, "momentum")
     for name, parameter in network.named_parameters():
         if name in momenta:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -85,19 +86,19 @@ class Recipe:
     def __post_init__(self) -> None:
         low, high = self.crop
         faults = {
-            "side": self.side < 32,
-            "resize": self.resize < 32,
+            "side": not 32 <= self.side <= 4096,
+            "resize": not 32 <= self.resize <= 8192,
             "crop": not 0 < low <= high <= 1,
             "batch": self.batch < 1,
             "micro_batch": self.micro_batch < 0,
             "steps": self.steps < 1,
-            "warmup": self.warmup < 0,
-            "lr": not self.lr > 0,
+            "warmup": not 0 <= self.warmup <= max(0, self.steps - 1),
+            "lr": not 0 < self.lr < math.inf,
             "momentum": not 0 <= self.momentum < 1,
             "nesterov": self.nesterov and not self.momentum,
-            "weight_decay": self.weight_decay < 0,
-            "clip": self.clip < 0,
-            "mixup": self.mixup < 0,
+            "weight_decay": not 0 <= self.weight_decay < math.inf,
+            "clip": not 0 <= self.clip < math.inf,
+            "mixup": not 0 <= self.mixup < math.inf,
             "label_smoothing": not 0 <= self.label_smoothing < 1,
             "average": not 0 <= self.average < 1,
             "evaluate_every": self.evaluate_every < 1,
@@ -163,7 +164,7 @@ def hyperrule(
         crop=(side / resize, side / resize),
         batch=batch,
         steps=_scaled(steps, factor),
-        warmup=_scaled(warmup, factor),
+        warmup=min(_scaled(warmup, factor), _scaled(steps, factor) - 1),
         schedule="staircase",
         decays=tuple(_scaled(s, factor) for s in decays),
         lr=0.003 * batch / 512,
@@ -210,7 +211,24 @@ def paper(facts: Facts, mode: Mode = "full", *, batch: int | None = None, epochs
 
 
 def default(facts: Facts, mode: Mode = "full", *, batch: int | None = None, epochs: float | None = None) -> Recipe:
-    """Ours."""
+    """Ours: what works best on a validation split on two CPU cores in minutes.
+
+    Mode `full`: 40 epochs of batch 32, SGD with momentum 0.9, cosine from 0.1 after a short warm-up, gradient
+    clipped to norm 1, weights averaged over the last fifth of the training. The high rate stays stable from
+    random weights because of the small batch's many steps, the warm-up and the clipping. Views are zoomed crops
+    in all eight positions, with small changes of brightness, contrast and saturation: a dermoscope has no
+    upright, and no two have the same light. What it gives, and what its values were chosen by, is measured in
+    docs/results.md.
+
+    Mode `head`: 1,000 steps of batch 512 on standardised features, a few seconds.
+
+    Args:
+        facts: of the training set.
+        mode: which weights are trained.
+        batch: images a step; the learning rate is not scaled with it.
+        epochs: passes over the images; the schedule keeps its shape.
+
+    """
     if mode == "head":
         batch = batch or 512
         steps = _scaled(1000, 512 / batch if epochs is None else epochs * facts.images / batch / 1000)
@@ -231,7 +249,7 @@ def default(facts: Facts, mode: Mode = "full", *, batch: int | None = None, epoc
         )
     batch = batch or 32
     by_epoch = facts.images / batch
-    steps = _scaled(by_epoch, 30 if epochs is None else epochs)
+    steps = _scaled(by_epoch, 40 if epochs is None else epochs)
     return Recipe(
         name="default",
         mode="full",

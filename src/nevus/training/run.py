@@ -56,7 +56,8 @@ class Run:
         """
         plain = json.loads(to_json(dict(config)))
         path = folder / CONFIG
-        if path.exists():
+        begun = (folder / CHECKPOINT).exists() or (folder / "bundle").exists()
+        if path.exists() and begun:
             if not resume:
                 raise NevusError(
                     f"{folder} holds a run already; add --resume to go on with it, or choose another "
@@ -68,7 +69,7 @@ class Run:
                     f"the run in {folder} was made with other settings ({'; '.join(differing[:3])}); "
                     "repeat them, or choose another folder with --out."
                 )
-        elif folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
+        elif not path.exists() and folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
             raise NevusError(f"{folder} holds other files and no run; choose another folder with --out.")
         writable_folder(folder)
         lock = (folder / ".lock").open("w")
@@ -79,7 +80,7 @@ class Run:
             raise NevusError(
                 f"another process is training in {folder}; wait for it or choose another folder."
             ) from None
-        if not path.exists():
+        if not begun:  # also after a first try that came to nothing, such as over data at fault
             write_json(path, plain)
         return cls(folder, plain, lock)
 
@@ -110,7 +111,10 @@ class Run:
         """All lines of metrics so far, in order."""
         path = self.folder / METRICS
         text = path.read_text(encoding="utf-8") if path.exists() else ""
-        return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+        try:
+            return [json.loads(line) for line in text.splitlines()]
+        except ValueError as error:
+            raise NevusError(f"{path} is damaged ({error}); delete its last line.") from None
 
     def save(self, name: str, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
         """Write tensors with JSON notes, whole or not at all; the metrics so far go first."""

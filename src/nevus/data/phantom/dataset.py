@@ -50,7 +50,8 @@ class PhantomConfig:
         for name, wrong in {
             "n": self.n < 1,
             "side": not 32 <= self.side <= 2048,
-            "noise": self.noise < 0,
+            "noise": not 0 <= self.noise < 100,
+            "seed": self.seed < 0,
             "repeats": not 0 <= self.repeats <= 1,
             "test": not 0 <= self.test < 1,
         }.items():
@@ -159,6 +160,9 @@ def write(config: PhantomConfig, out: Path, *, workers: int = 2) -> pd.DataFrame
     if (out / "manifest.csv").exists():
         raise NevusError(f"{out} holds a data set already; choose another folder with --out.")
     writable_folder(out)
+    foreign = [p.name for p in out.iterdir() if p.name not in ("train", "test", "contact-sheet.jpg")]
+    if foreign:
+        raise NevusError(f"{out} holds other files ({foreign[0]}); choose another folder with --out.")
     drawn = list(phantoms(config))
     shown: list[Pixels] = []
     with progress() as bar:

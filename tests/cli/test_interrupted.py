@@ -1,0 +1,134 @@
+"""Killed, terminated, out of space: nothing is lost, and the end is the same, bit for bit."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+QUICK = ["--side=32", "--batch=8", "--steps=30", "--warmup=2", "--evaluate-every=2", "--precision=fp32"]
+
+
+def start(data, out, mode):
+    command = [
+        sys.executable,
+        "-m",
+        "nevus",
+        "train",
+        str(data),
+        "--out",
+        str(out),
+        "--mode",
+        mode,
+        "--resume",
+        *QUICK,
+    ]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def lines(out):
+    path = out / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def weights(out):
+    return load_file(out / "bundle" / "weights.safetensors")
+
+
+@pytest.fixture(scope="module")
+def whole(phantoms, tmp_path_factory):
+    runs = tmp_path_factory.mktemp("whole")
+    for mode in ("full", "head"):
+        assert start(phantoms, runs / mode, mode).wait() == 0
+    return runs
+
+
+@pytest.mark.parametrize("mode", ["full", "head"])
+def test_killed_at_several_points_and_resumed(phantoms, tmp_path, whole, mode):
+    out = tmp_path / "run"
+    for least in (1, 12, 25):
+        process = start(phantoms, out, mode)
+        while process.poll() is None and lines(out) < least:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+        leftovers = [p for p in out.rglob("*.part") if p.is_dir()]
+        assert not (out / "bundle").exists() or not leftovers
+    process = start(phantoms, out, mode)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    expected, found = weights(whole / mode), weights(out)
+    assert all(torch.equal(expected[k], found[k]) for k in expected)
+
+
+def test_sigterm_is_told_and_lets_the_folder_go(phantoms, tmp_path, whole):
+    out = tmp_path / "run"
+    process = start(phantoms, out, "full")
+    while process.poll() is None and lines(out) < 3:
+        time.sleep(0.002)
+    process.terminate()
+    _, err = process.communicate()
+    if process.returncode == 0:
+        pytest.skip("the training was over before the signal came")
+    assert process.returncode == 143
+    assert "nevus: terminated; what was written is whole" in err
+    assert "Traceback" not in err
+    process = start(phantoms, out, "full")
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    expected, found = weights(whole / "full"), weights(out)
+    assert all(torch.equal(expected[k], found[k]) for k in expected)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 24 MB: room for a run's beginning, not for its checkpoint beside its best weights."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "none", place], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_full_disk_is_told_and_nothing_is_lost(phantoms, small_disk, whole):
+    out = small_disk / "run"
+    process = start(phantoms, out, "full")
+    _, err = process.communicate()
+    assert process.returncode == 2, err
+    assert "Traceback" not in err
+    told = [line for line in err.splitlines() if line.startswith("nevus:")]
+    assert len(told) == 1
+    assert "No space left" in err
+    assert not list(out.rglob("*.part"))
+    subprocess.run(["mount", "-o", "remount,size=200m", small_disk], check=True)
+    process = start(phantoms, out, "full")
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    expected, found = weights(whole / "full"), weights(out)
+    assert all(torch.equal(expected[k], found[k]) for k in expected)
+
+
+def test_the_bundle_is_whole_or_not_there(phantoms, tmp_path, whole):
+    """A bundle's half that a kill left behind is swept away by the next one."""
+    out = tmp_path / "run"
+    shutil.copytree(whole / "head", out)
+    shutil.rmtree(out / "bundle")
+    half = Path(out / ".bundle.part")
+    half.mkdir()
+    (half / "weights.safetensors").write_bytes(b"half")
+    process = start(phantoms, out, "head")
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert not half.exists()
+    assert os.listdir(out / "bundle")
