@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
 DEMO_IMAGES := 1000
-DEMO_EPOCHS := 12
+DEMO_EPOCHS := 30
 
 .PHONY: demo test test-long check docs bench results clean
 
@@ -24,7 +24,7 @@ demo: .venv/ready
 	@echo "Look at $(DEMO)/phantoms/contact-sheet.jpg, $(DEMO)/run/curves.png and $(DEMO)/evaluation/evaluation.html"
 
 test: .venv/ready check
-	$(BIN)/pytest -m "not long"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not long"
 
 check: .venv/ready
 	$(BIN)/ruff check .

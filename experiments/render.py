@@ -108,7 +108,8 @@ def recipe_search(found: Mapping[str, Any], _docs: Path) -> str:
         "## How the recipe `default` was chosen",
         "",
         "Validation split only, `bit-r26x0.5` from random weights, one seed, 15 of the recipe's 40 "
-        "length; each row changes one value.",
+        "epochs; each row changes one value. Other work ran beside some of them, so that their seconds are no "
+        "measure.",
         "",
         "| setting | accuracy | AUROC | cross-entropy | training accuracy | seconds |",
         "|---|---|---|---|---|---|",

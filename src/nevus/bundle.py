@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from nevus.data.preprocess import Preprocess
@@ -20,11 +20,11 @@ from nevus.files import (
     append_line,
     digest_of_bytes,
     digest_of_file,
+    save_tensors,
     sync_folder,
     to_json,
     write_json,
     write_text,
-    written_whole,
 )
 from nevus.models.registry import network
 
@@ -92,9 +92,7 @@ def save_bundle(bundle: Bundle, folder: Path, card: str) -> Bundle:
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        weights = {key: value.detach().cpu().contiguous() for key, value in bundle.network.state_dict().items()}
-        with written_whole(aside / WEIGHTS) as part:
-            save_file(weights, part, metadata={"format": "pt"})
+        save_tensors(aside / WEIGHTS, bundle.network.state_dict(), {"format": "pt"})
         write_text(aside / CARD, card)
         about = {
             "format": FORMAT,
@@ -110,6 +108,9 @@ def save_bundle(bundle: Bundle, folder: Path, card: str) -> Bundle:
         write_json(aside / ABOUT, {**about, "digest": _digest(about)})
         aside.rename(folder)
         sync_folder(folder.parent)
+    except NevusError:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise NevusError(

@@ -8,13 +8,16 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nevus.errors import NevusError
+
+if TYPE_CHECKING:
+    import torch
 
 
 @contextlib.contextmanager
@@ -116,6 +119,24 @@ def digest_of_file(path: Path) -> str:
     """SHA-256 of a file's bytes as `sha256:<hex>`, read in pieces."""
     with path.open("rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors as safetensors, whole or not at all.
+
+    Raises:
+        NevusError: the file cannot be written, or the disk is full.
+
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    kept = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    with written_whole(path) as aside:
+        try:
+            save_file(kept, aside, metadata=metadata)
+        except SafetensorError as error:  # its way to say that the system refused a write
+            raise OSError(str(error)) from error
 
 
 def writable_folder(folder: Path) -> Path:

@@ -32,6 +32,13 @@ def start(data, out, mode):
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
+def finish(process, status=0):
+    """Wait for the end; what it said."""
+    _, err = process.communicate()
+    assert process.returncode == status, err
+    return err
+
+
 def lines(out):
     path = out / "metrics.jsonl"
     return len(path.read_text().splitlines()) if path.exists() else 0
@@ -45,7 +52,7 @@ def weights(out):
 def whole(phantoms, tmp_path_factory):
     runs = tmp_path_factory.mktemp("whole")
     for mode in ("full", "head"):
-        assert start(phantoms, runs / mode, mode).wait() == 0
+        finish(start(phantoms, runs / mode, mode))
     return runs
 
 
@@ -57,13 +64,10 @@ def test_killed_at_several_points_and_resumed(phantoms, tmp_path, whole, mode):
         while process.poll() is None and lines(out) < least:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stderr.close()
+        process.communicate()
         leftovers = [p for p in out.rglob("*.part") if p.is_dir()]
         assert not (out / "bundle").exists() or not leftovers
-    process = start(phantoms, out, mode)
-    _, err = process.communicate()
-    assert process.returncode == 0, err
+    finish(start(phantoms, out, mode))
     expected, found = weights(whole / mode), weights(out)
     assert all(torch.equal(expected[k], found[k]) for k in expected)
 
@@ -80,9 +84,7 @@ def test_sigterm_is_told_and_lets_the_folder_go(phantoms, tmp_path, whole):
     assert process.returncode == 143
     assert "nevus: terminated; what was written is whole" in err
     assert "Traceback" not in err
-    process = start(phantoms, out, "full")
-    _, err = process.communicate()
-    assert process.returncode == 0, err
+    finish(start(phantoms, out, "full"))
     expected, found = weights(whole / "full"), weights(out)
     assert all(torch.equal(expected[k], found[k]) for k in expected)
 
@@ -103,18 +105,14 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_is_told_and_nothing_is_lost(phantoms, small_disk, whole):
     out = small_disk / "run"
-    process = start(phantoms, out, "full")
-    _, err = process.communicate()
-    assert process.returncode == 2, err
+    err = finish(start(phantoms, out, "full"), status=2)
     assert "Traceback" not in err
     told = [line for line in err.splitlines() if line.startswith("nevus:")]
     assert len(told) == 1
     assert "No space left" in err
     assert not list(out.rglob("*.part"))
     subprocess.run(["mount", "-o", "remount,size=200m", small_disk], check=True)
-    process = start(phantoms, out, "full")
-    _, err = process.communicate()
-    assert process.returncode == 0, err
+    finish(start(phantoms, out, "full"))
     expected, found = weights(whole / "full"), weights(out)
     assert all(torch.equal(expected[k], found[k]) for k in expected)
 
@@ -127,8 +125,6 @@ def test_the_bundle_is_whole_or_not_there(phantoms, tmp_path, whole):
     half = Path(out / ".bundle.part")
     half.mkdir()
     (half / "weights.safetensors").write_bytes(b"half")
-    process = start(phantoms, out, "head")
-    _, err = process.communicate()
-    assert process.returncode == 0, err
+    finish(start(phantoms, out, "head"))
     assert not half.exists()
     assert os.listdir(out / "bundle")

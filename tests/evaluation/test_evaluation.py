@@ -127,7 +127,7 @@ def test_names_are_escaped(classifier, class_folders, tmp_path, picture):
     assert "&lt;script&gt;" in page
 
 
-@pytest.mark.parametrize("odd", ["a[/b]", "o[red]k", r"d$\frac$", "bar|bar", 'quote"comma,'])
+@pytest.mark.parametrize("odd", ["a[link=b]", "o[red]k", r"d$\frac$", "bar|bar", 'quote"comma,'])
 def test_odd_labels_are_shown_as_they_are(class_folders, tmp_path, capsys, odd):
     """Brackets are rich's markup, dollars matplotlib's mathematics, bars Markdown's cells."""
     from nevus.cli.main import main

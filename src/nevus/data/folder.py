@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from nevus.data.images import SUFFIXES
-from nevus.data.manifest import Manifest, checked, ordered_classes
+from nevus.data.manifest import REQUIRED, Manifest, checked, ordered_classes
 from nevus.errors import NevusError
 from nevus.progress import console
 
@@ -55,6 +55,7 @@ def read_folder(folder: Path, *, positive: str | None = None) -> Manifest:
     table = pd.DataFrame(rows, dtype=str)
     table["group"] = table["image"]
     table["source"] = folder.resolve().name
+    table = table[list(REQUIRED)]
     table = checked(table, name=str(folder), rows=[str(row) for row in table["image"]])
     return Manifest(table, folder, ordered_classes(table["label"], positive=positive), folder.resolve().name)
 

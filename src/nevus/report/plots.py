@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -53,7 +54,8 @@ def data_uri(figure: Figure) -> str:
 
 def save(figure: Figure, path: Path, dpi: int = 150) -> None:
     """Write a figure as PNG or SVG by the path's suffix, whole or not at all."""
-    with written_whole(path) as aside:
+    # A salt of our own: the same figure gives the same bytes.
+    with rc_context({"svg.hashsalt": "nevus"}), written_whole(path) as aside:
         figure.savefig(
             aside, format=path.suffix[1:], dpi=dpi, metadata={"Date": None} if path.suffix == ".svg" else None
         )

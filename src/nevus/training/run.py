@@ -12,12 +12,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from tensorboardX import SummaryWriter
 from torch import Tensor
 
 from nevus.errors import NevusError
-from nevus.files import to_json, writable_folder, write_json, write_text, written_whole
+from nevus.files import save_tensors, to_json, writable_folder, write_json, write_text
 
 CONFIG = "config.json"
 CHECKPOINT = "checkpoint.safetensors"
@@ -119,9 +118,7 @@ class Run:
     def save(self, name: str, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
         """Write tensors with JSON notes, whole or not at all; the metrics so far go first."""
         self.flush()
-        with written_whole(self.folder / name) as aside:
-            kept = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-            save_file(kept, aside, metadata={"notes": to_json(dict(notes), indent=None)})
+        save_tensors(self.folder / name, tensors, {"notes": to_json(dict(notes), indent=None)})
 
     def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Read what `save` wrote; None where there is none.
