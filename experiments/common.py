@@ -7,9 +7,10 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
+
+from nevus.training.history import epochs_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("NEVUS_DATA", ROOT.parent / "shared" / "data"))
@@ -17,14 +18,13 @@ RUNS = Path(os.environ.get("NEVUS_RUNS", ROOT / "runs"))
 RESULTS = ROOT / "results"
 
 
-def nevus(*words: object) -> tuple[str, float]:
-    """Run a command of the program; the command as one would type it, and its wall time in seconds."""
+def nevus(*words: object) -> str:
+    """Run a command of the program; the command as one would type it."""
     arguments = [str(word) for word in words]
-    began = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", "nevus", *arguments], check=False)
     if done.returncode:
         sys.exit(done.returncode)
-    return shlex.join(["nevus", *(_short(a) for a in arguments)]), time.perf_counter() - began
+    return shlex.join(["nevus", *(_short(a) for a in arguments)])
 
 
 def _short(argument: str) -> str:
@@ -47,13 +47,12 @@ def keep(name: str, value: dict[str, Any]) -> None:
 
 def train(out: Path, data: Path, *flags: object) -> dict[str, Any]:
     """Train, or go on where an earlier call was interrupted; what the run says of itself."""
-    command, seconds = nevus("train", data, "--out", out, *flags, "--resume")
+    command = nevus("train", data, "--out", out, *flags, "--resume")
     return {
         "command": command.removesuffix(" --resume"),
-        "wall_seconds": seconds,
         "config": read(out / "config.json"),
         "fit": read(out / "fit.json"),
-        "history": read(out / "bundle" / "bundle.json")["provenance"]["history"],
+        "history": epochs_of([json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]),
     }
 
 
@@ -64,6 +63,6 @@ def evaluate(out: Path, data: Path, split: str = "test") -> dict[str, Any]:
     if (page / "evaluation.json").exists():
         command = shlex.join(["nevus", *(_short(str(w)) for w in words)])
     else:
-        command, _ = nevus(*words)
+        command = nevus(*words)
     looks = (out / "bundle" / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()
     return {"command": command, "evaluation": read(page / "evaluation.json"), "looks_at_test": len(looks)}

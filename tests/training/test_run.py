@@ -89,3 +89,10 @@ def test_history_means_over_the_steps_since_the_last_look():
     assert [row["training_loss"] for row in rows] == [2.0, 0.5]
     assert [row["training_accuracy"] for row in rows] == [0.5, 1.0]
     assert [row["validation_accuracy"] for row in rows] == [0.5, 0.6]
+
+
+def test_a_short_last_stretch_is_counted_with_the_one_before():
+    steps = [{"step": s, "loss": float(s), "accuracy": 0.5} for s in range(1, 6)]
+    look = {"epoch": 1.0, "validation_loss": 0.9, "validation_accuracy": 0.5}
+    rows = epochs_of([*steps[:4], {"step": 4, **look}, steps[4], {"step": 5, **look}])
+    assert [row["training_loss"] for row in rows] == [2.5, 3.0]

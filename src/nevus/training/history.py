@@ -11,13 +11,18 @@ def epochs_of(metrics: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
     """A run's lines of metrics to one a look at validation: epoch, both losses, both accuracies.
 
     The training values are means over the steps since the look before, on the augmented images as they were
-    trained on.
+    trained on. A last stretch of less than half the usual length is counted with the one before it: the mean of
+    a step or two says nothing.
     """
+    before: tuple[list[float], list[float]] = ([], [])
     rows: list[dict[str, float]] = []
     losses: list[float] = []
     rights: list[float] = []
     for line in metrics:
         if "validation_loss" in line:
+            if len(losses) < len(before[0]) / 2:
+                losses, rights = before[0] + losses, before[1] + rights
+            before = (losses, rights)
             rows.append(
                 {
                     "epoch": line["epoch"],

@@ -42,7 +42,7 @@ def _table_2016(folder: Path) -> pd.DataFrame:
 
 
 def _table_2017(folder: Path) -> pd.DataFrame:
-    """The third class is what is neither: nevus. Our reduced copy says all three in one column."""
+    """The third class is what is neither: nevus. Copies with one table, `labels.csv`, say all three there."""
     own = folder / "labels.csv"
     if own.is_file():
         table = pd.read_csv(own, dtype=str)
