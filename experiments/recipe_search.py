@@ -1,4 +1,4 @@
-"""Choose the recipe `default` for isic-malignant-benign, on its validation split only.
+"""Single changes to the recipe `default` on isic-malignant-benign, on its validation split only.
 
     python -m experiments.recipe_search
 

@@ -86,7 +86,8 @@ def first_light(found: Mapping[str, Any], docs: Path) -> str:
         "",
         "Proportions have Wilson intervals, AUROC DeLong's, the others a bootstrap of whole groups "
         f"({judged[0]['bootstrap']['replicates']:,} draws); all 95 %. This set has no lesion ids, so that each "
-        "image counts as a group of its own; where it repeats lesions, the intervals are too narrow.",
+        "image counts as a group of its own; where it repeats lesions, the intervals are too narrow. "
+        "Other work ran beside the trainings, so that their seconds are no measure of speed.",
         "",
         f"Manifest of the test split: `{judged[0]['data']['digest']}`",
         "",
@@ -103,9 +104,9 @@ def first_light(found: Mapping[str, Any], docs: Path) -> str:
 
 
 def recipe_search(found: Mapping[str, Any], _docs: Path) -> str:
-    """What the recipe `default` was chosen by."""
+    """What single changes to the recipe `default` do."""
     lines = [
-        "## How the recipe `default` was chosen",
+        "## What single changes to the recipe `default` do",
         "",
         "Validation split only, `bit-r26x0.5` from random weights, one seed, 15 of the recipe's 40 "
         "epochs; each row changes one value. Other work ran beside some of them, so that their seconds are no "

@@ -188,7 +188,7 @@ def training_curves(rows: Sequence[Mapping[str, float]], fit: Mapping[str, Any])
         tidy(ax)
         marker = "o" if len(rows) < 40 else None
         for of, colour, label in (
-            ("training", BLUE, "training (augmented views)"),
+            ("training", BLUE, "training (as it was trained on)"),
             ("validation", RED, "validation"),
         ):
             values = [row[f"{of}_{what}"] for row in rows]

@@ -211,14 +211,13 @@ def paper(facts: Facts, mode: Mode = "full", *, batch: int | None = None, epochs
 
 
 def default(facts: Facts, mode: Mode = "full", *, batch: int | None = None, epochs: float | None = None) -> Recipe:
-    """Ours: what works best on a validation split on two CPU cores in minutes.
+    """Ours, for two CPU cores and minutes.
 
     Mode `full`: 40 epochs of batch 32, SGD with momentum 0.9, cosine from 0.1 after a short warm-up, gradient
-    clipped to norm 1, weights averaged over the last fifth of the training. The high rate stays stable from
-    random weights because of the small batch's many steps, the warm-up and the clipping. Views are zoomed crops
+    clipped to norm 1, weights averaged over the last fifth of the training. Views are zoomed crops
     in all eight positions, with small changes of brightness, contrast and saturation: a dermoscope has no
-    upright, and no two have the same light. What it gives, and what its values were chosen by, is measured in
-    docs/results.md.
+    upright, and no two have the same light. What it gives from random weights, and what single
+    changes to it do, is measured in docs/results.md.
 
     Mode `head`: 1,000 steps of batch 512 on standardised features, a few seconds.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from nevus.data.archives.archive import Archive, first, one_hot
+from nevus.data.manifest import ISIC_COLUMNS
 
 _SPLIT = (("train", "train"), ("valid", "validation"), ("test", "test"))
 
@@ -149,21 +150,7 @@ def _table_archive(folder: Path) -> pd.DataFrame:
     label = table["diagnosis_1"] if "diagnosis_1" in table.columns else table["benign_malignant"]
     table["label"] = label.str.lower().str.strip()
     table = table[table["label"].isin(["benign", "malignant"])]
-    kept = (
-        "id",
-        "label",
-        "patient_id",
-        "lesion_id",
-        "age_approx",
-        "sex",
-        "anatom_site_general",
-        "fitzpatrick_skin_type",
-        "image_type",
-        "diagnosis_confirm_type",
-        "diagnosis",
-        "diagnosis_2",
-        "diagnosis_3",
-    )
+    kept = ("id", "label", *ISIC_COLUMNS, "diagnosis", "diagnosis_2", "diagnosis_3")
     return table[[c for c in kept if c in table.columns]]
 
 
