@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from torch import nn
+
+from nevus.runtime.quick.network import quicken
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -19,22 +22,13 @@ class Device:
     Attributes:
         device: `cpu` or `cuda`.
         bf16: whether training runs under bfloat16 autocast (weights, sums and the loss stay float32).
+        memory_format: layout of images and weights; see `placed`.
 
     """
 
     device: torch.device
     bf16: bool
-
-    @property
-    def memory_format(self) -> torch.memory_format:
-        """The layout for training this kind of network.
-
-        In a trial on a CPU with AVX512-BF16 the plain layout was the faster one in bf16, and channels_last in
-        fp32. On a GPU it has not been measured; channels_last is what its convolutions are made for.
-        """
-        if self.device.type == "cpu" and self.bf16:
-            return torch.contiguous_format
-        return torch.channels_last
+    memory_format: torch.memory_format = torch.channels_last
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Context in which a training step's forward pass runs."""
@@ -50,6 +44,24 @@ def device(precision: Precision = "auto") -> Device:
     """
     where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return Device(where, has_bf16(where) if precision == "auto" else precision == "bf16")
+
+
+def placed(network: nn.Module, where: Device) -> Device:
+    """Bring a network to a device for training, in place, in the layout that is the faster one there.
+
+    Convolutions are fastest in channels_last. PyTorch's group normalisation is slow in it on a CPU, and a network
+    that keeps that one there, while it computes in bf16, is better off in the plain layout; `benchmarks/` measures
+    both. On a GPU channels_last is what the convolutions are made for.
+
+    Returns:
+        The device with the network's layout.
+
+    """
+    layout = torch.channels_last
+    if where.device.type == "cpu" and not quicken(network) and where.bf16:
+        layout = torch.contiguous_format
+    network.to(device=where.device, memory_format=layout)  # type: ignore[call-overload]
+    return replace(where, memory_format=layout)
 
 
 def machine() -> dict[str, str | int]:

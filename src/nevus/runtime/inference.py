@@ -10,6 +10,7 @@ from torch import nn
 from nevus.data.preprocess import Preprocess
 from nevus.models.folding import folded
 from nevus.progress import progress
+from nevus.runtime.device import Device, placed
 
 BATCH = 32
 
@@ -23,7 +24,8 @@ class TorchEngine:
     def __init__(self, network: nn.Module, preprocess: Preprocess, device: torch.device | None = None) -> None:
         self.preprocess = preprocess
         self.device = device or torch.device("cpu")
-        self.network = folded(network).to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = folded(network)
+        placed(self.network, Device(self.device, bf16=False))
 
     def __call__(self, pixels: np.ndarray) -> NDArray[np.float32]:
         """uint8 (n, side, side, 3) to the network's output, float32 (n, outputs)."""

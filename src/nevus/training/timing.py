@@ -10,7 +10,7 @@ import torch
 
 from nevus.data.preprocess import Preprocess
 from nevus.models.registry import network, trunk_of
-from nevus.runtime.device import device
+from nevus.runtime.device import device, placed
 from nevus.runtime.inference import TorchEngine
 from nevus.training.loop import gradients
 from nevus.training.recipe import Facts, Recipe
@@ -43,7 +43,7 @@ def expected_seconds(recipe: Recipe, trunk: str, facts: Facts, classes: int) -> 
     y = torch.full((SAMPLE, classes), 1 / classes)
     engine = TorchEngine(net, Preprocess(recipe.side), where.device)
     looking = _seconds(lambda: engine(pixels)) / SAMPLE
-    net = net.to(device=where.device, memory_format=where.memory_format)  # type: ignore[call-overload]
+    where = placed(net, where)
     weights = torch.ones(classes, device=where.device)
     stepping = _seconds(lambda: gradients(net, x, y, recipe, where, weights)) / SAMPLE
     return recipe.steps * recipe.batch * stepping + recipe.steps / recipe.evaluate_every * held * looking
