@@ -39,7 +39,8 @@ docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: .venv/ready
-	$(BIN)/python -m benchmarks.inference
+	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.memory
 
 results: .venv/ready
 	$(BIN)/python -m experiments.render

@@ -127,7 +127,149 @@ def recipe_search(found: Mapping[str, Any], _docs: Path) -> str:
     return "\n".join([*lines, "", "```", *commands, "```", ""])
 
 
-PARTS = {"first-light": first_light, "recipe-search": recipe_search}
+def recipes(found: Mapping[str, Any], _docs: Path) -> str:
+    """The published recipes beside the default one."""
+    runs = {"default": _full(), **found["runs"]}
+    lines = [
+        "## Recipes, from random weights",
+        "",
+        f"`bit-r26x0.5` on {found['data']}, {found['split']} split, the test split looked at once by each bundle. "
+        "`hyperrule` and `paper` at full length, but at 128 px where they ask for 480 and 224, which would have "
+        "taken hours here (`nevus recipe` says how many). They are recipes for transfer, made for networks that "
+        "have seen millions of images.",
+        "",
+        "| recipe | passes | test accuracy | test AUROC | validation accuracy | validation AUROC | gap | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, run in runs.items():
+        fit, recipe = run["train"]["fit"], run["train"]["config"]["recipe"]
+        figures, validation = run["evaluate"]["evaluation"]["figures"], fit["validation"]
+        passes = recipe["steps"] * recipe["batch"] / fit["training_n"]
+        lines.append(
+            f"| `{name}` | {passes:.0f} | {cell(figures['accuracy'], True)} | {cell(figures['auroc'])} | "
+            f"{cell(validation['accuracy'], True)} | {cell(validation['auroc'])} | {100 * fit['gap']:+.1f} | "
+            f"{fit['seconds']['training']:.0f} |"
+        )
+    commands = [c for r in found["runs"].values() for c in (r["train"]["command"], r["evaluate"]["command"])]
+    official = f"{runs['paper']['train']['command'].split(' --')[0]} --out runs/official --trunk bit-m-r50x1"
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Other work ran beside the trainings, so that their seconds are no measure of speed.",
+            "",
+            "```",
+            *commands,
+            "```",
+            "",
+            "The official R50x1 wants its weights on the machine (`nevus models --download bit-m-r50x1`). They "
+            "were not here, so that nothing is reported; this would do it:",
+            "",
+            "```",
+            f"{official} --recipe paper",
+            "```",
+            "",
+        ]
+    )
+
+
+def _full() -> dict[str, Any]:
+    runs = read(RESULTS / "first-light.json")["runs"]
+    full: dict[str, Any] = next(run for run in runs if run["mode"] == "full")
+    return full
+
+
+def ham10000(found: Mapping[str, Any], _docs: Path) -> str:
+    """Seven classes from random weights."""
+    fit, judged = found["train"]["fit"], found["evaluate"]["evaluation"]
+    figures = judged["figures"]
+    lines = [
+        "## HAM10000, seven classes, from random weights",
+        "",
+        f"`bit-r26x0.5`, {found['train']['config']['recipe']['steps']:,} steps of the recipe `default`, split "
+        f"{found['split']}; {judged['n']:,} test images, looked at {found['evaluate']['looks_at_test']} time. The "
+        "floor for pre-training.",
+        "",
+        "| figure | test |",
+        "|---|---|",
+        *(
+            f"| {words(name)} | {cell(figures[name], name in PERCENT)} |"
+            for name in ("accuracy", "balanced_accuracy", "mcc", "auroc", "brier", "cross_entropy")
+            if name in figures
+        ),
+        *(
+            f"| {words(name)} | {cell(figure, True)} |"
+            for name, figure in figures.items()
+            if name.startswith("recall:")
+        ),
+        f"| validation accuracy | {cell(fit['validation']['accuracy'], True)} |",
+        f"| training less validation accuracy | {100 * fit['gap']:+.2f} points |",
+        "",
+        f"Manifest of the test split: `{judged['data']['digest']}`",
+        "",
+        "```",
+        found["train"]["command"],
+        found["evaluate"]["command"],
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def precision(found: Mapping[str, Any], _docs: Path) -> str:
+    """What bfloat16 costs."""
+    lines = [
+        "## What bfloat16 costs",
+        "",
+        f"Recipe `default`, {found['epochs']} of its 40 epochs, isic-malignant-benign, validation split only. "
+        "The difference between the precisions is to be read against that between the seeds.",
+        "",
+        "| training | accuracy | AUROC | cross-entropy | seconds |",
+        "|---|---|---|---|---|",
+    ]
+    for name, run in found["runs"].items():
+        v = run["fit"]["validation"]
+        lines.append(
+            f"| {name} | {cell(v['accuracy'], True)} | {cell(v['auroc'])} | {cell(v['cross_entropy'])} | "
+            f"{run['fit']['seconds']['training']:.0f} |"
+        )
+    return "\n".join([*lines, "", "```", *(run["command"] for run in found["runs"].values()), "```", ""])
+
+
+def speed(found: Mapping[str, Any], _docs: Path) -> str:
+    """Training steps and inference beside the peers'."""
+    peaks = ", ".join(f"{value:.0f} GFLOP/s in {name}" for name, value in found["peak_gflops"].items())
+    lines = [
+        "## Speed beside timm and transformers",
+        "",
+        f"Images a second, medians of at least {found['rounds']} turns, on {found['machine']['device']}, "
+        f"{found['machine']['threads']} threads, torch {found['torch']}; same weights, one process; timm in the "
+        "faster of its two memory formats. A step is forward, loss, backward and SGD. The machine's matrix product "
+        f"runs {peaks}. *Alone* is timm before anything of ours is in the process: our kernels let the C library "
+        "keep freed memory, and timm gains by that, too.",
+        "",
+        "| work | network | px | batch | in | nevus | timm | alone | transformers | nevus / timm | of the peak |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        rates = row["images_per_second"]
+        alone = f"{row['timm_alone']:.1f}" if "timm_alone" in row else ""
+        lines.append(
+            f"| {row['work']} | `{row['network']}` | {row['side']} | {row['batch']} | {row['precision']} | "
+            f"{rates['nevus']:.1f} | {rates['timm ' + row['timm_layout']]:.1f} ({row['timm_layout']}) | {alone} | "
+            f"{rates['transformers']:.1f} | **{row['over_timm']:.2f}** | {100 * row['of_peak']:.0f} % |"
+        )
+    return "\n".join([*lines, "", "```", "python -m benchmarks.speed --keep", "```", ""])
+
+
+PARTS = {
+    "first-light": first_light,
+    "recipe-search": recipe_search,
+    "recipes": recipes,
+    "ham10000": ham10000,
+    "precision": precision,
+    "speed": speed,
+}
 
 
 def render(results: Path, docs: Path) -> list[str]:

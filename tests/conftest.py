@@ -16,6 +16,12 @@ from nevus.models.registry import network
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Keep decoded images and weights apart from the user's."""
+    os.environ["NEVUS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def real() -> Path:
     """The folder of real lesion images, which a user's clone does not have."""

@@ -12,6 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.M | re.S)
+CELL = re.compile(r"^```python exec=[^\n]*\n(.*?)^```", re.M | re.S)
+"""A cell of a page that is run when the docs are built; a page's cells are one session."""
 WITH_BLOCKS = [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))]
 # `make demo` and `make test` build their own environment; the first has a test of its own.
 LONG = re.compile(r"^make |^git clone|\.\./shared", re.M)
@@ -50,6 +52,14 @@ def test_commands_of_a_page_run(page, workplace):
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
         ran += 1
     assert ran or page.name == "README.md"
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if CELL.search(p.read_text(encoding="utf-8"))], ids=str)
+def test_cells_of_a_notebook_run(page, tmp_path):
+    script = "\n".join(CELL.findall(page.read_text(encoding="utf-8")))
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "accuracy on test" in done.stdout
 
 
 def test_links_and_pictures_are_there():

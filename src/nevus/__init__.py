@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from nevus.errors import ImageError, NevusError
     from nevus.evaluation.evaluation import Evaluation, evaluate
     from nevus.methods.bit import BiT
+    from nevus.methods.estimator import BiTClassifier
     from nevus.metrics.figures import Figure, figures
     from nevus.training.changes import RecipeChanges
     from nevus.training.recipe import Recipe
 
 _WHERE = {
     "BiT": "nevus.methods.bit",
+    "BiTClassifier": "nevus.methods.estimator",
     "Bundle": "nevus.bundle",
     "Classifier": "nevus.classifier",
     "DataConfig": "nevus.data.reading",
@@ -52,6 +54,7 @@ _WHERE = {
 
 __all__ = [
     "BiT",
+    "BiTClassifier",
     "Bundle",
     "Classifier",
     "DataConfig",

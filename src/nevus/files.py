@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success fsync it and rename it to `path`.
 
     Whoever reads `path`, at any moment and after any crash, sees the old content or the new one. On an
-    error the temporary file is removed and `path` is untouched.
+    error the temporary file is removed and `path` is untouched. What can be made again need not be `durable`: it
+    is then not fsynced.
 
     Raises:
         NevusError: the folder cannot be written, or the disk is full.
@@ -39,10 +40,12 @@ def written_whole(path: Path) -> Iterator[Path]:
         mode = aside.stat().st_mode
         yield aside
         aside.chmod(mode)  # some libraries make files that only their owner can read
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with aside.open("rb") as file:
+                os.fsync(file.fileno())
         os.replace(aside, path)
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
     except OSError as error:
         raise NevusError(
             f"{path} cannot be written: {error.strerror or error}; free space or choose another folder."

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -12,8 +16,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
-"""Where everything that is not a result is said. File names and labels may hold brackets: no markup."""
+console = Console(
+    stderr=True, soft_wrap=True, markup=False, highlight=False, quiet=os.environ.get("RANK", "0") != "0"
+)
+"""Where everything that is not a result is said. File names and labels may hold brackets: no markup. Of
+several processes that train together the first one speaks."""
 
 
 def progress(*, unit: str = "images") -> Progress:
@@ -33,3 +40,13 @@ def progress(*, unit: str = "images") -> Progress:
         console=console,
         disable=not console.is_terminal,
     )
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Say nothing for a while."""
+    before, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = before

@@ -3,6 +3,7 @@ import torch
 from PIL import Image
 
 from nevus.data.augment import Augment
+from nevus.data.cache import Cache
 from nevus.data.pixels import decode_all
 from nevus.data.preprocess import Preprocess
 from nevus.data.reading import read
@@ -34,7 +35,7 @@ def test_stream_keeps_order_and_places_errors(tmp_path, picture):
             paths[-1].write_text("no image")
         else:
             Image.new("RGB", (20, 20), (i, 0, 0)).save(paths[-1])
-    found = list(Preprocess(16).stream(iter(paths), ahead=4))
+    found = list(Preprocess(16).stream(iter(paths), waiting=4))
     assert isinstance(found[7], ImageError)
     assert [int(x[0, 0, 0]) for i, x in enumerate(found) if i != 7] == [i for i in range(50) if i != 7]
 
@@ -47,7 +48,7 @@ def test_stream_takes_no_more_than_it_needs(picture):
             taken.append(1)
             yield picture()
 
-    stream = Preprocess(16).stream(endless(), ahead=5)
+    stream = Preprocess(16).stream(endless(), waiting=5)
     for _ in range(10):
         next(stream)
     stream.close()
@@ -57,7 +58,7 @@ def test_stream_takes_no_more_than_it_needs(picture):
 def test_bad_images_are_left_out_and_told(class_folders, capsys):
     folder = class_folders({"a": 3, "b": 3})
     (folder / "a" / "001.png").write_bytes(b"broken")
-    found = decode_all(read(folder), 16)
+    found = decode_all(read(folder), 16, Cache())
     assert len(found.manifest) == len(found.pixels) == 5
     assert "001.png" in found.faults[0]
     assert "1 of 6 images cannot be used" in capsys.readouterr().err

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 from nevus.data.preprocess import Preprocess
 from nevus.training.batches import FeatureBatches, ImageBatches, rows_of_step, soft_labels
 from nevus.training.changes import RecipeChanges, make_recipe
-from nevus.training.mixup import mixed
+from nevus.training.mixup import drawn, mixed
 from nevus.training.recipe import Facts
 
 
@@ -50,17 +52,22 @@ def test_soft_labels():
     assert torch.allclose(found, torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]]))
 
 
+def whole(x, y, alpha, rng):
+    share, partners = drawn(len(x), alpha, rng)
+    return mixed(x, y, share, torch.arange(len(x)), torch.from_numpy(partners))
+
+
 def test_mixup_mixes_images_and_labels_by_one_share():
     x = torch.arange(6.0).view(6, 1) * 10
     y = torch.eye(6)
     for seed in range(20):
-        mx, my = mixed(x, y, 0.5, np.random.default_rng(seed))
+        mx, my = whole(x, y, 0.5, np.random.default_rng(seed))
         assert torch.allclose(mx, my @ x)  # each row is the same combination of images as of labels
         shares = {round(float(v), 5) for v in my.flatten() if 0 < v < 1}
         assert len(shares) <= 2
         assert abs(sum(shares) - 1) < 1e-4 or not shares
         assert torch.allclose(my.sum(0), torch.ones(6))  # a permutation: each image is used twice
-    assert torch.equal(mixed(x, y, 0.0, np.random.default_rng(0))[0], x)
+    assert torch.equal(whole(x, y, 0.0, np.random.default_rng(0))[0], x)
 
 
 def test_feature_batches():
@@ -70,3 +77,17 @@ def test_feature_batches():
     rows = rows_of_step(10, 10, 1, 0)
     assert torch.equal(x, features[rows])
     assert y.argmax(1).tolist() == [r % 2 for r in rows]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 4), st.sampled_from([0.0, 0.3]), st.integers(0, 5))
+def test_parts_make_up_the_global_batch(batch, processes, mixup, step):
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 40, 40, 3), dtype=np.uint8)
+    r = recipe(batch=batch, mixup=mixup, side=32, resize=40)
+    labels = soft_labels(np.arange(7) % 2, 2, 0)
+    batches = ImageBatches(pixels, labels, r, Preprocess(32), 3)
+    x, y = batches(step)
+    bounds = [batch * i // processes for i in range(processes + 1)]
+    parts = [batches(step, slice(*pair)) for pair in itertools.pairwise(bounds) if pair[0] < pair[1]]
+    assert torch.equal(torch.cat([p[0] for p in parts]), x)
+    assert torch.equal(torch.cat([p[1] for p in parts]), y)

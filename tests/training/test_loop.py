@@ -27,10 +27,10 @@ def data(seed=0, n=24):
     return x, (x[:, 0] + 0.3 * x[:, 1] > 0).long()
 
 
-def batches(step):
+def batches(step, part=slice(None)):
     x, y = data()
     rows = torch.from_numpy(np.random.default_rng(step).permutation(len(x))[:8])
-    return x[rows], nn.functional.one_hot(y[rows], 2).float()
+    return x[rows][part], nn.functional.one_hot(y[rows], 2).float()[part]
 
 
 def judge(net):
@@ -72,7 +72,7 @@ def test_it_learns_and_logs(tmp_path):
 def test_interrupted_and_resumed_ends_with_the_same_bits(tmp_path, stop, extra):
     whole = fit(tmp_path / "whole", recipe(**extra))
 
-    def breaking(step):
+    def breaking(step, part):
         if step == stop:
             raise KeyboardInterrupt
         return batches(step)
@@ -108,7 +108,7 @@ def test_class_weights_weigh_the_loss():
     net = small()
     x = torch.randn(4, 5)
     y = nn.functional.one_hot(torch.tensor([0, 0, 0, 1]), 2).float()
-    loss, _ = gradients(net, x, y, recipe(), CPU, torch.tensor([2 / 3, 2.0]))
+    loss, _ = gradients(net, x, y, recipe(batch=4), CPU, torch.tensor([2 / 3, 2.0]))
     expected = nn.functional.cross_entropy(
         net(x), torch.tensor([0, 0, 0, 1]), weight=torch.tensor([2 / 3, 2.0]), reduction="sum"
     )
@@ -156,8 +156,8 @@ def test_average_follows_the_weights(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_is_told(tmp_path):
-    def poisoned(step):
-        x, y = batches(step)
+    def poisoned(step, part):
+        x, y = batches(step, part)
         return (x * float("nan") if step == 3 else x), y
 
     with pytest.raises(NevusError, match="the loss is nan at step 4; lower the learning rate"):

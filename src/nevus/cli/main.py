@@ -93,6 +93,7 @@ def _terminable() -> signal.Handlers | Callable[[int, FrameType | None], Any] | 
 
 
 def _told(sentence: str, status: int = 2) -> int:
+    console.quiet = False  # a fault is told by whichever process meets it
     console.print(f"nevus: {sentence}", style="red")
     return status
 

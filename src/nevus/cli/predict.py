@@ -15,7 +15,7 @@ import tyro
 
 from nevus.card import DISCLAIMER
 from nevus.classifier import Classifier, Prediction, load
-from nevus.data.images import SUFFIXES
+from nevus.data.images import SUFFIXES, named_as_image
 from nevus.errors import NevusError
 from nevus.files import written_whole
 from nevus.progress import console, progress
@@ -94,7 +94,7 @@ def found(paths: Sequence[Path]) -> Iterator[Path]:
         for here, folders, files in os.walk(path):
             folders.sort()
             for name in sorted(files):
-                if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith("."):
+                if not name.startswith(".") and named_as_image(os.path.join(here, name)):
                     empty = False
                     yield Path(here, name)
         if empty:

@@ -9,11 +9,13 @@ from typing import Annotated, Literal
 
 import tyro
 
+from nevus.data.cache import CacheConfig
 from nevus.data.reading import DataConfig, read
 from nevus.data.splits import SplitConfig
 from nevus.methods.bit import BiT
 from nevus.progress import console
 from nevus.report.run_page import write_run
+from nevus.runtime.processes import processes
 from nevus.training.changes import RecipeChanges
 
 
@@ -45,6 +47,7 @@ class Command:
     """Go on with the run in OUT."""
     reading: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()
     split: SplitConfig = SplitConfig()
+    cache: CacheConfig = CacheConfig()
     changes: Annotated[RecipeChanges, tyro.conf.arg(name="")] = field(default_factory=RecipeChanges)
 
     def run(self) -> int:
@@ -59,8 +62,11 @@ class Command:
             weights=self.weights,
             changes=self.changes,
             split=self.split,
+            cache=self.cache,
         )
         method.fit(manifest, self.out, resume=self.resume)
+        if not processes().main:
+            return 0
         page, sentence = write_run(self.out)
         console.print(sentence, highlight=False)
         console.print(f"bundle: {self.out / 'bundle'}   page: {page}", highlight=False)

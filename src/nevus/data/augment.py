@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nevus._torchvision import functional as F
@@ -38,14 +39,24 @@ class Augment:
 
         Args:
             pixels: uint8 of shape (n, stored side, stored side, 3).
-            rng: the only source of randomness; one fixed number of draws an image, so that what one image
-                gets does not depend on the settings for another.
+            rng: the only source of randomness.
 
         Returns:
             uint8 of shape (n, side, side, 3).
 
         """
-        draws = rng.random((len(pixels), 8))
+        return self.views(pixels, self.draws(len(pixels), rng))
+
+    def draws(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Random numbers for `n` views, float64 (n, 8) in [0, 1).
+
+        One fixed number of draws an image, so that what one image gets does not depend on the settings for
+        another.
+        """
+        return rng.random((n, 8))
+
+    def views(self, pixels: np.ndarray, draws: NDArray[np.float64]) -> np.ndarray:
+        """Views, uint8 (n, side, side, 3), of pixels by their draws, a row an image."""
         views = [self._view(torch.from_numpy(image), draw) for image, draw in zip(pixels, draws, strict=True)]
         return torch.stack(views).permute(0, 2, 3, 1).numpy()
 

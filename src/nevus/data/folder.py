@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from nevus.data.images import SUFFIXES
+from nevus.data.images import SUFFIXES, named_as_image
 from nevus.data.manifest import REQUIRED, Manifest, checked, ordered_classes
 from nevus.errors import NevusError
 from nevus.progress import console
@@ -68,7 +68,7 @@ def _images(folder: Path) -> Iterator[Path]:
     for here, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
+            if not name.startswith(".") and named_as_image(os.path.join(here, name)):
                 try:
                     os.path.join(here, name).encode()
                 except UnicodeEncodeError:  # no table can hold such a name

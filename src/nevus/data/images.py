@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from nevus.data.dicom import dicom_picture, dicom_size, is_dicom, is_dicom_file
 from nevus.errors import ImageError
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 """What Pillow may try: each format is an attack surface, so only those that lesion images come in. (Its JPEG
 reader gives MPO for the JPEG with a preview that some cameras and telephones write.)"""
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".dcm", ".dicom"})
 
 Pixels = NDArray[np.uint8]
 """Decoded image: uint8, shape (height, width, 3), sRGB."""
@@ -42,11 +44,35 @@ class Limits:
 LIMITS = Limits()
 
 
+def named_as_image(path: Path | str) -> bool:
+    """Whether a file is to be taken for an image: by its suffix, or, of a name such as `IM0001` or
+    `1.2.840.113619`, by the mark that a DICOM file begins with.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in SUFFIXES:
+        return True
+    return (not suffix or suffix[1:].isdigit()) and is_dicom_file(path)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height by a file's header; nothing is decoded.
+
+    Raises:
+        Exception: whatever Pillow or pydicom meets in a hostile file.
+
+    """
+    if is_dicom_file(path):
+        return dicom_size(path)
+    with Image.open(path, formats=FORMATS) as image:
+        return image.size
+
+
 def decode(source: Source, limits: Limits = LIMITS) -> Pixels:
     """Decode to uint8 RGB of shape (height, width, 3).
 
     EXIF orientation and an embedded ICC profile are applied (to sRGB), transparency is laid over white, 16
-    bits are scaled to 8, CMYK, palette and grey become RGB.
+    bits are scaled to 8, CMYK, palette, YBR and grey become RGB. Of a DICOM file with several frames the first
+    is taken.
 
     Args:
         source: path, PIL image, or array: uint8 of shape (h, w), (h, w, 3) or (h, w, 4).
@@ -80,9 +106,16 @@ def decode(source: Source, limits: Limits = LIMITS) -> Pixels:
     except ValueError:
         raise ImageError(f"{name!a} is no path.") from None
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        if is_dicom(content):
+            image: Image.Image = dicom_picture(content, name, limits.pixels)
+        else:
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except ImageError:
+        raise
     except UnidentifiedImageError:
-        raise ImageError(f"{name} is no JPEG, PNG, TIFF, WebP or BMP image, whatever its name says.") from None
+        raise ImageError(
+            f"{name} is no JPEG, PNG, TIFF, WebP, BMP or DICOM image, whatever its name says."
+        ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"{name} is over the limit of {limits.pixels:,} pixels; save it smaller.") from None
     except Exception as error:  # see _guarded

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
 
+from nevus.data.ahead import ahead
 from nevus.data.images import LIMITS, Limits, Pixels, Source, decode
 from nevus.errors import ImageError
 
@@ -51,7 +50,7 @@ class Preprocess:
         return values.sub_(mean).div_(std)
 
     def stream(
-        self, sources: Iterable[Source], *, workers: int = 2, ahead: int = 64, limits: Limits = LIMITS
+        self, sources: Iterable[Source], *, workers: int = 2, waiting: int = 64, limits: Limits = LIMITS
     ) -> Iterator[Pixels | ImageError]:
         """Decode and resize many images in threads, in order, at constant memory.
 
@@ -59,7 +58,7 @@ class Preprocess:
             sources: any number, taken one by one.
             workers: threads; Pillow lets go of the interpreter while it decodes. No more images than this
                 are ever in memory at full size.
-            ahead: how many small ones may wait.
+            waiting: how many small ones may wait.
             limits: see `Limits`.
 
         Yields:
@@ -73,14 +72,7 @@ class Preprocess:
             except ImageError as error:
                 return error
 
-        with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-            waiting: deque[Future[Pixels | ImageError]] = deque()
-            for source in sources:
-                waiting.append(pool.submit(one, source))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+        yield from ahead(one, sources, workers=workers, waiting=waiting)
 
 
 def squeezed(pixels: Pixels, side: int) -> Pixels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -10,28 +11,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import NDArray
 from torch import nn
 
 from nevus.bundle import Bundle, licence_of, load_bundle, save_bundle
 from nevus.card import model_card
 from nevus.classifier import Classifier
-from nevus.data.images import FORMATS
+from nevus.data.cache import Cache, CacheConfig
+from nevus.data.images import size_of
 from nevus.data.manifest import Manifest
-from nevus.data.pixels import Decoded, decode_all
+from nevus.data.pixels import Decoded, Squares, decode_all
 from nevus.data.preprocess import Preprocess
 from nevus.data.splits import SplitConfig, with_splits
 from nevus.errors import NevusError
 from nevus.files import write_json, write_text
-from nevus.metrics import scores
 from nevus.metrics.figures import figures
 from nevus.models.registry import head_of, trunk_of, trunk_spec
 from nevus.models.weights import pretrained
 from nevus.progress import console
 from nevus.runtime.device import device, machine
 from nevus.runtime.inference import TorchEngine, softmax
-from nevus.training.batches import Batches, FeatureBatches, ImageBatches, soft_labels
+from nevus.runtime.processes import processes
+from nevus.training.batches import ImageBatches, soft_labels
 from nevus.training.changes import RecipeChanges, changed, make_recipe
+from nevus.training.head import fit_head, judgement
 from nevus.training.history import epochs_of
 from nevus.training.loop import Judgement, train
 from nevus.training.recipe import Facts, Mode, Recipe
@@ -55,6 +58,7 @@ class BiT:
         weights: `auto` for the trunk's own, `random`, or the path of an .npz or .safetensors file.
         changes: to the recipe's fields.
         split: how validation (and test) are cut where the data set does not say.
+        cache: where decoded images are kept.
 
     """
 
@@ -66,6 +70,7 @@ class BiT:
     weights: str = "auto"
     changes: RecipeChanges = field(default_factory=RecipeChanges)
     split: SplitConfig = SplitConfig()
+    cache: CacheConfig = CacheConfig()
 
     def __post_init__(self) -> None:
         if self.mode not in ("full", "head"):
@@ -101,19 +106,33 @@ class BiT:
             "split": asdict(self.split),
             "data": {"name": manifest.name, "digest": manifest.digest, "classes": manifest.classes},
         }
-        with Run.open(out, config, resume=resume) as run:
+        together = processes()
+        if not together.main:
+            together.wait()  # for the folder to be there
+        with Run.open(out, config, resume=resume, writes=together.main) as run:
+            if together.main:
+                together.wait()
             if run.bundle.exists():
                 console.print(f"{out} is complete; its bundle is {run.bundle}")
                 return Classifier(load_bundle(run.bundle))
-            manifest.save(out / "manifest.parquet")
-            bundle = self._trained(manifest, recipe, run, made, weights)
+            if together.main:
+                manifest.save(out / "manifest.parquet")
+            with contextlib.closing(Cache(self.cache)) as cache:
+                bundle = self._trained(manifest, recipe, run, cache, made, weights)
         return Classifier(bundle)
 
-    def _trained(self, manifest: Manifest, recipe: Recipe, run: Run, made: nn.Module, weights: str) -> Bundle:
+    def _trained(
+        self, manifest: Manifest, recipe: Recipe, run: Run, cache: Cache, made: nn.Module, weights: str
+    ) -> Bundle:
         began = time.perf_counter()
-        shown = decode_all(manifest.split("train"), recipe.resize, what="decoding train")
-        held = decode_all(manifest.split("validation"), recipe.side, what="decoding validation")
-        _report_faults(run, shown, held)
+        # In evaluation a whole image is squeezed to `side`; a frozen trunk must see the same.
+        stored = recipe.resize if recipe.mode == "full" else recipe.side
+        together = processes()
+        begin = together.index / together.count
+        shown = decode_all(manifest.split("train"), stored, cache, begin=begin, what="decoding train")
+        held = decode_all(manifest.split("validation"), recipe.side, cache, begin=begin, what="decoding validation")
+        if together.main:
+            _report_faults(run, shown, held)
         for name in manifest.classes:
             if name not in set(shown.manifest.table["label"]):
                 raise NevusError(
@@ -122,64 +141,55 @@ class BiT:
         decoded = time.perf_counter()
         spec = trunk_spec(self.trunk)
         preprocess = Preprocess(recipe.side, spec.mean, spec.std)
-        if recipe.mode == "full":
-            made = self._train_all(made, shown, held, preprocess, recipe, run)
-        else:
-            made = self._train_head(made, shown, held, preprocess, recipe, run)
+        fit = self._train_all if recipe.mode == "full" else self._train_head
+        fit(made, shown, held, preprocess, recipe, run)
         seconds = {"decoding": decoded - began, "training": time.perf_counter() - decoded}
-        return self._saved(made, manifest, shown, held, preprocess, recipe, run, seconds, weights)
+        if together.main:
+            self._save(made, manifest, shown, held, preprocess, recipe, run, cache, seconds, weights)
+        together.wait()
+        return load_bundle(run.bundle)
 
     def _train_all(
         self, made: nn.Module, shown: Decoded, held: Decoded, preprocess: Preprocess, recipe: Recipe, run: Run
-    ) -> nn.Module:
+    ) -> None:
         def judge(net: nn.Module) -> Judgement:
-            return _judgement(TorchEngine(net, preprocess, where.device).many(held.pixels, what="validation"), held)
+            engine = TorchEngine(net, preprocess, where.device)
+            return judgement(_each_its_part(engine, held.pixels, "validation"), held.manifest.targets)
 
         where = device(recipe.precision)
         labels = soft_labels(shown.manifest.targets, len(shown.manifest.classes), recipe.label_smoothing)
-        batches = ImageBatches(shown.pixels, labels, recipe, preprocess, self.seed)
-        return _run_loop(made, batches, judge, shown, recipe, run)
+        train(
+            made,
+            ImageBatches(shown.pixels, labels, recipe, preprocess, self.seed),
+            judge,
+            recipe,
+            run,
+            where,
+            images=len(shown.manifest),
+            class_weights=class_weights(shown.manifest, recipe),
+        )
 
     def _train_head(
         self, made: nn.Module, shown: Decoded, held: Decoded, preprocess: Preprocess, recipe: Recipe, run: Run
-    ) -> nn.Module:
-        # In evaluation a whole image is squeezed to `side`; the frozen trunk must see the same.
-        if recipe.resize != recipe.side:
-            shown = decode_all(shown.manifest, recipe.side, what="decoding train")
+    ) -> None:
         engine = TorchEngine(trunk_of(made), preprocess, device(recipe.precision).device)
-        features = torch.from_numpy(engine.many(shown.pixels, what="features of train"))
-        features_held = torch.from_numpy(engine.many(held.pixels, what="features of validation"))
-        mean, std = torch.zeros(features.shape[1]), torch.ones(features.shape[1])
-        if recipe.standardize:
-            mean, std = features.mean(0), features.std(0).clamp_min(1e-6)
-            # Divided by the root of the width as well, features have length 1 on average: the curvature of the
-            # loss is then at most 1/4, and one learning rate suits every trunk.
-            std = std * features.shape[1] ** 0.5
-        features, features_held = (features - mean) / std, (features_held - mean) / std
-
-        def judge(net: nn.Module) -> Judgement:
-            with torch.inference_mode():
-                return _judgement(net(features_held).float().numpy(), held)
-
-        head = nn.Linear(features.shape[1], len(shown.manifest.classes))
-        nn.init.zeros_(head.weight)
-        nn.init.zeros_(head.bias)
-        labels = soft_labels(shown.manifest.targets, len(shown.manifest.classes), recipe.label_smoothing)
-        head_trained = _run_loop(
-            head, FeatureBatches(features, labels, recipe, self.seed), judge, shown, recipe, run
+        head = fit_head(
+            _each_its_part(engine, shown.pixels, "features of train"),
+            shown.manifest.targets,
+            _each_its_part(engine, held.pixels, "features of validation"),
+            held.manifest.targets,
+            recipe,
+            run,
+            class_weights=class_weights(shown.manifest, recipe),
+            seed=self.seed,
         )
-        assert isinstance(head_trained, nn.Linear)
-        # w (x - m) / s + b = (w / s) x + (b - w m / s)
-        weight = head_trained.weight.detach().cpu() / std
-        bias = head_trained.bias.detach().cpu() - weight @ mean
         final = head_of(made)
         assert isinstance(final, nn.Linear | nn.Conv2d)
         assert final.bias is not None
-        final.weight.data.copy_(weight.view_as(final.weight))
-        final.bias.data.copy_(bias)
-        return made
+        final.weight.data.copy_(head.weight.view_as(final.weight))
+        final.bias.data.copy_(head.bias)
 
-    def _saved(
+    def _save(
         self,
         made: nn.Module,
         manifest: Manifest,
@@ -188,16 +198,17 @@ class BiT:
         preprocess: Preprocess,
         recipe: Recipe,
         run: Run,
+        cache: Cache,
         seconds: dict[str, float],
         weights: str,
-    ) -> Bundle:
+    ) -> None:
         made = made.cpu()
         engine = TorchEngine(made, preprocess, device(recipe.precision).device)
         p = softmax(engine.many(held.pixels, what="validation"))
         validation = figures(held.manifest.targets, p, manifest.classes, held.manifest.groups)
         rows = np.linspace(0, len(shown.manifest) - 1, min(len(shown.manifest), SHOWN_AGAIN)).astype(int)
-        again = decode_all(shown.manifest.where(rows), recipe.side, what="decoding train")
-        on_train = _judgement(engine.many(again.pixels, what="train once more"), again)
+        again = decode_all(shown.manifest.where(rows), recipe.side, cache, what="decoding train")
+        on_train = judgement(engine.many(again.pixels, what="train once more"), again.manifest.targets)
         gap = on_train.accuracy - validation["accuracy"].value
         fit = {
             "training_accuracy": on_train.accuracy,
@@ -237,20 +248,11 @@ class BiT:
             validation=fit["validation"],  # type: ignore[arg-type]
         )
         bundle = Bundle(self.trunk, manifest.classes, preprocess, made, provenance, licence)
-        return save_bundle(bundle, run.bundle, card)
+        save_bundle(bundle, run.bundle, card)
 
 
-def _run_loop(net: nn.Module, batches: Batches, judge: Any, shown: Decoded, recipe: Recipe, run: Run) -> nn.Module:
-    return train(
-        net,
-        batches,
-        judge,
-        recipe,
-        run,
-        device(recipe.precision),
-        images=len(shown.manifest),
-        class_weights=class_weights(shown.manifest, recipe),
-    )
+def _each_its_part(engine: TorchEngine, pixels: Squares, what: str) -> NDArray[np.float32]:
+    return processes().shared(len(pixels), lambda part: engine.many(pixels.part(part), what=what))
 
 
 def class_weights(manifest: Manifest, recipe: Recipe) -> torch.Tensor:
@@ -259,12 +261,6 @@ def class_weights(manifest: Manifest, recipe: Recipe) -> torch.Tensor:
         return torch.ones(len(manifest.classes))
     images = np.bincount(manifest.targets, minlength=len(manifest.classes))
     return torch.from_numpy(len(manifest) / (len(images) * images)).float()
-
-
-def _judgement(logits: np.ndarray, of: Decoded) -> Judgement:
-    p, y = softmax(logits), of.manifest.targets
-    loss = float(scores.cross_entropy(y, p, np.ones(len(y))))
-    return Judgement(loss, float((p.argmax(1) == y).mean()))
 
 
 def facts_of(train: Manifest, trunk: str) -> Facts:
@@ -278,9 +274,9 @@ def _median_area(manifest: Manifest, sample: int = 256) -> float:
     areas = []
     for row in rows:
         try:
-            with Image.open(manifest.paths[row], formats=FORMATS) as image:
-                areas.append(image.width * image.height)
-        except Exception:  # whatever Pillow meets in a hostile file: it is reported when it is decoded
+            width, height = size_of(manifest.paths[row])
+            areas.append(width * height)
+        except Exception:  # whatever is met in a hostile file: it is reported when it is decoded
             continue
     return float(np.median(areas)) if areas else 0.0
 

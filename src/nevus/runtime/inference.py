@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from nevus.data.pixels import Squares
 from nevus.data.preprocess import Preprocess
 from nevus.models.folding import folded
 from nevus.progress import progress
@@ -34,7 +35,7 @@ class TorchEngine:
             out = self.network(images.contiguous(memory_format=torch.channels_last))
         return np.asarray(out.float().cpu().numpy(), np.float32)
 
-    def many(self, pixels: np.ndarray, *, what: str, batch: int = BATCH) -> NDArray[np.float32]:
+    def many(self, pixels: np.ndarray | Squares, *, what: str, batch: int = BATCH) -> NDArray[np.float32]:
         """The same for any number of images, in batches, with a progress bar."""
         parts = []
         with progress() as bar:

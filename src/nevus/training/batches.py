@@ -7,6 +7,7 @@ need be saved.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -16,18 +17,22 @@ import torch
 from torch import Tensor
 
 from nevus.data.augment import Augment
+from nevus.data.pixels import Squares
 from nevus.data.preprocess import Preprocess
-from nevus.training.mixup import mixed
+from nevus.training.mixup import drawn, mixed
 from nevus.training.recipe import Recipe
 
 _ORDER, _VIEW, _MIX = 1, 2, 3  # streams of randomness, so that one setting never shifts another's draws
 
 
-class Batches(Protocol):
-    """`(step)` to inputs, float (batch, ...), and soft labels, float (batch, classes)."""
+WHOLE = slice(None)
 
-    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Inputs and soft labels of a step."""
+
+class Batches(Protocol):
+    """`(step, part)` to inputs, float (n, ...), and soft labels, float (n, classes), of a part of the batch."""
+
+    def __call__(self, step: int, part: slice = WHOLE) -> tuple[Tensor, Tensor]:
+        """Inputs and soft labels of a step: those places of the global batch that stand in `part`."""
         ...
 
 
@@ -72,20 +77,22 @@ class ImageBatches:
 
     """
 
-    pixels: np.ndarray
+    pixels: np.ndarray | Squares
     labels: Tensor
     recipe: Recipe
     preprocess: Preprocess
     seed: int
 
-    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Float (batch, 3, side, side) and float (batch, classes)."""
+    def __call__(self, step: int, part: slice = WHOLE) -> tuple[Tensor, Tensor]:
+        """Float (n, 3, side, side) and float (n, classes)."""
         r = self.recipe
-        rows = rows_of_step(len(self.pixels), r.batch, self.seed, step)
         augment = Augment(r.side, r.crop, r.mirror, r.turns, r.brightness, r.contrast, r.saturation)
-        views = augment(self.pixels[rows], np.random.default_rng([self.seed, _VIEW, step]))
-        x = self.preprocess.tensor(views)
-        return mixed(x, self.labels[rows], r.mixup, np.random.default_rng([self.seed, _MIX, step]))
+        draws = augment.draws(r.batch, np.random.default_rng([self.seed, _VIEW, step]))
+
+        def inputs(rows: np.ndarray, places: np.ndarray) -> Tensor:
+            return self.preprocess.tensor(augment.views(self.pixels[rows], draws[places]))
+
+        return _batch(len(self.pixels), inputs, self.labels, r, self.seed, step, part)
 
 
 @dataclass(frozen=True)
@@ -105,8 +112,28 @@ class FeatureBatches:
     recipe: Recipe
     seed: int
 
-    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Float (batch, features) and float (batch, classes)."""
-        rows = rows_of_step(len(self.features), self.recipe.batch, self.seed, step)
-        rng = np.random.default_rng([self.seed, _MIX, step])
-        return mixed(self.features[rows], self.labels[rows], self.recipe.mixup, rng)
+    def __call__(self, step: int, part: slice = WHOLE) -> tuple[Tensor, Tensor]:
+        """Float (n, features) and float (n, classes)."""
+
+        def inputs(rows: np.ndarray, places: np.ndarray) -> Tensor:
+            return self.features[rows]
+
+        return _batch(len(self.features), inputs, self.labels, self.recipe, self.seed, step, part)
+
+
+def _batch(
+    images: int,
+    inputs: Callable[[np.ndarray, np.ndarray], Tensor],
+    labels: Tensor,
+    recipe: Recipe,
+    seed: int,
+    step: int,
+    part: slice,
+) -> tuple[Tensor, Tensor]:
+    # Everything is drawn for the whole batch; only what the part and its partners in MixUp need is computed.
+    rows = rows_of_step(images, recipe.batch, seed, step)
+    places = np.arange(recipe.batch)[part]
+    share, partners = drawn(recipe.batch, recipe.mixup, np.random.default_rng([seed, _MIX, step]))
+    needed, where = np.unique(np.concatenate([places, partners[places]]), return_inverse=True)
+    own, other = torch.from_numpy(where).view(2, len(places))
+    return mixed(inputs(rows[needed], needed), labels[rows[needed]], share, own, other)

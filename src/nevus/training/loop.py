@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nevus.errors import NevusError
 from nevus.progress import console, progress
 from nevus.runtime.device import Device, placed
+from nevus.runtime.processes import processes
 from nevus.training.batches import Batches
 from nevus.training.recipe import Recipe
 from nevus.training.run import BEST, CHECKPOINT, Run, below, cpu_tensors
@@ -64,6 +65,11 @@ def train(
         NevusError: the loss is not finite.
 
     """
+    together = processes()
+    if recipe.batch < together.count:
+        raise NevusError(
+            f"{together.count} processes cannot share a batch of {recipe.batch}; raise --batch or start fewer."
+        )
     device = placed(network, device)
     optimizer = torch.optim.SGD(
         _parameter_groups(network, recipe.weight_decay),
@@ -85,9 +91,11 @@ def train(
             began = time.perf_counter()
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step)
-            x, y = batches(step)
+            x, y = batches(step, together.part(recipe.batch))
             network.train()
             loss, accuracy = gradients(network, x, y, recipe, device, class_weights)
+            together.add_gradients(network)
+            loss, accuracy = together.total(loss, accuracy)
             if not math.isfinite(loss):
                 raise _not_finite("loss", loss, step, recipe)
             if recipe.clip:
@@ -129,6 +137,7 @@ def train(
             bar.update(task, advance=1, note=shown)
             if looked and not console.is_terminal:  # a log file gets a line instead of a bar
                 console.print(f"step {step + 1:,} of {recipe.steps:,}  {shown}", highlight=False)
+    together.wait()  # for the one that writes
     kept = run.load(BEST)
     if kept is None:
         raise NevusError(f"{run.folder / BEST} is missing; train again into another folder.")
@@ -139,16 +148,17 @@ def train(
 def gradients(
     network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, device: Device, class_weights: Tensor
 ) -> tuple[float, float]:
-    """Add a batch's gradients to the parameters, in micro-batches.
+    """Add the gradients of a batch, or of a process' part of it, to the parameters, in micro-batches.
 
-    Nothing in these networks looks across a batch, so the sum is that of the whole batch.
+    Nothing in these networks looks across a batch, so sums over parts are those of the whole batch.
 
     Args:
-        x: float (batch, ...).
-        y: float (batch, classes).
+        x: float (n, ...), n at most the recipe's batch.
+        y: float (n, classes).
 
     Returns:
-        Mean loss, and the share of images whose most probable class is the label's heaviest.
+        What the images contribute to the batch's mean loss, and to the share of images whose most probable class
+        is the label's heaviest.
 
     """
     loss = correct = 0.0
@@ -159,11 +169,11 @@ def gradients(
         labels = y[part].to(device.device, non_blocking=True)
         with device.autocast():
             logits = network(inputs)
-        part_loss = -(labels * class_weights * logits.float().log_softmax(1)).sum() / len(x)
+        part_loss = -(labels * class_weights * logits.float().log_softmax(1)).sum() / recipe.batch
         part_loss.backward()
         loss += float(part_loss.detach())
         correct += float((logits.detach().argmax(1) == labels.argmax(1)).sum())
-    return loss, correct / len(x)
+    return loss, correct / recipe.batch
 
 
 def _parts(n: int, size: int) -> Iterator[slice]:
@@ -266,7 +276,7 @@ def _announce(
     network.train()
     for _ in range(2):  # the first one pays for set-up
         began = time.perf_counter()
-        gradients(network, *batches(first), recipe, device, class_weights)
+        gradients(network, *batches(first, processes().part(recipe.batch)), recipe, device, class_weights)
         seconds = time.perf_counter() - began
     network.zero_grad()
     expected = seconds * (recipe.steps - first)

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
-def mixed(x: Tensor, y: Tensor, alpha: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """MixUp of a whole batch (Zhang et al. 2018): one share for all, drawn from Beta(alpha, alpha).
-
-    Each example is mixed with that of a random permutation of the batch, and its label likewise.
+def drawn(n: int, alpha: float, rng: np.random.Generator) -> tuple[float, NDArray[np.int64]]:
+    """What MixUp does with a batch of `n` (Zhang et al. 2018): one share for all, from Beta(alpha, alpha).
 
     Args:
-        x: float (n, ...).
-        y: float (n, classes), rows summing to 1.
-        alpha: 0 returns the batch as it is.
+        n: examples in the whole batch, also where a process computes a part of it only.
+        alpha: 0 mixes nothing: the share is 1.
         rng: draws the share, then the permutation.
 
     Returns:
-        New x and y of the same shapes.
+        The share of each example's own, and with whom it is mixed: int64 (n,), a permutation.
 
     """
     if alpha <= 0:
-        return x, y
-    share = float(rng.beta(alpha, alpha))
-    other = torch.from_numpy(rng.permutation(len(x)))
-    return share * x + (1 - share) * x[other], share * y + (1 - share) * y[other]
+        return 1.0, np.arange(n)
+    return float(rng.beta(alpha, alpha)), rng.permutation(n)
+
+
+def mixed(x: Tensor, y: Tensor, share: float, own: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Examples mixed with others, and their labels likewise.
+
+    Args:
+        x: float (m, ...).
+        y: float (m, classes), rows summing to 1.
+        share: of each example's own.
+        own: int64 (n,), rows of x and y.
+        other: int64 (n,), rows of x and y to be mixed in.
+
+    Returns:
+        x of shape (n, ...) and y of shape (n, classes).
+
+    """
+    if share == 1:
+        return x[own], y[own]
+    return share * x[own] + (1 - share) * x[other], share * y[own] + (1 - share) * y[other]

@@ -40,13 +40,20 @@ class Run:
 
     folder: Path
     config: dict[str, Any]
-    _lock: io.TextIOWrapper
+    _lock: io.TextIOWrapper | None
     _board: SummaryWriter | None = field(default=None, repr=False)
     _pending: list[str] = field(default_factory=list, repr=False)
 
     @classmethod
-    def open(cls, folder: Path, config: Mapping[str, Any], *, resume: bool = False) -> Run:
+    def open(cls, folder: Path, config: Mapping[str, Any], *, resume: bool = False, writes: bool = True) -> Run:
         """Begin a run, or go on with one.
+
+        Args:
+            folder: of the run.
+            config: everything that decides the result.
+            resume: go on with the run that is there.
+            writes: False for a process that trains along with the one that writes: it reads the checkpoint
+                and leaves no trace. Open it after that one.
 
         Raises:
             NevusError: the folder cannot be written, holds another run or other files, or is in use; or the
@@ -54,6 +61,8 @@ class Run:
 
         """
         plain = json.loads(to_json(dict(config)))
+        if not writes:
+            return cls(folder, plain, None)
         path = folder / CONFIG
         begun = (folder / CHECKPOINT).exists() or (folder / "bundle").exists()
         if path.exists() and begun:
@@ -90,6 +99,8 @@ class Run:
 
     def log(self, **values: float) -> None:
         """Note a line of metrics; `step` counts from 1. Written out with the next checkpoint or `close`."""
+        if self._lock is None:
+            return
         self._pending.append(to_json(values, indent=None))
         if self._board is None:
             self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=int(values["step"]))
@@ -117,6 +128,8 @@ class Run:
 
     def save(self, name: str, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
         """Write tensors with JSON notes, whole or not at all; the metrics so far go first."""
+        if self._lock is None:
+            return
         self.flush()
         save_tensors(self.folder / name, tensors, {"notes": to_json(dict(notes), indent=None)})
 
@@ -139,6 +152,8 @@ class Run:
 
     def rewind(self, step: int) -> None:
         """Forget metrics after `step`, of a stretch that is about to be repeated."""
+        if self._lock is None:
+            return
         kept = [line for line in self.metrics() if line["step"] <= step]
         write_text(self.folder / METRICS, "".join(to_json(line, indent=None) + "\n" for line in kept))
 
@@ -147,7 +162,8 @@ class Run:
         self.flush()
         if self._board is not None:
             self._board.close()
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def __enter__(self) -> Run:
         return self

@@ -1,0 +1,218 @@
+"""Training step and inference of BiT: ours beside timm's and transformers', same weights, threads and process.
+
+    python -m benchmarks.speed [--keep]
+
+A training step is forward, loss, backward and SGD with momentum, in the precision that `--precision auto` chooses
+here, the same for all. Inference is in float32, from uint8 images to logits. timm's network runs in both memory
+formats, and is quoted in the faster one. All take turns, so that a disturbance meets all; medians are printed.
+
+Our kernels make the C library keep freed memory, for the whole process: the peers run in it, and gain by it, too.
+What they do where it gives memory back is measured first, in the column `timm alone`.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from benchmarks.peers import Transformers, ours
+from nevus.data.preprocess import Preprocess
+from nevus.runtime.device import Device, device, machine, placed
+from nevus.runtime.inference import TorchEngine
+
+NETWORKS = {"bit-r26x0.5": (128, 32), "bit-m-r50x1": (224, 8)}
+"""Side in pixels and batch of the training step."""
+ROUNDS = 9
+RESULT = Path(__file__).resolve().parents[1] / "results" / "speed.json"
+LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
+Work = Callable[[], object]
+
+
+def medians(works: dict[str, Work], images: int, rounds: int = ROUNDS) -> dict[str, float]:
+    """Images a second of each, measured in turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for work in works.values():
+        work()
+        work()
+    for _ in range(rounds):
+        for name, work in works.items():
+            began = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - began)
+    return {name: images / statistics.median(found) for name, found in seconds.items()}
+
+
+def step_of(net: nn.Module, where: Device, side: int, batch: int, *, fused: bool) -> Work:
+    """One training step of a network that is in its place."""
+    net.train()
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4, fused=fused)
+    x = torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
+    x = x.to(where.device).contiguous(memory_format=where.memory_format)
+    y = (torch.arange(batch) % 2).to(where.device)
+
+    def step() -> float:
+        with where.autocast():
+            logits = net(x)
+        loss = F.cross_entropy(logits.float(), y)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(loss.detach())
+
+    return step
+
+
+def training(name: str, side: int, batch: int, *, with_ours: bool) -> dict[str, Work]:
+    """The training steps to compare."""
+    where = device()
+    works: dict[str, Work] = {}
+    for layout, memory in LAYOUTS.items():
+        net = ours(name).to(where.device, memory_format=memory)  # type: ignore[call-overload]
+        works[f"timm {layout}"] = step_of(net, Device(where.device, where.bf16, memory), side, batch, fused=False)
+    theirs = Transformers(name).to(where.device)
+    plain = Device(where.device, where.bf16, torch.contiguous_format)
+    works["transformers"] = step_of(theirs, plain, side, batch, fused=False)
+    if with_ours:
+        net = ours(name)
+        works["nevus"] = step_of(net, placed(net, where), side, batch, fused=True)
+    return works
+
+
+def inference(name: str, side: int, batch: int) -> dict[str, Work]:
+    """From uint8 images to logits."""
+    where, preprocess = device().device, Preprocess(side)
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
+    engine = TorchEngine(ours(name), preprocess, where)
+    works: dict[str, Work] = {"nevus": lambda: engine(pixels)}
+
+    def peer(net: nn.Module, memory: torch.memory_format) -> Work:
+        net = net.eval().to(where, memory_format=memory)  # type: ignore[call-overload]
+
+        def run() -> object:
+            with torch.inference_mode():
+                return net(preprocess.tensor(pixels).to(where).contiguous(memory_format=memory)).cpu()
+
+        return run
+
+    for layout, memory in LAYOUTS.items():
+        works[f"timm {layout}"] = peer(ours(name), memory)
+    works["transformers"] = peer(Transformers(name), torch.contiguous_format)
+    return works
+
+
+def peak(dtype: torch.dtype, size: int = 2048) -> float:
+    """GFLOP/s of a matrix product, the best of several."""
+    a, b = (torch.randn(size, size, device=device().device).to(dtype) for _ in range(2))
+    best = 0.0
+    for _ in range(8):
+        began = time.perf_counter()
+        (a @ b).sum().item()
+        best = max(best, 2 * size**3 / (time.perf_counter() - began) / 1e9)
+    return best
+
+
+def products(name: str, side: int) -> float:
+    """GFLOP of an image's forward pass in convolutions and the head: two a multiplication and addition."""
+    total = 0.0
+
+    def count(module: nn.Module, _inputs: object, out: torch.Tensor) -> None:
+        nonlocal total
+        weight = module.weight
+        total += 2 * out.numel() * weight.numel() / weight.shape[0] / 1e9  # type: ignore[union-attr, operator]
+
+    net = ours(name).eval()
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(count)
+    with torch.inference_mode():
+        net(torch.zeros(1, 3, side, side))
+    return total
+
+
+def row(kind: str, name: str, side: int, batch: int, found: dict[str, float], gflop: float, most: float) -> dict:
+    """One line of the table."""
+    layout = max(LAYOUTS, key=lambda layout: found[f"timm {layout}"])
+    best = found[f"timm {layout}"]
+    return {
+        "work": kind,
+        "network": name,
+        "side": side,
+        "batch": batch,
+        "images_per_second": found,
+        "timm_layout": layout,
+        "over_timm": found["nevus"] / best,
+        "over_transformers": found["nevus"] / found["transformers"],
+        "of_peak": found["nevus"] * gflop / most,
+    }
+
+
+def measured() -> dict:
+    """All figures."""
+    where = device()
+    alone = {}
+    for name, (side, batch) in NETWORKS.items():  # before anything of ours is in the process
+        found = medians(training(name, side, batch, with_ours=False), batch, 5)
+        alone[name] = max(found[f"timm {layout}"] for layout in LAYOUTS)
+    precision = torch.bfloat16 if where.bf16 else torch.float32
+    peaks = {str(dtype).removeprefix("torch."): peak(dtype) for dtype in {precision, torch.float32}}
+    rows = []
+    for name, (side, batch) in NETWORKS.items():
+        gflop = products(name, side)
+        found = medians(training(name, side, batch, with_ours=True), batch)
+        most = peaks[str(precision).removeprefix("torch.")]
+        rows.append(
+            {
+                **row("training step", name, side, batch, found, 3 * gflop, most),
+                "timm_alone": alone[name],
+                "precision": str(precision).removeprefix("torch."),
+            }
+        )
+        for n in (1, 32):
+            found = medians(inference(name, side, n), n, ROUNDS if n > 1 else 3 * ROUNDS)
+            rows.append({**row("inference", name, side, n, found, gflop, peaks["float32"]), "precision": "float32"})
+    return {"machine": machine(), "torch": torch.__version__, "peak_gflops": peaks, "rounds": ROUNDS, "rows": rows}
+
+
+def main() -> None:
+    """Print the table; with --keep also write it to results/."""
+    result = measured()
+    table = Table(title=f"images/s on {result['machine']}, medians")
+    heads = ("work", "network", "px", "batch", "precision", "nevus", "timm", "format", "timm alone")
+    for name in (*heads, "transformers", "nevus/timm", "nevus/transf.", "of peak"):
+        table.add_column(name, justify="right")
+    for r in result["rows"]:
+        found = r["images_per_second"]
+        table.add_row(
+            r["work"],
+            r["network"],
+            str(r["side"]),
+            str(r["batch"]),
+            r["precision"],
+            f"{found['nevus']:.1f}",
+            f"{found['timm ' + r['timm_layout']]:.1f}",
+            r["timm_layout"],
+            f"{r['timm_alone']:.1f}" if "timm_alone" in r else "",
+            f"{found['transformers']:.1f}",
+            f"{r['over_timm']:.2f}",
+            f"{r['over_transformers']:.2f}",
+            f"{r['of_peak']:.0%}",
+        )
+    Console(width=150).print(table)
+    Console().print({name: f"{value:.0f} GFLOP/s" for name, value in result["peak_gflops"].items()})
+    if "--keep" in sys.argv:
+        RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""A linear head on features of a frozen trunk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nevus.metrics import scores
+from nevus.runtime.device import device
+from nevus.runtime.inference import softmax
+from nevus.training.batches import FeatureBatches, soft_labels
+from nevus.training.loop import Judgement, train
+from nevus.training.recipe import Recipe
+from nevus.training.run import Run
+
+
+@dataclass(frozen=True)
+class Head:
+    """logits = weight x + bias.
+
+    Attributes:
+        weight: float32 (classes, features).
+        bias: float32 (classes,).
+
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits, float32 (n, classes), of features (n, features)."""
+        return np.asarray((torch.from_numpy(features) @ self.weight.T + self.bias).numpy(), np.float32)
+
+
+def fit_head(
+    features: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    held: NDArray[np.float32],
+    held_targets: NDArray[np.int64],
+    recipe: Recipe,
+    run: Run,
+    *,
+    class_weights: Tensor,
+    seed: int,
+) -> Head:
+    """Train a head by the same loop as a network.
+
+    Args:
+        features: of the training images, (n, features).
+        targets: their classes, (n,).
+        held: features of the validation images.
+        held_targets: their classes.
+        recipe: see `Recipe`; with `standardize` it works on features of mean 0 and length about 1.
+        run: logs and checkpoints go there.
+        class_weights: float (classes,), of the loss.
+        seed: of the order and MixUp.
+
+    Raises:
+        NevusError: the loss is not finite.
+
+    """
+    shown, looked = torch.from_numpy(features), torch.from_numpy(held)
+    classes, width = len(class_weights), shown.shape[1]
+    mean, std = torch.zeros(width), torch.ones(width)
+    if recipe.standardize:
+        # Divided by the root of the width as well, features have length 1 on average: the curvature of the
+        # loss is then at most 1/4, and one learning rate suits every trunk.
+        mean, std = shown.mean(0), shown.std(0, correction=0).clamp_min(1e-6) * width**0.5
+    shown, looked = (shown - mean) / std, (looked - mean) / std
+
+    def judge(net: nn.Module) -> Judgement:
+        with torch.inference_mode():
+            return judgement(net(looked.to(next(net.parameters()).device)).float().cpu().numpy(), held_targets)
+
+    head = nn.Linear(width, classes)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    batches = FeatureBatches(shown, soft_labels(targets, classes, recipe.label_smoothing), recipe, seed)
+    train(
+        head,
+        batches,
+        judge,
+        recipe,
+        run,
+        device(recipe.precision),
+        images=len(targets),
+        class_weights=class_weights,
+    )
+    # w (x - m) / s + b = (w / s) x + (b - w m / s)
+    weight = head.weight.detach().cpu() / std
+    return Head(weight, head.bias.detach().cpu() - weight @ mean)
+
+
+def judgement(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Judgement:
+    """Loss and accuracy of logits (n, classes)."""
+    p = softmax(logits)
+    loss = float(scores.cross_entropy(targets, p, np.ones(len(targets))))
+    return Judgement(loss, float((p.argmax(1) == targets).mean()))
