@@ -262,6 +262,25 @@ def speed(found: Mapping[str, Any], _docs: Path) -> str:
     return "\n".join([*lines, "", "```", "python -m benchmarks.speed --keep", "```", ""])
 
 
+def memory(found: Mapping[str, Any], _docs: Path) -> str:
+    """Private memory by the number of images."""
+    lines = [
+        "## Memory by the number of images",
+        "",
+        f"What a training's data takes of the process' own memory, squares of {found['side']} pixels, after "
+        f"{found['batches']} batches; beside it what the squares would take if they were held.",
+        "",
+        "| images | growth | if held | to decode | the next time |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {row['images']:,} | {row['growth']:.0f} MB | {row['held']:.0f} MB | {row['first']:.1f} s | "
+            f"{row['again']:.1f} s |"
+            for row in found["rows"]
+        ),
+    ]
+    return "\n".join([*lines, "", "```", "python -m benchmarks.memory --keep", "```", ""])
+
+
 PARTS = {
     "first-light": first_light,
     "recipe-search": recipe_search,
@@ -269,6 +288,7 @@ PARTS = {
     "ham10000": ham10000,
     "precision": precision,
     "speed": speed,
+    "memory": memory,
 }
 
 
