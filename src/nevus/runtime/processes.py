@@ -1,4 +1,4 @@
-"""The processes that train together, one a device, as torchrun or `accelerate launch` started them."""
+"""The processes that train together, one a device, as torchrun started them."""
 
 from __future__ import annotations
 
