@@ -37,7 +37,7 @@ class Transformers(nn.Module):
         )
         self.network = transformers.BitForImageClassification(config)
         weights = {
-            _their_name(key): value.flatten(1) if key == "head.fc.weight" else value
+            their_name(key): value.flatten(1) if key == "head.fc.weight" else value
             for key, value in ours(name).state_dict().items()
         }
         self.network.load_state_dict(weights)
@@ -47,7 +47,8 @@ class Transformers(nn.Module):
         return self.network(x).logits
 
 
-def _their_name(key: str) -> str:
+def their_name(key: str) -> str:
+    """How transformers calls the weight that timm calls `key`."""
     if key.startswith("stem.conv"):
         return "bit.embedder.convolution.weight"
     if key.startswith("norm"):

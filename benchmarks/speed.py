@@ -16,7 +16,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -111,14 +111,18 @@ def inference(name: str, side: int, batch: int) -> dict[str, Work]:
     return works
 
 
-def peak(dtype: torch.dtype, size: int = 2048) -> float:
-    """GFLOP/s of a matrix product, the best of several."""
-    a, b = (torch.randn(size, size, device=device().device).to(dtype) for _ in range(2))
+def peak(dtype: torch.dtype, sizes: Sequence[int] = (512, 1024, 2048, 4096)) -> float:
+    """GFLOP/s of a matrix product: the best of several sizes, repeated, for what convolutions are held against."""
     best = 0.0
-    for _ in range(8):
-        began = time.perf_counter()
-        (a @ b).sum().item()
-        best = max(best, 2 * size**3 / (time.perf_counter() - began) / 1e9)
+    for size in sizes:
+        a, b = (torch.randn(size, size, device=device().device).to(dtype) for _ in range(2))
+        times = max(1, (4096 // size) ** 2)
+        for _ in range(6):
+            began = time.perf_counter()
+            for _ in range(times):
+                product = a @ b
+            product[0, 0].item()
+            best = max(best, times * 2 * size**3 / (time.perf_counter() - began) / 1e9)
     return best
 
 

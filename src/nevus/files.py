@@ -113,6 +113,12 @@ def append_line(path: Path, line: str) -> None:
         ) from error
 
 
+def cache_folder(name: str) -> Path:
+    """A folder for what can be had again: `name` below `$NEVUS_CACHE`, else below `~/.cache/nevus`."""
+    base = os.environ.get("NEVUS_CACHE")
+    return (Path(base) if base else Path.home() / ".cache" / "nevus") / name
+
+
 def digest_of_bytes(content: bytes) -> str:
     """SHA-256 as `sha256:<hex>`."""
     return "sha256:" + hashlib.sha256(content).hexdigest()

@@ -120,12 +120,12 @@ def test_unreadable_training_images_are_left_out_and_listed(class_folders, tmp_p
 def test_class_weights_have_mean_one(phantoms):
     manifest = read(phantoms)
     recipe = make_recipe("default", Facts(60, 1, 32), "full", changes=RecipeChanges(class_weights="balanced"))
-    found = class_weights(manifest, recipe).numpy()
+    found = class_weights(manifest.targets, len(manifest.classes), recipe).numpy()
     counts = np.bincount(manifest.targets)
     assert (found * counts).sum() == pytest.approx(60)
     assert found[0] * counts[0] == pytest.approx(found[1] * counts[1])
     plain = make_recipe("default", Facts(60, 1, 32), "full")
-    assert class_weights(manifest, plain).tolist() == [1, 1]
+    assert class_weights(manifest.targets, len(manifest.classes), plain).tolist() == [1, 1]
 
 
 def test_three_classes(class_folders, tmp_path):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -109,10 +110,44 @@ def test_cross_validation_search_and_calibration(images):
     assert cross_val_score(BiTClassifier(**SMALL), rows, labels, cv=3).mean() > 0.9
 
 
-def test_few_images_are_looked_at_themselves(images):
+def test_too_few_images_are_told_and_a_test_row_stays_one(images, phantoms, tmp_path):
     X, y = images
-    fitted = BiTClassifier(**IMAGES).fit(X[:4], y[:4])
-    assert fitted.predict_proba(X).shape == (40, 2)
+    with pytest.raises(ValueError, match="independent images"):
+        BiTClassifier(**IMAGES).fit(X[:2], y[:2])
+    data = read(phantoms)
+    split = np.where(np.arange(len(data)) % 3 == 0, "test", "train")
+    data = dataclasses.replace(data, table=data.table.assign(split=split))
+    BiTClassifier(**IMAGES, out=tmp_path / "run").fit(data)
+    used = pd.read_parquet(tmp_path / "run" / "manifest.parquet").set_index("image")["split"]
+    tested = set(data.table["image"][split == "test"])
+    assert tested.isdisjoint(used.index[used != "test"])
+
+
+def test_of_few_numbers_the_training_rows_are_looked_at(tmp_path):
+    rows, labels = make_blobs(4, 3, centers=2, random_state=0)
+    fitted = BiTClassifier(**SMALL, out=tmp_path / "run").fit(rows, labels)
+    assert fitted.predict_proba(rows).shape == (4, 2)
+
+
+def test_class_weights_reach_a_head_on_numbers(tmp_path):
+    rows, labels = make_blobs([90, 10], 2, centers=np.array([[0.0, 0.0], [1.0, 1.0]]), random_state=0)
+    last = {"evaluate_every": SMALL["steps"]}  # nothing is chosen: what the weights did is what is seen
+    plain = BiTClassifier(**SMALL, changes=last).fit(rows, labels)
+    balanced = BiTClassifier(**SMALL, changes={**last, "class_weights": "balanced"}, out=tmp_path / "run")
+    balanced.fit(rows, labels)
+    assert balanced.predict_proba(rows)[:, 1].mean() > plain.predict_proba(rows)[:, 1].mean() + 0.1
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["recipe"]["class_weights"] == "balanced"
+
+
+def test_a_column_of_paths(images, tmp_path):
+    X, y = images
+    table = pd.DataFrame({"path": [str(tmp_path / f"{number}.png") for number in range(40)], "label": y})
+    for path, image in zip(table["path"], X, strict=True):
+        Image.fromarray(image).save(path)
+    table = table.iloc[::-1]
+    fitted = BiTClassifier(**IMAGES).fit(table["path"], table["label"])
+    assert fitted.predict(table["path"]).shape == (40,)
 
 
 def test_faults_are_value_errors(images, tmp_path):
@@ -120,7 +155,7 @@ def test_faults_are_value_errors(images, tmp_path):
     with pytest.raises(ValueError, match="one class only"):
         BiTClassifier(**IMAGES).fit(X[::2], y[::2])
     with pytest.raises(ValueError, match="does not exist"):
-        BiTClassifier(**IMAGES).fit([tmp_path / "a.png", tmp_path / "b.png"], [0, 1])
+        BiTClassifier(**IMAGES).fit([tmp_path / f"{number}.png" for number in range(40)], y)
     with pytest.raises(ValueError, match="39 labels for 40"):
         BiTClassifier(**IMAGES).fit(X, y[:-1])
     with pytest.raises(ValueError, match="validation share"):

@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from benchmarks.peers import their_name
 
 from nevus.errors import NevusError
 from nevus.models.bit import bit
 from nevus.models.npz import authors_name, load_into, read_npz, timm_name, write_npz
-
-HF_LAYER = "bit.encoder.stages.{}.layers.{}.{}"
 
 
 def random_bit(name, classes, seed=0):
@@ -21,17 +20,6 @@ def random_bit(name, classes, seed=0):
     return net
 
 
-def hf_name(key):
-    if key.startswith("stem.conv"):
-        return "bit.embedder.convolution.weight"
-    if key.startswith("norm"):
-        return f"bit.{key}"
-    if key.startswith("head.fc"):
-        return key.replace("head.fc", "classifier.1")
-    _, stage, _, block, rest = key.split(".", 4)
-    return HF_LAYER.format(stage, block, rest)
-
-
 @pytest.mark.parametrize(("name", "depths"), [("bit-r50x1", [3, 4, 6, 3]), ("bit-r101x3", [3, 4, 23, 3])])
 def test_logits_equal_those_of_transformers(name, depths):
     if name == "bit-r101x3":
@@ -44,7 +32,7 @@ def test_logits_equal_those_of_transformers(name, depths):
     sizes = [width * size for size in (256, 512, 1024, 2048)]
     config = transformers.BitConfig(depths=depths, hidden_sizes=sizes, embedding_size=64 * width, num_labels=7)
     theirs = transformers.BitForImageClassification(config).eval()
-    weights = {hf_name(k): v.flatten(1) if k == "head.fc.weight" else v for k, v in ours.state_dict().items()}
+    weights = {their_name(k): v.flatten(1) if k == "head.fc.weight" else v for k, v in ours.state_dict().items()}
     missing, unexpected = theirs.load_state_dict(weights, strict=False)
     assert not missing
     assert not unexpected

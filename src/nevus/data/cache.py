@@ -15,7 +15,7 @@ import numpy as np
 from nevus.data.digests import Digests
 from nevus.data.images import Pixels
 from nevus.errors import NevusError
-from nevus.files import written_whole
+from nevus.files import cache_folder, written_whole
 from nevus.progress import console
 
 FORMAT = "squares-1"
@@ -45,8 +45,7 @@ class CacheConfig:
     @property
     def place(self) -> Path:
         """The folder."""
-        base = os.environ.get("NEVUS_CACHE")
-        return self.folder or (Path(base) if base else Path.home() / ".cache" / "nevus") / "pixels"
+        return self.folder or cache_folder("pixels")
 
 
 class Cache:
@@ -65,6 +64,7 @@ class Cache:
         self._lock = threading.Lock()
         self._began = time.time()
         self._held: int | None = None  # bytes; counted at the first write
+        self._since = 0  # bytes written since
         self._oldest: list[tuple[float, int, Path]] = []
         self._writing = self._most > 0
 
@@ -101,18 +101,16 @@ class Cache:
     def store(self, digest: str, pixels: Pixels) -> None:
         """Keep a square, uint8 (side, side, 3), where there is room for it."""
         path, size = self.path(digest, len(pixels)), pixels.size + _CHECK
-        if not self._room(size):
-            return
-        try:
-            content = pixels.tobytes()
-            with written_whole(path, durable=False) as aside:
-                aside.write_bytes(content + zlib.crc32(content).to_bytes(_CHECK, "little"))
-        except NevusError as error:
-            with self._lock:
-                if self._writing:
-                    console.print(
-                        f"{error} Until then each image is decoded whenever it is wanted.", style="yellow"
-                    )
+        content = pixels.tobytes()
+        content += zlib.crc32(content).to_bytes(_CHECK, "little")
+        with self._lock:  # while it is written, too: else a recount would miss it
+            if not self._room(size):
+                return
+            try:
+                with written_whole(path, durable=False) as aside:
+                    aside.write_bytes(content)
+            except NevusError as error:
+                console.print(f"{error} Until then each image is decoded whenever it is wanted.", style="yellow")
                 self._writing = False
 
     def close(self) -> None:
@@ -120,34 +118,35 @@ class Cache:
         self.digests.close()
 
     def _room(self, size: int) -> bool:
-        with self._lock:
-            if not self._writing:
-                return False
-            if self._held is None:
-                self._count()
-            assert self._held is not None
-            while self._held + size > self._most and self._oldest:
-                _, freed, path = self._oldest.pop()
-                try:
-                    if path.stat().st_mtime >= self._began:
-                        continue  # used since it was counted
-                    path.unlink()
-                except OSError:
-                    pass  # another process was faster
-                self._held -= freed
-            if self._held + size > self._most:
-                console.print(
-                    f"the cache in {self.folder.parent} is full ({self._most / 1e9:g} GB); the images that have no "
-                    "room are decoded whenever they are wanted. Allow it more with --cache.gigabytes.",
-                    style="yellow",
-                )
-                self._writing = False
-                return False
-            self._held += size
-            return True
+        if not self._writing:
+            return False
+        if self._held is None or self._since > self._most // 20:
+            self._count()  # again and again, for other processes write, too
+        assert self._held is not None
+        while self._held + size > self._most and self._oldest:
+            _, freed, path = self._oldest.pop()
+            try:
+                if path.stat().st_mtime >= self._began:
+                    continue  # used since it was counted
+                path.unlink()
+            except OSError:
+                pass  # another process was faster
+            self._held -= freed
+        if self._held + size > self._most:
+            console.print(
+                f"the cache in {self.folder.parent} is full ({self._most / 1e9:g} GB); the images that have no "
+                "room are decoded whenever they are wanted. Allow it more with --cache.gigabytes.",
+                style="yellow",
+            )
+            self._writing = False
+            return False
+        self._held += size
+        self._since += size
+        return True
 
     def _count(self) -> None:
-        self._held = 0
+        self._held, self._since = 0, 0
+        self._oldest.clear()
         for here, _, names in os.walk(self.folder):
             for name in names:
                 path = Path(here, name)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom import config, dcmread
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian
@@ -98,16 +99,17 @@ def _opened(content: bytes, name: str, *, header: bool = False) -> FileDataset:
 
 
 def _first_frame(dataset: FileDataset, name: str) -> NDArray[np.generic]:
-    frames = int(dataset.get("NumberOfFrames") or 1)
+    syntax = dataset.file_meta.TransferSyntaxUID
     try:
-        return pixel_array(dataset, index=0) if frames > 1 else pixel_array(dataset)
-    except (NotImplementedError, RuntimeError) as error:
-        if "missing dependencies" not in str(error) and not isinstance(error, NotImplementedError):
-            raise
-        syntax = dataset.file_meta.TransferSyntaxUID
+        readable = get_decoder(syntax).is_available
+    except NotImplementedError:  # it knows no such syntax
+        readable = False
+    if not readable:
         raise ImageError(
             f"{name} is compressed as {syntax.name}, which cannot be read here; save it as JPEG or uncompressed."
-        ) from None
+        )
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    return pixel_array(dataset, index=0) if frames > 1 else pixel_array(dataset)
 
 
 def _to_8_bits(values: NDArray[np.generic], bits: int) -> NDArray[np.uint8]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import sqlite3
 import threading
 from pathlib import Path
 
+from nevus.files import digest_of_file
+
 _TABLE = "CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, size INTEGER, changed INTEGER, digest TEXT)"
+
+_FORGET = "DELETE FROM digests WHERE rowid <= (SELECT max(rowid) FROM digests) - 1000000"
+"""Of files that are long gone: what was computed last is remembered, some 200 MB at most."""
 
 
 class Digests:
@@ -39,8 +43,7 @@ class Digests:
                 ).fetchone()
                 if row:
                     return str(row[0])
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = digest_of_file(path).removeprefix("sha256:")
         with self._lock, contextlib.suppress(sqlite3.Error):
             if self._database is not None:
                 self._database.execute(
@@ -50,11 +53,9 @@ class Digests:
         return digest
 
     def close(self) -> None:
-        """Write what is remembered."""
+        """Let the file go."""
         with self._lock:
             if self._database is not None:
-                with contextlib.suppress(sqlite3.Error):
-                    self._database.commit()
                 self._database.close()
                 self._database = None
 
@@ -74,6 +75,7 @@ class Digests:
                 database.execute("PRAGMA journal_mode = WAL")
                 database.execute("PRAGMA synchronous = OFF")
                 database.execute(_TABLE)
+                database.execute(_FORGET)
                 return database
             except sqlite3.DatabaseError as error:
                 if isinstance(error, sqlite3.OperationalError):

@@ -166,7 +166,7 @@ class BiT:
             run,
             where,
             images=len(shown.manifest),
-            class_weights=class_weights(shown.manifest, recipe),
+            class_weights=class_weights(shown.manifest.targets, len(shown.manifest.classes), recipe),
         )
 
     def _train_head(
@@ -180,7 +180,7 @@ class BiT:
             held.manifest.targets,
             recipe,
             run,
-            class_weights=class_weights(shown.manifest, recipe),
+            class_weights=class_weights(shown.manifest.targets, len(shown.manifest.classes), recipe),
             seed=self.seed,
         )
         final = head_of(made)
@@ -255,12 +255,11 @@ def _each_its_part(engine: TorchEngine, pixels: Squares, what: str) -> NDArray[n
     return processes().shared(len(pixels), lambda part: engine.many(pixels.part(part), what=what))
 
 
-def class_weights(manifest: Manifest, recipe: Recipe) -> torch.Tensor:
+def class_weights(targets: NDArray[np.int64], classes: int, recipe: Recipe) -> torch.Tensor:
     """Weight of each class in the loss, float (classes,): ones, or n / (classes x n of the class)."""
     if recipe.class_weights == "none":
-        return torch.ones(len(manifest.classes))
-    images = np.bincount(manifest.targets, minlength=len(manifest.classes))
-    return torch.from_numpy(len(manifest) / (len(images) * images)).float()
+        return torch.ones(classes)
+    return torch.from_numpy(len(targets) / (classes * np.bincount(targets, minlength=classes))).float()
 
 
 def facts_of(train: Manifest, trunk: str) -> Facts:

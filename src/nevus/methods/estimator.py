@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -19,16 +19,15 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from nevus.classifier import Classifier
-from nevus.data.cache import CacheConfig
 from nevus.data.images import Source, decode
 from nevus.data.manifest import REQUIRED, Manifest
 from nevus.data.splits import SplitConfig, with_splits
 from nevus.errors import NevusError
-from nevus.methods.bit import BiT
+from nevus.methods.bit import BiT, class_weights
 from nevus.models.registry import trunk_spec
 from nevus.progress import silenced
 from nevus.runtime.inference import softmax
-from nevus.training.changes import RecipeChanges, make_recipe
+from nevus.training.changes import RecipeChanges, changed, make_recipe
 from nevus.training.head import Head, fit_head
 from nevus.training.recipe import Facts, Mode
 from nevus.training.run import Run
@@ -44,8 +43,8 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     - numbers, an array (n, features): taken as features of a frozen trunk that were computed before. Then the head
       alone is trained, whatever `mode` says.
 
-    A part of the training images, cut by group, is held out to choose the best weights by. Where a class has too
-    few for that, the training images themselves are looked at.
+    A part of the training images, cut by group, is held out to choose the best weights by. Of numbers, where a
+    class has too few for that, the training rows themselves are looked at.
 
     Research use only, not a medical device.
 
@@ -121,6 +120,7 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not 0 < self.validation < 1:
             raise ValueError(f"a validation share of {self.validation} is not between 0 and 1.")
         with self._faults(), contextlib.ExitStack() as stack:
+            X = _listed(X)
             if not self.verbose:
                 stack.enter_context(silenced())
             folder = Path(self.out) if self.out is not None else Path(stack.enter_context(_temporary())) / "run"
@@ -147,6 +147,7 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         """
         check_is_fitted(self)
+        X = _listed(X)
         if self.head_ is not None:
             return softmax(self.head_(validate_data(self, X, dtype=np.float32, reset=False)))
         if isinstance(X, Manifest):
@@ -164,11 +165,6 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(self.classes_[best])
 
     def _fit_images(self, manifest: Manifest, folder: Path, seed: int) -> None:
-        split = SplitConfig(validation=self.validation, test=0)
-        try:
-            manifest = with_splits(manifest, split)
-        except NevusError:
-            manifest = _looking_at_itself(manifest)
         method = BiT(
             trunk=self.trunk,
             mode=self.mode,
@@ -177,8 +173,7 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             seed=seed,
             weights=self.weights,
             changes=self._changes(),
-            split=split,
-            cache=CacheConfig(folder=folder.parent / "pixels") if self.out is None else CacheConfig(),
+            split=self._split(),
         )
         self.classifier_: Classifier | None = method.fit(manifest, folder)
         self.head_: Head | None = None
@@ -189,17 +184,21 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows = self._manifest([Path(f"{row}.none") for row in range(len(values))], labels, groups)
         targets = np.searchsorted(self.classes_, labels)
         try:
-            held = (
-                with_splits(rows, SplitConfig(validation=self.validation, test=0)).table["split"] != "train"
-            ).to_numpy()
-        except NevusError:
-            held = np.zeros(len(values), bool)
-        shown = ~held
-        if not held.any():
-            held = shown
+            held = (with_splits(rows, self._split()).table["split"] == "validation").to_numpy()
+            shown = ~held
+        except NevusError:  # too few of a class: there are two classes, and the share was looked at
+            shown = held = np.ones(len(values), bool)
         facts = Facts(int(shown.sum()), 0.0, trunk_spec(self.trunk).side)
         recipe = make_recipe(self.recipe, facts, "head", epochs=self.epochs, changes=self._changes())
-        with Run.open(folder, {"method": "bit", "features": values.shape[1], "seed": seed}) as run:
+        config = {
+            "method": "bit",
+            "features": values.shape[1],
+            "recipe": asdict(recipe),
+            "changes": changed(self._changes()),
+            "seed": seed,
+            "split": asdict(self._split()),
+        }
+        with Run.open(folder, config) as run:
             self.head_ = fit_head(
                 values[shown],
                 targets[shown],
@@ -207,7 +206,7 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 targets[held],
                 recipe,
                 run,
-                class_weights=torch.ones(len(self.classes_)),
+                class_weights=class_weights(targets[shown], len(self.classes_), recipe),
                 seed=seed,
             )
         self.classifier_ = None
@@ -238,6 +237,9 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )[list(REQUIRED)]
         return Manifest(table, Path("/"), tuple(str(name) for name in self.classes_), "arrays")
 
+    def _split(self) -> SplitConfig:
+        return SplitConfig(validation=self.validation, test=0)
+
     def _changes(self) -> RecipeChanges:
         own = {name: getattr(self, name) for name in ("lr", "side", "batch", "steps")}
         given = {name: value for name, value in own.items() if value is not None}
@@ -259,11 +261,9 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(str(error)) from error
 
 
-def _looking_at_itself(manifest: Manifest) -> Manifest:
-    if "train" in manifest.splits() or len(set(manifest.table["label"])) < 2:
-        with_splits(manifest, SplitConfig(test=0))  # says what is wrong with it
-    train = manifest.table.assign(split="train")
-    return manifest.with_table(pd.concat([train, train.assign(split="validation")], ignore_index=True))
+def _listed(X: Any) -> Any:
+    """A column of a table as a list: it may hold paths."""
+    return X.to_list() if isinstance(X, pd.Series) else X
 
 
 def _are_images(X: Any) -> bool:

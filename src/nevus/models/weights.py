@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from nevus.errors import NevusError
-from nevus.files import digest_of_file, sync_folder, write_text
+from nevus.files import cache_folder, digest_of_file, sync_folder, write_text
 from nevus.models.npz import load_into, read_npz
 from nevus.models.registry import RANDOM, TrunkSpec, head_of, network, trunk_spec
 from nevus.progress import progress
@@ -26,15 +26,9 @@ TRIES = 5
 PIECE = 1 << 20
 
 
-def cache_folder() -> Path:
-    """Where downloaded weights are kept: `$NEVUS_CACHE`, else `~/.cache/nevus`, `/weights`."""
-    base = os.environ.get("NEVUS_CACHE")
-    return (Path(base) if base else Path.home() / ".cache" / "nevus") / "weights"
-
-
 def cached_file(spec: TrunkSpec) -> Path:
     """Where the authors' file of a trunk lies, or would lie."""
-    return cache_folder() / spec.address.rsplit("/", 1)[-1]
+    return cache_folder("weights") / spec.address.rsplit("/", 1)[-1]
 
 
 def on_this_machine(spec: TrunkSpec) -> bool:

@@ -1,7 +1,6 @@
 """Group normalisation with ReLU, forward and backward, in channels_last.
 
-PyTorch's kernel for this layout reads memory in strides of the channels and takes longer than all convolutions
-of a BiT's training step together; in the other layout every convolution reorders its input. These go through
+PyTorch's kernel is slow in this layout; in the other one every convolution reorders its input. These go through
 each image twice, row by row, and keep the channels' numbers in the nearest cache.
 
 With a = gamma / sigma and b = beta - mu a of the channel's group, y = max(0, a x + b). For the gradient, with d
