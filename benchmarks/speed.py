@@ -34,7 +34,7 @@ from nevus.runtime.inference import TorchEngine
 NETWORKS = {"bit-r26x0.5": (128, 32), "bit-m-r50x1": (224, 8)}
 """Side in pixels and batch of the training step."""
 ROUNDS = 9
-RESULT = Path(__file__).resolve().parents[1] / "results" / "speed.json"
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
 Work = Callable[[], object]
 
@@ -215,7 +215,9 @@ def main() -> None:
     Console(width=150).print(table)
     Console().print({name: f"{value:.0f} GFLOP/s" for name, value in result["peak_gflops"].items()})
     if "--keep" in sys.argv:
-        RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        # By what this machine trains in: one with bfloat16 in its matrix unit is another machine.
+        path = RESULTS / f"speed-{result['rows'][0]['precision']}.json"
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

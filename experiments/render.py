@@ -238,14 +238,16 @@ def precision(found: Mapping[str, Any], _docs: Path) -> str:
 
 def speed(found: Mapping[str, Any], _docs: Path) -> str:
     """Training steps and inference beside the peers'."""
-    peaks = ", ".join(f"{value:.0f} GFLOP/s in {name}" for name, value in found["peak_gflops"].items())
+    peaks = ", ".join(f"{value:.0f} GFLOP/s in {name}" for name, value in found.get("peak_gflops", {}).items())
+    training_in = found["rows"][0]["precision"]
     lines = [
-        "## Speed beside timm and transformers",
+        f"## Speed beside timm and transformers, training in {training_in}",
         "",
         f"Images a second, medians of at least {found['rounds']} turns, on {found['machine']['device']}, "
         f"{found['machine']['threads']} threads, torch {found['torch']}; same weights, one process; timm in the "
-        "faster of its two memory formats. A step is forward, loss, backward and SGD. The machine's matrix product "
-        f"runs {peaks}. *Alone* is timm before anything of ours is in the process: our kernels let the C library "
+        "faster of its two memory formats. A step is forward, loss, backward and SGD. "
+        + (f"The machine's matrix product runs {peaks}. " if peaks else "")
+        + "*Alone* is timm before anything of ours is in the process: our kernels let the C library "
         "keep freed memory, and timm gains by that, too.",
         "",
         "| work | network | px | batch | in | nevus | timm | alone | transformers | nevus / timm | of the peak |",
@@ -254,10 +256,11 @@ def speed(found: Mapping[str, Any], _docs: Path) -> str:
     for row in found["rows"]:
         rates = row["images_per_second"]
         alone = f"{row['timm_alone']:.1f}" if "timm_alone" in row else ""
+        share = f"{100 * row['of_peak']:.0f} %" if "of_peak" in row else ""
         lines.append(
             f"| {row['work']} | `{row['network']}` | {row['side']} | {row['batch']} | {row['precision']} | "
             f"{rates['nevus']:.1f} | {rates['timm ' + row['timm_layout']]:.1f} ({row['timm_layout']}) | {alone} | "
-            f"{rates['transformers']:.1f} | **{row['over_timm']:.2f}** | {100 * row['of_peak']:.0f} % |"
+            f"{rates['transformers']:.1f} | **{row['over_timm']:.2f}** | {share} |"
         )
     return "\n".join([*lines, "", "```", "python -m benchmarks.speed --keep", "```", ""])
 
@@ -287,7 +290,8 @@ PARTS = {
     "recipes": recipes,
     "ham10000": ham10000,
     "precision": precision,
-    "speed": speed,
+    "speed-bfloat16": speed,
+    "speed-float32": speed,
     "memory": memory,
 }
 
