@@ -47,6 +47,7 @@ def model_card(
 - Classes: {", ".join(classes)}
 - Weights to begin with: {provenance["weights"]}
 - Trained on: {data["name"]}, manifest {data["digest"]}
+- Split: {data["protocol"]}; {_audited(data["audit"])}
 - Recipe: `{recipe["name"]}`, mode `{recipe["mode"]}`, {recipe["steps"]:,} steps of {recipe["batch"]}
 - Seed: {provenance["seed"]}
 - Licence of the weights: {licence}
@@ -70,6 +71,16 @@ These are no test figures. Those on test splits are in `evaluations.jsonl`, one 
 
 Judged on no other camera, clinic or population than the data set's own. Accuracy elsewhere is not known.
 """
+
+
+def _audited(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "not audited"
+    pairs = sum(found["pairs"].values())
+    return (
+        f"audit {found['digest']} found {pairs:,} pairs of images that belong together, {found['train']:,} "
+        f"training images that show what test images show, and left out {found['dropped']:,}"
+    )
 
 
 def _cell(name: str) -> str:

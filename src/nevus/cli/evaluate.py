@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,8 +11,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from nevus.audit.leaks import grouped, without_leaks
 from nevus.card import DISCLAIMER
 from nevus.classifier import load
+from nevus.data.cache import Cache, CacheConfig
 from nevus.data.reading import DataConfig, read
 from nevus.errors import NevusError
 from nevus.evaluation.evaluation import Evaluation, evaluate
@@ -38,7 +41,10 @@ class Command:
     """Draws of the bootstrap."""
     seed: int = 0
     """Of the bootstrap."""
+    drop_leaks: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Leave out the test images that show what an image of train or validation shows."""
     reading: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()
+    cache: CacheConfig = CacheConfig()
 
     def run(self) -> int:
         """Evaluate; exit status."""
@@ -48,6 +54,11 @@ class Command:
         # Before minutes are spent, and before a look at the test split is.
         free_for_evaluation(self.out, classifier.bundle.digest)
         manifest = read(self.data, self.reading)
+        if self.drop_leaks:
+            with contextlib.closing(Cache(self.cache)) as cache:
+                manifest, _ = grouped(manifest, cache)
+            manifest, dropped = without_leaks(manifest, judged=True)
+            console.print(f"{dropped} test images that show what a training image shows are left out.")
         evaluation = evaluate(classifier, manifest, self.split, replicates=self.replicates, seed=self.seed)
         page = write_evaluation(evaluation, classifier, self.out)
         Console(markup=False, highlight=False).print(_table(evaluation))

@@ -17,6 +17,8 @@ from nevus.progress import console
 
 COMMANDS = {
     "train": "fine-tune a BiT on labelled images",
+    "audit": "copies, leaks, shortcuts and doubtful labels of a data set",
+    "split": "a leak-free split of a data set",
     "evaluate": "figures of a bundle on a data set, each with its interval",
     "predict": "probabilities for images and folders",
     "recipe": "what each recipe would do with a data set",

@@ -45,6 +45,14 @@ class Command:
     """`auto` for the trunk's own, `random`, or the path of an .npz or .safetensors file."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on with the run in OUT."""
+    corrected: Annotated[Literal["own", "corrected"], tyro.conf.arg(name="split")] = "own"
+    """`own` keeps the data set's split, where it has one; `corrected` takes the leak-free one that comes with
+    nevus, for isic-malignant-benign and ham10000.
+    """
+    audit: bool = True
+    """Look for copies and other pictures of one lesion first, and cut no split between them."""
+    drop_leaks: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Leave out the training images that show what a test image shows."""
     reading: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()
     split: SplitConfig = SplitConfig()
     cache: CacheConfig = CacheConfig()
@@ -63,6 +71,9 @@ class Command:
             changes=self.changes,
             split=self.split,
             cache=self.cache,
+            corrected=self.corrected == "corrected",
+            audit=self.audit,
+            drop_leaks=self.drop_leaks,
         )
         method.fit(manifest, self.out, resume=self.resume)
         if not processes().main:

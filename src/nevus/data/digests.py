@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import sqlite3
 import threading
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nevus.files import digest_of_file
 
@@ -85,3 +89,12 @@ class Digests:
             except OSError:
                 return None
         return None
+
+
+def pixel_digest(pixels: NDArray[np.uint8]) -> str:
+    """Digest of decoded pixels, uint8 (h, w, 3): 20 hexadecimal digits of SHA-256 over height, width and values.
+
+    It is that of the picture, whatever file without loss it is packed in.
+    """
+    head = "x".join(map(str, pixels.shape[:2])).encode() + b":"
+    return hashlib.sha256(head + np.ascontiguousarray(pixels).tobytes()).hexdigest()[:20]

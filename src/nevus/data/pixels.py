@@ -21,10 +21,15 @@ class Squares:
     """Images as squares of one side, read from the cache as they are wanted: uint8 (n, side, side, 3).
 
     What is held in memory is a name and a digest for each image.
+
+    Attributes:
+        side: in pixels.
+        digests: SHA-256 of each image's file, hexadecimal.
+
     """
 
     def __init__(self, paths: Sequence[Path], digests: Sequence[str], side: int, cache: Cache) -> None:
-        self._paths, self._digests, self._cache = list(paths), list(digests), cache
+        self._paths, self.digests, self._cache = list(paths), list(digests), cache
         self.side = side
 
     def __len__(self) -> int:
@@ -45,10 +50,10 @@ class Squares:
 
     def part(self, rows: slice) -> Squares:
         """A stretch of the images; nothing is read."""
-        return Squares(self._paths[rows], self._digests[rows], self.side, self._cache)
+        return Squares(self._paths[rows], self.digests[rows], self.side, self._cache)
 
     def _one(self, row: int) -> Pixels:
-        digest, path = self._digests[row], self._paths[row]
+        digest, path = self.digests[row], self._paths[row]
         pixels = self._cache.load(digest, self.side)
         if pixels is not None:
             return pixels

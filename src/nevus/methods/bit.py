@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from nevus.audit.leaks import Leaks, grouped, protocol_of, without_leaks
 from nevus.bundle import Bundle, licence_of, load_bundle, save_bundle
 from nevus.card import model_card
 from nevus.classifier import Classifier
@@ -22,6 +23,7 @@ from nevus.data.images import size_of
 from nevus.data.manifest import Manifest
 from nevus.data.pixels import Decoded, Squares, decode_all
 from nevus.data.preprocess import Preprocess
+from nevus.data.published import with_corrected_split
 from nevus.data.splits import SplitConfig, with_splits
 from nevus.errors import NevusError
 from nevus.files import write_json, write_text
@@ -59,6 +61,9 @@ class BiT:
         changes: to the recipe's fields.
         split: how validation (and test) are cut where the data set does not say.
         cache: where decoded images are kept.
+        corrected: take the corrected split that comes with the package, in place of the data set's own.
+        audit: look for pictures of one lesion first, and never cut between them.
+        drop_leaks: leave out training images that show what a test image shows.
 
     """
 
@@ -71,6 +76,9 @@ class BiT:
     changes: RecipeChanges = field(default_factory=RecipeChanges)
     split: SplitConfig = SplitConfig()
     cache: CacheConfig = CacheConfig()
+    corrected: bool = False
+    audit: bool = True
+    drop_leaks: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in ("full", "head"):
@@ -91,6 +99,7 @@ class BiT:
 
         """
         out = Path(out)
+        manifest, protocol = self._prepared(manifest)
         manifest = with_splits(manifest, self.split)
         facts = facts_of(manifest.split("train"), self.trunk)
         recipe = make_recipe(self.recipe, facts, self.mode, epochs=self.epochs, changes=self.changes)
@@ -104,7 +113,7 @@ class BiT:
             "changes": changed(self.changes),
             "seed": self.seed,
             "split": asdict(self.split),
-            "data": {"name": manifest.name, "digest": manifest.digest, "classes": manifest.classes},
+            "data": {"name": manifest.name, "digest": manifest.digest, "classes": manifest.classes, **protocol},
         }
         together = processes()
         if not together.main:
@@ -118,11 +127,37 @@ class BiT:
             if together.main:
                 manifest.save(out / "manifest.parquet")
             with contextlib.closing(Cache(self.cache)) as cache:
-                bundle = self._trained(manifest, recipe, run, cache, made, weights)
+                bundle = self._trained(manifest, recipe, run, cache, made, weights, protocol)
         return Classifier(bundle)
 
+    def _prepared(self, manifest: Manifest) -> tuple[Manifest, dict[str, Any]]:
+        """The data set with the groups and the split that are asked for, and what a bundle says of that."""
+        if self.corrected:
+            manifest = with_corrected_split(manifest)
+        found: Leaks | None = None
+        if self.audit:
+            with contextlib.closing(Cache(self.cache)) as cache:
+                manifest, found = grouped(manifest, cache)
+        dropped = 0
+        if self.drop_leaks:
+            manifest, dropped = without_leaks(manifest)
+        if found:
+            found = replace(found, dropped=dropped)
+            console.print(found.sentence())
+        return manifest, {
+            "protocol": protocol_of(manifest, corrected=self.corrected),
+            "audit": asdict(found) if found else None,
+        }
+
     def _trained(
-        self, manifest: Manifest, recipe: Recipe, run: Run, cache: Cache, made: nn.Module, weights: str
+        self,
+        manifest: Manifest,
+        recipe: Recipe,
+        run: Run,
+        cache: Cache,
+        made: nn.Module,
+        weights: str,
+        protocol: dict[str, Any],
     ) -> Bundle:
         began = time.perf_counter()
         # In evaluation a whole image is squeezed to `side`; a frozen trunk must see the same.
@@ -145,7 +180,7 @@ class BiT:
         fit(made, shown, held, preprocess, recipe, run)
         seconds = {"decoding": decoded - began, "training": time.perf_counter() - decoded}
         if together.main:
-            self._save(made, manifest, shown, held, preprocess, recipe, run, cache, seconds, weights)
+            self._save(made, manifest, shown, held, preprocess, recipe, run, cache, seconds, weights, protocol)
         together.wait()
         return load_bundle(run.bundle)
 
@@ -201,6 +236,7 @@ class BiT:
         cache: Cache,
         seconds: dict[str, float],
         weights: str,
+        protocol: dict[str, Any],
     ) -> None:
         made = made.cpu()
         engine = TorchEngine(made, preprocess, device(recipe.precision).device)
@@ -233,6 +269,7 @@ class BiT:
                 "sources": sorted(set(manifest.table["source"])),
                 "counts": {str(s): {str(k): int(v) for k, v in row.items()} for s, row in counts.iterrows()},
                 "skipped": len(shown.faults) + len(held.faults),
+                **protocol,
             },
             "fit": fit,
             "history": epochs_of(run.metrics()),

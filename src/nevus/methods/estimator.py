@@ -174,6 +174,7 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             weights=self.weights,
             changes=self._changes(),
             split=self._split(),
+            audit=False,  # here the caller knows the groups, and cross-validation would audit each fold anew
         )
         self.classifier_: Classifier | None = method.fit(manifest, folder)
         self.head_: Head | None = None

@@ -21,7 +21,8 @@ from nevus.report.contact import Tile, tile
 WORST = 24
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Templates with their filters; every value is escaped."""
     made = Environment(
         loader=PackageLoader("nevus.report"),
         autoescape=True,
@@ -90,7 +91,7 @@ def write_evaluation(evaluation: Evaluation, classifier: Classifier, out: Path) 
     with written_whole(out / "predictions.csv") as aside:
         table.to_csv(aside, index=False, lineterminator="\n")
     page = (
-        _environment()
+        environment()
         .get_template("evaluation.html")
         .render(
             disclaimer=DISCLAIMER,

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from nevus.audit.shortcuts import Told
 from nevus.files import written_whole
 from nevus.training.recipe import Recipe
 from nevus.training.schedule import learning_rate
@@ -204,4 +205,23 @@ def training_curves(rows: Sequence[Mapping[str, float]], fit: Mapping[str, Any])
         fontsize=10,
         color=INK,
     )
+    return figure
+
+
+def shortcuts(told: Sequence[Told]) -> Figure:
+    """AUROC of the label, and of the source, by what is shown of the images, with 95 % intervals."""
+    figure = Figure(figsize=(8.0, 0.9 + 0.42 * len(told)), layout="constrained")
+    ax = tidy(figure.add_subplot())
+    for place, one in enumerate(told):
+        whole = one.view == "whole image"
+        colour = GREY if whole else (RED if one.what == "label" else BLUE)
+        if np.isfinite(one.low):
+            ax.plot([one.low, one.high], [place, place], color=colour, linewidth=2.5, solid_capstyle="butt")
+        ax.plot(one.auroc, place, "o", color=colour, markersize=6)
+        ax.annotate(
+            f"{one.auroc:.3f}", (one.auroc, place), (0, 6), textcoords="offset points", ha="center", fontsize=8
+        )
+    ax.axvline(0.5, color=GREY, linewidth=1, linestyle="--")
+    ax.set_yticks(range(len(told)), [f"{one.what} from {one.view}" for one in told])
+    ax.set(xlim=(0.4, 1.02), ylim=(len(told) - 0.4, -0.6), xlabel="AUROC out of fold (0.5: chance)")
     return figure

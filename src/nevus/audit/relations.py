@@ -1,0 +1,148 @@
+"""Which images of some data sets belong together."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.parquet as parquet
+from numpy.typing import NDArray
+
+from nevus.audit.groups import joined_groups, named
+from nevus.audit.keypoints import SIDE
+from nevus.audit.pairs import COLUMNS, find_pairs
+from nevus.audit.thresholds import chosen
+from nevus.data.cache import Cache
+from nevus.data.manifest import REQUIRED, Manifest
+from nevus.data.pixels import Squares, decode_all
+from nevus.files import cache_folder, digest_of_bytes, to_json, written_whole
+
+VERSION = 1
+"""Of what is found in the same images; a new one makes remembered pairs worthless."""
+_ISIC = re.compile(r"ISIC_\d{7}")
+
+
+@dataclass(frozen=True)
+class Relations:
+    """Images, of one data set or several, and which of them belong together.
+
+    Attributes:
+        images: a row an image of all sets: `set` (its number, 0 for the set in question), `image` (path, absolute),
+            `label`, `split`, `source`, `group` (the name of its group) and `given` (what its group was before).
+        pairs: see `nevus.audit.pairs.find_pairs`; `a` and `b` are rows of `images`.
+        codes: group of each row, int64 (n,).
+        faults: one sentence for each image that cannot be used.
+        squares: the images that can.
+        seen: their rows.
+        digest: of the pairs and groups that were found.
+
+    """
+
+    images: pd.DataFrame
+    pairs: pd.DataFrame
+    codes: NDArray[np.int64]
+    faults: tuple[str, ...]
+    squares: Squares
+    seen: NDArray[np.int64]
+    digest: str
+
+    def own(self) -> NDArray[np.bool_]:
+        """Which rows are of the set in question."""
+        return (self.images["set"] == 0).to_numpy()
+
+    def apply(self, manifest: Manifest) -> Manifest:
+        """The set in question with the groups that were found, and the lesion's id where another set knows it."""
+        own = self.images[self.own()].reset_index(drop=True)
+        table = manifest.table.copy()
+        table["group"] = own["group"].tolist()
+        lesions = self.images["lesion_id"]
+        inherited = named_once(self.codes, lesions)
+        if (inherited != "").any():
+            mine = lesions[self.own()].to_numpy()
+            table["lesion_id"] = np.where(mine != "", mine, inherited[self.own()])
+        return manifest.with_table(table)
+
+
+def named_once(codes: NDArray[np.int64], ids: pd.Series[str]) -> NDArray[np.str_]:
+    """The id that a group has, for each of its rows; empty where it has none, or several."""
+    table = pd.DataFrame({"code": codes, "id": ids.to_numpy()})
+    known = table[table["id"] != ""].groupby("code")["id"].agg(["nunique", "first"])
+    single = known.loc[known["nunique"] == 1, "first"].to_dict()
+    return np.array([single.get(code, "") for code in codes.tolist()], str)
+
+
+def relate(manifest: Manifest, against: Sequence[Manifest], cache: Cache) -> Relations:
+    """Find which images of a data set belong together, also by way of other data sets' images and ids.
+
+    Args:
+        manifest: the set in question.
+        against: other sets.
+        cache: keeps the decoded images. What was found in the same images before is remembered beside.
+
+    Raises:
+        NevusError: no image can be used.
+
+    """
+    images = pd.concat([_rows(number, m) for number, m in enumerate((manifest, *against))], ignore_index=True)
+    combined = Manifest(
+        images.assign(row=np.arange(len(images)))[[*REQUIRED, "row"]],
+        Path("/"),
+        tuple(sorted(set(images["label"]))),
+        " + ".join([manifest.name, *(m.name for m in against)]),
+    )
+    decoded = decode_all(combined, SIDE, cache, what="decoding for the audit")
+    seen = decoded.manifest.table["row"].to_numpy(np.int64)
+    pairs = _remembered(decoded.pixels)
+    pairs = pairs.assign(a=seen[pairs["a"].to_numpy(np.int64)], b=seen[pairs["b"].to_numpy(np.int64)])
+    given = images["set"].astype(str) + ":" + images["given"]
+    isic = images["image"].map(lambda path: next(iter(_ISIC.findall(Path(path).stem)), ""))
+    codes = joined_groups(len(images), pairs, [given.tolist(), isic.tolist()])
+    images["group"] = named(codes, images["given"].tolist(), (images["given"] != images["name"]).to_numpy())
+    about = images[["image", "group"]].sort_values("image").to_numpy().tolist()
+    return Relations(
+        images, pairs, codes, decoded.faults, decoded.pixels, seen, digest_of_bytes(to_json(about).encode())
+    )
+
+
+def _rows(number: int, manifest: Manifest) -> pd.DataFrame:
+    table = manifest.table
+    lesions = table["lesion_id"].fillna("") if "lesion_id" in table.columns else pd.Series("", index=table.index)
+    return pd.DataFrame(
+        {
+            "set": number,
+            "image": [str(path.absolute()) for path in manifest.paths],
+            "name": table["image"],
+            "label": table["label"],
+            "split": table["split"],
+            "source": table["source"],
+            "given": table["group"],
+            "group": table["group"],
+            "lesion_id": lesions.astype(str),
+        }
+    ).assign(shown=[f"{manifest.name}/{image}" for image in table["image"]])
+
+
+def _remembered(squares: Squares) -> pd.DataFrame:
+    """`find_pairs`, or what it found in the same images the last time."""
+    thresholds = {k: v for k, v in asdict(chosen()).items() if k != "measured"}
+    order = np.argsort(squares.digests, kind="stable")
+    key = hashlib.sha256(to_json([VERSION, SIDE, thresholds, sorted(squares.digests)]).encode()).hexdigest()
+    path = cache_folder("audit") / f"{key}.parquet"
+    try:
+        found: pd.DataFrame = parquet.read_table(path).to_pandas().loc[:, list(COLUMNS)]
+    except (OSError, KeyError, pyarrow.ArrowInvalid):
+        found = find_pairs(squares)
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
+        kept = found.assign(a=place[found["a"].to_numpy(np.int64)], b=place[found["b"].to_numpy(np.int64)])
+        with written_whole(path, durable=False) as aside:
+            kept.to_parquet(aside, index=False)
+        return found
+    a, b = order[found["a"].to_numpy(np.int64)], order[found["b"].to_numpy(np.int64)]
+    return found.assign(a=np.minimum(a, b), b=np.maximum(a, b))

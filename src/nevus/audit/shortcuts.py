@@ -1,0 +1,195 @@
+"""Shortcuts: how well can a label be told without looking at the lesion?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from nevus.audit.regions import described, everything, only, ring, surroundings
+from nevus.data.ahead import ahead
+from nevus.data.images import Pixels
+from nevus.data.pixels import Squares
+from nevus.metrics.intervals import bootstrap
+from nevus.metrics.scores import Floats, Ints, auroc
+from nevus.progress import progress
+
+VIEWS = {
+    "whole image": everything,
+    "border ring": ring,
+    "lesion masked out": surroundings,
+}
+"""What is shown of an image, by name."""
+FILE = "file facts"
+COLOUR = "mean colour"
+SOURCE = "source"
+BLIND = ("border ring", "lesion masked out", FILE, SOURCE)
+"""Views that show nothing of the lesion."""
+STYLES = 8
+"""Clusters of capture style, where the sources are not given."""
+FOLDS = 5
+REPLICATES = 500
+LEAST = 20
+"""Images of a class, or of a source, below which nothing is said of it."""
+TELLS = 0.6
+"""AUROC without the lesion whose interval's lower end gives cause for a warning."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """How well something can be told from a view of the images.
+
+    Attributes:
+        what: `label` or `source`.
+        view: the name of the view.
+        auroc: cross-validated by group, class against the rest, mean over the classes; in [0, 1].
+        low: of its 95 % interval, by a bootstrap of groups.
+        high: likewise.
+        n: images.
+        classes: that were told apart.
+
+    """
+
+    what: str
+    view: str
+    auroc: float
+    low: float
+    high: float
+    n: int
+    classes: tuple[str, ...]
+
+    @property
+    def at_least(self) -> float:
+        """The interval's lower end; where all is told apart there is no interval, and the value says it all."""
+        return self.low if np.isfinite(self.low) else self.auroc
+
+
+Embed = Callable[[Sequence[Pixels]], NDArray[np.float32]]
+"""Images, uint8 (side, side, 3) each, to features (n, width)."""
+
+
+def view_features(squares: Squares, embed: Embed | None = None) -> dict[str, NDArray[np.float32]]:
+    """Features of each view of each image, float32 (n, width).
+
+    Args:
+        squares: the images.
+        embed: a trunk's features of images in which all but the view is grey; by default colour and texture of the
+            view, see `nevus.audit.regions.described`.
+
+    """
+    found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in VIEWS}
+    work = partial(_views, squares, embed)
+    pieces = [slice(start, min(start + 64, len(squares))) for start in range(0, len(squares), 64)]
+    with progress() as bar:
+        task = bar.add_task("describing", total=len(squares), note="")
+        for piece, views in zip(pieces, ahead(work, pieces, waiting=4), strict=True):
+            for name, features in views.items():
+                found[name].append(features)
+            bar.advance(task, piece.stop - piece.start)
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def _views(squares: Squares, embed: Embed | None, piece: slice) -> dict[str, NDArray[np.float32]]:
+    images = squares[piece]
+    shown = {name: [(image, mask(image)) for image in images] for name, mask in VIEWS.items()}
+    if embed is None:
+        return {name: np.stack([described(*one) for one in pairs]) for name, pairs in shown.items()}
+    return {name: embed([only(*one) for one in pairs]) for name, pairs in shown.items()}
+
+
+def file_features(facts: pd.DataFrame) -> NDArray[np.float32]:
+    """What a file says without its picture: float32 (n, 10).
+
+    Width, height, their ratio, bytes a pixel, how coarse its quantisation is, and format, mode, quantisation
+    tables, orientation and profile as numbers.
+    """
+    area = np.maximum(facts["width"] * facts["height"], 1)
+    codes = [
+        pd.factorize(facts[name], sort=True)[0] for name in ("format", "mode", "tables", "orientation", "profile")
+    ]
+    numbers = [facts["width"], facts["height"], facts["width"] / np.maximum(facts["height"], 1)]
+    return np.column_stack([*numbers, facts["bytes"] / area, facts["coarseness"], *codes]).astype(np.float32)
+
+
+def told(
+    what: str, view: str, features: NDArray[np.float32], names: Sequence[str], groups: Ints, *, seed: int = 0
+) -> Told | None:
+    """How well a class is told from features, out of fold.
+
+    Args:
+        what: see `Told`.
+        view: see `Told`.
+        features: (n, width).
+        names: class of each image; empty where it is not known.
+        groups: (n,), never on both sides of a fold.
+        seed: of folds and bootstrap.
+
+    Returns:
+        None where there are not two classes with enough images.
+
+    """
+    kept, y, classes = usable(names, groups)
+    if len(classes) < 2:
+        return None
+    p = out_of_fold(features[kept], y, groups[kept], seed=seed)
+
+    def score(w: Floats) -> Floats:
+        areas = [auroc(y == c, p[:, c], w) for c in (range(len(classes)) if len(classes) > 2 else [1])]
+        return np.asarray(np.mean(areas, axis=0))
+
+    low, high = bootstrap({"auroc": score}, groups[kept], replicates=REPLICATES, seed=seed)["auroc"]
+    value = float(score(np.ones(len(y))))
+    return Told(what, view, value, low, high, len(y), classes)
+
+
+def usable(names: Sequence[str], groups: Ints) -> tuple[NDArray[np.bool_], Ints, tuple[str, ...]]:
+    """Rows of the classes that have enough groups to be cross-validated, their class codes, and the classes."""
+    table = pd.DataFrame({"name": list(names), "group": groups})
+    table = table[table["name"] != ""]
+    counts = table.groupby("name").agg(n=("group", "size"), groups=("group", "nunique"))
+    classes = tuple(counts.index[(counts["n"] >= LEAST) & (counts["groups"] >= FOLDS)])
+    place = {name: code for code, name in enumerate(classes)}
+    codes = np.array([place.get(name, -1) for name in names], np.int64)
+    kept = codes >= 0
+    return kept, codes[kept], classes
+
+
+def out_of_fold(features: NDArray[np.float32], y: Ints, groups: Ints, *, seed: int = 0) -> Floats:
+    """Probability of each class by a model that has not seen the image's group, float64 (n, classes).
+
+    Gradient-boosted trees where the features are few, a logistic regression where they are those of a network.
+    """
+    classes = int(y.max()) + 1
+    p = np.zeros((len(y), classes))
+    for train, test in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(features, y, groups):
+        model: Any = (
+            HistGradientBoostingClassifier(max_iter=100, learning_rate=0.1, max_leaf_nodes=15, random_state=seed)
+            if features.shape[1] < 200
+            else make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
+        )
+        model.fit(features[train], y[train])
+        p[np.ix_(test, model.classes_)] = model.predict_proba(features[test])
+    return p
+
+
+def styles(ringed: NDArray[np.float32], file: NDArray[np.float32], *, seed: int = 0) -> list[str]:
+    """A name for how each image was captured, where the data set does not say its source: `style 1` (the largest),
+    ...
+
+    Clusters (k-means, `STYLES` of them, fewer in a small set) of the border's colour and light, and of file facts.
+    """
+    values = StandardScaler().fit_transform(np.column_stack([ringed, file]))
+    found = KMeans(max(1, min(STYLES, len(values) // (2 * LEAST))), n_init=4, random_state=seed).fit(values)
+    order = pd.Series(found.labels_).value_counts().index.tolist()
+    return [f"style {order.index(code) + 1}" for code in found.labels_]

@@ -1,0 +1,94 @@
+"""`nevus audit`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from nevus.audit.audit import Audit, audit
+from nevus.audit.keypoints import SIDE
+from nevus.card import DISCLAIMER
+from nevus.data.cache import Cache, CacheConfig
+from nevus.data.images import Pixels
+from nevus.data.preprocess import Preprocess
+from nevus.data.reading import DataConfig, read
+from nevus.files import writable_folder
+from nevus.models.registry import trunk_of, trunk_spec
+from nevus.models.weights import pretrained
+from nevus.progress import console
+from nevus.report.audit_page import HEADLINE, write_audit
+from nevus.report.pages import figure_text
+from nevus.runtime.inference import TorchEngine
+
+
+@dataclass(frozen=True)
+class Command:
+    """Find what cannot be trusted in a data set: copies, other pictures of one lesion, leaks across its splits,
+    labels that disagree, and what tells the label without the lesion.
+
+    Writes audit.html, audit.json and manifest.parquet, every row of the input with the groups that were found;
+    train on that. Nothing is changed in the data set. Research use only, not a medical device.
+    """
+
+    data: tyro.conf.Positional[tuple[Path, ...]]
+    """As in `nevus train`."""
+    out: Path
+    """Folder for what is found."""
+    against: tuple[Path, ...] = ()
+    """Other data sets: an image that is also there inherits what is known of its lesion."""
+    trunk: str | None = None
+    """Judge labels and shortcuts by the features of this network, instead of simple colour and texture."""
+    weights: str = "auto"
+    """Of the trunk: `auto` for its own, or the path of an .npz or .safetensors file."""
+    seed: int = 0
+    """Of folds, clusters and bootstrap."""
+    reading: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()
+    cache: CacheConfig = CacheConfig()
+
+    def run(self) -> int:
+        """Audit; exit status: 3 where images could not be used."""
+        writable_folder(self.out)
+        manifest = read(self.data, self.reading)
+        others = [read(one) for one in self.against]
+        embed = None
+        if self.trunk is not None:
+            net, _ = pretrained(self.trunk, classes=2, seed=self.seed, weights=self.weights)
+            spec = trunk_spec(self.trunk)
+            engine = TorchEngine(trunk_of(net), Preprocess(SIDE, spec.mean, spec.std))
+
+            def embed(images: Sequence[Pixels]) -> NDArray[np.float32]:
+                return engine(np.stack(images))
+
+        with contextlib.closing(Cache(self.cache)) as cache:
+            found = audit(manifest, others, cache=cache, embed=embed, trunk=self.trunk, seed=self.seed)
+        page = write_audit(found, self.out)
+        plain = Console(markup=False, highlight=False, soft_wrap=True)
+        plain.print(_table(found))
+        for warning in found.warnings:
+            plain.print(f"! {warning}")
+        console.print(f"page: {page}   table: {self.out / 'manifest.parquet'}   {DISCLAIMER}", highlight=False)
+        return 3 if found.counts()["unreadable"] else 0
+
+
+def _table(found: Audit) -> Table:
+    table = Table(title=f"audit of {found.manifest.name}")
+    table.add_column("found")
+    table.add_column("n", justify="right")
+    counts = found.counts()
+    for key, name in HEADLINE.items():
+        table.add_row(name, f"{counts[key]:,}")
+    for told in found.told:
+        table.add_row(
+            f"AUROC of the {told.what} from {told.view}",
+            f"{told.auroc:.3f} ({figure_text(told.low)} to {figure_text(told.high)})",
+        )
+    return table
