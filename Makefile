@@ -13,15 +13,16 @@ DEMO_EPOCHS := 30
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,docs]"
 	touch $@
 
-# The main job, whole, on synthetic lesions: draw, train, judge, predict.
+# The main job, whole, on synthetic lesions: draw, audit, train, judge, predict.
 demo: .venv/ready
 	rm -rf $(DEMO)
 	$(BIN)/nevus phantom --n $(DEMO_IMAGES) --side 128 --out $(DEMO)/phantoms
+	$(BIN)/nevus audit $(DEMO)/phantoms --out $(DEMO)/audit
 	$(BIN)/nevus train $(DEMO)/phantoms --epochs $(DEMO_EPOCHS) --out $(DEMO)/run
 	$(BIN)/nevus evaluate $(DEMO)/phantoms --split test --bundle $(DEMO)/run/bundle --out $(DEMO)/evaluation
 	$(BIN)/nevus predict $(DEMO)/phantoms/test/malignant --bundle $(DEMO)/run/bundle --out $(DEMO)/predictions.txt
 	head -n 6 $(DEMO)/predictions.txt
-	@echo "Look at $(DEMO)/phantoms/contact-sheet.jpg, $(DEMO)/run/curves.png and $(DEMO)/evaluation/evaluation.html"
+	@echo "Look at $(DEMO)/phantoms/contact-sheet.jpg, $(DEMO)/audit/audit.html, $(DEMO)/run/curves.png and $(DEMO)/evaluation/evaluation.html"
 
 test: .venv/ready check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not long"

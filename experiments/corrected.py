@@ -3,8 +3,9 @@
     python -m experiments.corrected
 
 isic-malignant-benign is grouped by its own pixels and by the lesions of ham10000 and isic2017, and cut anew in the
-proportions of its official split. Of ham10000 a fifth of the lesions of each diagnosis is a fixed test fold, which
-holds every lesion that stands in the official or the corrected test split of isic-malignant-benign.
+proportions of its official split, from the lesions that its test split shows. Of ham10000 a fifth of the lesions of
+each diagnosis is a fixed test fold, which holds every lesion that stands in the official test split of
+isic-malignant-benign, and so in the corrected one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from nevus.data.digests import pixel_digest
 from nevus.data.images import decode
 from nevus.data.manifest import Manifest
 from nevus.data.reading import read
-from nevus.data.splits import SplitConfig, with_splits
 from nevus.files import write_text
 
 SEED = 0
@@ -30,20 +30,31 @@ SETS = ("isic-malignant-benign", "ham10000", "isic2017")
 
 
 def corrected(manifest: Manifest) -> pd.DataFrame:
-    """A new split in the old one's proportions: `digest`, `group`, `split`, `label`, `official`."""
-    blank = manifest.with_table(manifest.table.assign(split=""))
-    share = float((manifest.table["split"] == "test").mean())
-    cut = with_splits(blank, SplitConfig(test=share, seed=SEED)).table
-    table = pd.DataFrame(
+    """A new split: `digest`, `group`, `split`, `label`, `official`.
+
+    Its test lesions are some of those that the official test split shows, as many of each class as keep the number
+    of
+    images: so whatever was trained without these can be judged on either.
+    """
+    table = manifest.table
+    held: set[str] = set()
+    rng = np.random.default_rng(SEED)
+    sizes = table.groupby("group").agg(images=("group", "size"), label=("label", "first"))
+    touched = sizes[sizes.index.isin(table.loc[table["split"] == "test", "group"])]
+    for label, groups in touched.groupby("label"):
+        wanted = int(((table["split"] == "test") & (table["label"] == label)).sum())
+        order = groups.iloc[rng.permutation(len(groups))]
+        held |= set(order.index[order["images"].cumsum() <= wanted])
+    made = pd.DataFrame(
         {
             "digest": [pixel_digest(decode(path)) for path in manifest.paths],
-            "group": cut["group"],
-            "split": cut["split"].replace("validation", "train"),
-            "label": cut["label"],
-            "official": manifest.table["split"],
+            "group": table["group"],
+            "split": np.where(table["group"].isin(held), "test", "train"),
+            "label": table["label"],
+            "official": table["split"],
         }
     )
-    return table.drop_duplicates("digest").sort_values("digest")
+    return made.drop_duplicates("digest").sort_values("digest")
 
 
 def lesion_fold(relations: Relations, codes: set[int], manifest: Manifest) -> pd.DataFrame:
@@ -90,14 +101,7 @@ if __name__ == "__main__":
     own = relations.apply(sets[0])
     table = corrected(own)
     written(SETS[0], table[["digest", "group", "split"]])
-    in_test = own.table["image"][own.table["split"] == "test"].index
-    new_test = set(table["group"][table["split"] == "test"])
-    held = {int(relations.codes[row]) for row in in_test}
-    held |= {
-        int(code)
-        for code, group in zip(relations.codes[: len(own)], own.table["group"], strict=True)
-        if group in new_test
-    }
+    held = {int(code) for code in relations.codes[: len(own)][(own.table["split"] == "test").to_numpy()]}
     fold = lesion_fold(relations, held, sets[1])
     written(SETS[1], fold[["image", "group", "split"]])
     keep(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.common import RESULTS, ROOT, read
+from experiments.render_audit import AUDIT_PARTS
 from nevus.card import DISCLAIMER
 from nevus.files import write_text
 from nevus.report import plots
@@ -285,6 +286,7 @@ def memory(found: Mapping[str, Any], _docs: Path) -> str:
 
 
 PARTS = {
+    **AUDIT_PARTS,
     "first-light": first_light,
     "recipe-search": recipe_search,
     "recipes": recipes,

@@ -83,7 +83,7 @@ def test_demo_runs(tmp_path):
     small = [f"DEMO={tmp_path / 'demo'}", "DEMO_IMAGES=60", "DEMO_EPOCHS=1"]
     done = subprocess.run(["make", "demo", *small], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    for name in ("phantoms/contact-sheet.jpg", "run/curves.png", "evaluation/evaluation.html"):
+    for name in ("phantoms/contact-sheet.jpg", "audit/audit.html", "run/curves.png", "evaluation/evaluation.html"):
         assert (tmp_path / "demo" / name).exists()
     assert "p_malignant" in done.stdout
 

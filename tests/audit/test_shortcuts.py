@@ -4,7 +4,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from nevus.audit.regions import described, everything, lesion, only, ring, surroundings
-from nevus.audit.shortcuts import file_features, out_of_fold, styles, told, usable, view_features
+from nevus.audit.shortcuts import file_features, folded, out_of_fold, styles, told, usable, view_features
 from nevus.audit.suspects import suspect_labels
 
 SIDE = 128
@@ -67,7 +67,7 @@ def test_a_planted_shortcut_is_seen_and_no_other(squares_of, colours, skins, by_
     images, labels = set_of(colours, skins, n=120)
     views = view_features(squares_of(images))
     groups = np.arange(len(images))
-    found = {view: told("label", view, features, labels, groups) for view, features in views.items()}
+    found = {view: told("label", view, folded(features, labels, groups)) for view, features in views.items()}
     assert (found["border ring"].at_least > 0.6) == by_ring
     assert (found["lesion masked out"].at_least > 0.6) == by_ring
     assert (found["whole image"].at_least > 0.6) == (by_lesion or by_ring)
@@ -80,7 +80,7 @@ def test_the_auroc_is_that_of_scikit_learn_out_of_fold():
     features = (rng.normal(size=(200, 4)) + y[:, None] * 0.5).astype(np.float32)
     names = np.where(y, "b", "a").tolist()
     groups = np.arange(200) // 2
-    found = told("label", "whole image", features, names, groups)
+    found = told("label", "whole image", folded(features, names, groups))
     p = out_of_fold(features, y, groups)
     assert found.auroc == pytest.approx(roc_auc_score(y, p[:, 1]))
     assert found.classes == ("a", "b")
@@ -91,7 +91,7 @@ def test_small_classes_and_unknown_names_are_left_out():
     kept, y, classes = usable(names, np.arange(103))
     assert classes == ("a", "b")
     assert kept.sum() == len(y) == 60
-    assert told("label", "x", np.zeros((103, 2), np.float32), ["a"] * 103, np.arange(103)) is None
+    assert folded(np.zeros((103, 2), np.float32), ["a"] * 103, np.arange(103)) is None
 
 
 def test_a_group_that_repeats_its_features_does_not_tell_itself():
@@ -99,7 +99,7 @@ def test_a_group_that_repeats_its_features_does_not_tell_itself():
     lesions = rng.normal(size=(40, 300)).astype(np.float32)
     features, groups = np.repeat(lesions, 4, axis=0), np.repeat(np.arange(40), 4)
     names = np.where(np.repeat(np.arange(40) % 2, 4), "b", "a").tolist()
-    assert told("label", "x", features, names, groups).low < 0.6
+    assert told("label", "x", folded(features, names, groups)).low < 0.6
 
 
 def test_styles_find_two_cameras():
@@ -130,9 +130,9 @@ def test_swapped_labels_are_doubted_and_others_hardly():
     names = np.where(y, "b", "a")
     swapped = [3, 50, 77, 120]
     names[swapped] = np.where(names[swapped] == "a", "b", "a")
-    found = suspect_labels(features, names.tolist(), np.arange(200))
+    found = suspect_labels(folded(features, names.tolist(), np.arange(200)))
     assert set(swapped) <= set(found["row"])
     assert len(found) <= 8
     assert found["quality"].is_monotonic_increasing
     assert (found["label"] != found["suggested"]).all()
-    assert suspect_labels(features, ["a"] * 200, np.arange(200)).empty
+    assert suspect_labels(folded(features, ["a"] * 200, np.arange(200))).empty

@@ -14,11 +14,12 @@ from nevus.audit import shortcuts
 from nevus.audit.facts import facts_of_files
 from nevus.audit.pairs import KINDS
 from nevus.audit.relations import Relations, relate
-from nevus.audit.shortcuts import Embed, Told
+from nevus.audit.shortcuts import Embed, Folded, Told
 from nevus.audit.suspects import suspect_labels
 from nevus.audit.thresholds import chosen
 from nevus.data.cache import Cache
 from nevus.data.manifest import Manifest
+from nevus.progress import progress
 
 ONE_SIDED = 0.98
 """Share of one class from which a source is said to hold that class only."""
@@ -152,21 +153,28 @@ def audit(
     styled = len(set(sources)) < 2
     if styled:
         sources = shortcuts.styles(simple["border ring"], file, seed=seed)
-    told = []
-    for what, names in (("label", labels), ("source", sources)):
-        for view, features in {
-            **views,
-            shortcuts.COLOUR: simple["whole image"][:, :6],
-            shortcuts.FILE: file,
-            shortcuts.SOURCE: _one_hot(sources),
-        }.items():
-            if what == "source" and (styled or view == shortcuts.SOURCE):
-                continue
-            found = shortcuts.told(what, view, features, names, codes, seed=seed)
-            if found:
-                told.append(found)
+    shown = {
+        **views,
+        shortcuts.COLOUR: simple["whole image"][:, :6],
+        shortcuts.FILE: file,
+        shortcuts.SOURCE: _one_hot(sources),
+    }
+    told: list[Told] = []
+    whole: Folded | None = None
+    with progress(unit="views") as bar:
+        task = bar.add_task("what tells the label", total=len(shown) * (1 if styled else 2), note="")
+        for what, names in (("label", labels), ("source", [] if styled else sources)):
+            for view, features in shown.items() if names else ():
+                if what == view:
+                    continue
+                found = shortcuts.folded(features, names, codes, seed=seed)
+                if what == "label" and view == "whole image":
+                    whole = found
+                if found:
+                    told.append(shortcuts.told(what, view, found, seed=seed))
+                bar.advance(task)
     counted = pd.crosstab(pd.Series(sources, name="source"), pd.Series(labels, name="label"))
-    suspects = suspect_labels(views["whole image"], labels, codes, seed=seed)
+    suspects = suspect_labels(whole)
     suspects["row"] = seen[suspects["row"].to_numpy(int)]
     about = {
         "data": {"name": manifest.name, "digest": manifest.digest, "rows_digest": manifest.rows_digest},

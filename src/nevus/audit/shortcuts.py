@@ -122,18 +122,34 @@ def file_features(facts: pd.DataFrame) -> NDArray[np.float32]:
     return np.column_stack([*numbers, facts["bytes"] / area, facts["coarseness"], *codes]).astype(np.float32)
 
 
-def told(
-    what: str, view: str, features: NDArray[np.float32], names: Sequence[str], groups: Ints, *, seed: int = 0
-) -> Told | None:
-    """How well a class is told from features, out of fold.
+@dataclass(frozen=True)
+class Folded:
+    """Probabilities by models that have not seen the image's group.
+
+    Attributes:
+        rows: which of the images, int64 (m,): those of a class that has enough of them.
+        y: their classes, int64 (m,).
+        p: float64 (m, classes).
+        classes: names.
+        groups: of these images, int64 (m,).
+
+    """
+
+    rows: Ints
+    y: Ints
+    p: Floats
+    classes: tuple[str, ...]
+    groups: Ints
+
+
+def folded(features: NDArray[np.float32], names: Sequence[str], groups: Ints, *, seed: int = 0) -> Folded | None:
+    """Cross-validate a small model.
 
     Args:
-        what: see `Told`.
-        view: see `Told`.
         features: (n, width).
         names: class of each image; empty where it is not known.
         groups: (n,), never on both sides of a fold.
-        seed: of folds and bootstrap.
+        seed: of the folds.
 
     Returns:
         None where there are not two classes with enough images.
@@ -143,14 +159,19 @@ def told(
     if len(classes) < 2:
         return None
     p = out_of_fold(features[kept], y, groups[kept], seed=seed)
+    return Folded(np.flatnonzero(kept), y, p, classes, groups[kept])
+
+
+def told(what: str, view: str, found: Folded, *, seed: int = 0) -> Told:
+    """How well a class is told out of fold; `what` and `view` as in `Told`, seed of the bootstrap."""
+    y, p, classes = found.y, found.p, found.classes
 
     def score(w: Floats) -> Floats:
         areas = [auroc(y == c, p[:, c], w) for c in (range(len(classes)) if len(classes) > 2 else [1])]
         return np.asarray(np.mean(areas, axis=0))
 
-    low, high = bootstrap({"auroc": score}, groups[kept], replicates=REPLICATES, seed=seed)["auroc"]
-    value = float(score(np.ones(len(y))))
-    return Told(what, view, value, low, high, len(y), classes)
+    low, high = bootstrap({"auroc": score}, found.groups, replicates=REPLICATES, seed=seed)["auroc"]
+    return Told(what, view, float(score(np.ones(len(y)))), low, high, len(y), classes)
 
 
 def usable(names: Sequence[str], groups: Ints) -> tuple[NDArray[np.bool_], Ints, tuple[str, ...]]:

@@ -2,45 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
-from numpy.typing import NDArray
 
-from nevus.audit.shortcuts import out_of_fold, usable
-from nevus.metrics.scores import Ints
+from nevus.audit.shortcuts import Folded
+
+COLUMNS = ("row", "label", "suggested", "quality")
 
 
-def suspect_labels(
-    features: NDArray[np.float32], labels: Sequence[str], groups: Ints, *, seed: int = 0
-) -> pd.DataFrame:
+def suspect_labels(found: Folded | None) -> pd.DataFrame:
     """Confident learning (Northcutt et al. 2021) on out-of-fold probabilities.
-
-    Args:
-        features: (n, width).
-        labels: of each image.
-        groups: (n,), never on both sides of a fold.
-        seed: of the folds.
 
     Returns:
         A row an image whose label is doubted, the most doubtful first: `row`, `label`, `suggested`, `quality` (the
-        probability of its own label out of fold, in [0, 1]).
+        probability of its own label out of fold, in [0, 1]). None where nothing could be cross-validated.
 
     """
-    kept, y, classes = usable(labels, groups)
-    columns = ["row", "label", "suggested", "quality"]
-    if len(classes) < 2:
-        return pd.DataFrame(columns=columns)
-    p = out_of_fold(features[kept], y, groups[kept], seed=seed)
-    p = p / p.sum(1, keepdims=True)
-    doubted = np.asarray(find_label_issues(y, p, n_jobs=1))
-    quality = np.asarray(get_label_quality_scores(y, p))
-    rows = np.flatnonzero(kept)
-    order = np.lexsort([rows, quality])
+    if found is None:
+        return pd.DataFrame(columns=list(COLUMNS))
+    p = found.p / found.p.sum(1, keepdims=True)
+    doubted = np.asarray(find_label_issues(found.y, p, n_jobs=1))
+    quality = np.asarray(get_label_quality_scores(found.y, p))
+    order = np.lexsort([found.rows, quality])
+    names = found.classes
     return pd.DataFrame(
-        [(int(rows[i]), classes[y[i]], classes[p[i].argmax()], float(quality[i])) for i in order if doubted[i]],
-        columns=columns,
+        [
+            (int(found.rows[i]), names[found.y[i]], names[p[i].argmax()], float(quality[i]))
+            for i in order
+            if doubted[i]
+        ],
+        columns=list(COLUMNS),
     )
