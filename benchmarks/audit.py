@@ -89,16 +89,15 @@ def watched() -> Iterator[dict[str, float]]:
         thread.join()
 
 
-def scale(sizes: list[int]) -> list[dict[str, Any]]:
+def scale(sizes: list[int]) -> Iterator[dict[str, Any]]:
     """Time and memory by the number of images, without decoding."""
     squares = decode_all(read(DATA / "ham10000"), SIDE, Cache(CacheConfig())).pixels
-    rows = []
     for n in sizes:
         with watched() as cost:
             pairs = find_pairs(Perturbed(squares, n))  # type: ignore[arg-type]
-        rows.append({"images": n, **cost, "ms_per_image": 1000 * cost["seconds"] / n, "pairs": len(pairs)})
-        print(rows[-1], flush=True)
-    return rows
+        row = {"images": n, **cost, "ms_per_image": 1000 * cost["seconds"] / n, "pairs": len(pairs)}
+        print(row, flush=True)
+        yield row
 
 
 def given(folder: Path) -> set[tuple[str, str]]:
@@ -202,24 +201,26 @@ def main() -> None:
     words.add_argument("--sizes", type=int, nargs="*", default=[1000, 10_000, 100_000])
     words.add_argument("--keep", action="store_true")
     chosen = words.parse_args()
-    result = {
+    rows = peers()
+    result: dict[str, Any] = {
         "machine": machine(),
-        "compared": {"images": COMPARED, "copies": COPIES, "rows": peers()},
-        "scale": scale(chosen.sizes),
+        "compared": {"images": COMPARED, "copies": COPIES, "rows": rows},
+        "scale": [],
     }
+    for row in scale(chosen.sizes):
+        result["scale"].append(row)
+        if chosen.keep:  # after each: the largest takes long
+            (RESULTS / "audit-speed.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     table = Table(title=f"{COPIES} edited copies among {COMPARED} images")
     for name in ("program", "pairs", "copies found", "precision", "seconds", "ratio of time"):
         table.add_column(name, justify="left" if name == "program" else "right")
-    compared: list[dict[str, Any]] = result["compared"]["rows"]
-    for row in compared:
+    for row in rows:
         precision = "undefined" if row["precision"] is None else f"{row['precision']:.3f}"
-        ratio = f"{row['seconds'] / compared[0]['seconds']:.2f}"
+        ratio = f"{row['seconds'] / rows[0]['seconds']:.2f}"
         table.add_row(
             row["name"], f"{row['pairs']:,}", f"{row['recall']:.1%}", precision, f"{row['seconds']:.1f}", ratio
         )
     Console().print(table)
-    if chosen.keep:
-        (RESULTS / "audit-speed.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,16 +22,23 @@ PAIRS = 120
 COLUMNS = 8
 SIDE = 120
 HOW = (
-    "A random draw of the pairs that an audit found, without equal pictures, laid side by side and looked at. "
-    "Whether they show one lesion was told from shape, pattern, hairs and surroundings, by no dermatologist."
+    "A random draw of the pairs that an audit found, no image in two of them and none of equal pictures, laid side "
+    "by side and looked at. Whether they show one lesion was told from shape, pattern, hairs and surroundings, "
+    "by no dermatologist."
 )
 
 
 def drawn(name: str) -> pd.DataFrame:
-    """The pairs to be looked at; the draw is fixed by the audit."""
+    """The pairs to be looked at, no image in two of them; the draw is fixed by the audit."""
     pairs = pd.DataFrame(read(RUNS / "audits" / name.replace(" ", "-") / "audit.json")["pairs"])
-    pairs = pairs[pairs["kind"] != "exact"].sort_values(["a", "b"])
-    return pairs.sample(min(PAIRS, len(pairs)), random_state=0)
+    pairs = pairs[pairs["kind"] != "exact"].sort_values(["a", "b"]).sample(frac=1, random_state=0)
+    used: set[str] = set()
+    rows = []
+    for row, pair in enumerate(pairs.to_dict("records")):
+        if len(rows) < PAIRS and not used & {pair["a"], pair["b"]}:
+            used |= {pair["a"], pair["b"]}
+            rows.append(row)
+    return pairs.iloc[rows]
 
 
 def sheet(pairs: pd.DataFrame, path: Path) -> None:

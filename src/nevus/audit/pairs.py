@@ -14,7 +14,8 @@ from nevus.audit.keypoints import Looks, look_at
 from nevus.audit.thresholds import Thresholds, chosen
 from nevus.data.ahead import ahead
 from nevus.data.pixels import Squares
-from nevus.files import cache_folder
+from nevus.errors import NevusError
+from nevus.files import cache_folder, writable_folder
 from nevus.progress import progress
 
 KINDS = ("exact", "copy", "lesion")
@@ -38,8 +39,11 @@ def find_pairs(squares: Squares, thresholds: Thresholds | None = None) -> pd.Dat
         `Alignment`. Of many equal images each is paired with the first one.
 
     """
-    place = cache_folder("audit")
-    place.mkdir(parents=True, exist_ok=True)
+    place: Path | None = cache_folder("audit")
+    try:
+        writable_folder(cache_folder("audit"))
+    except NevusError:  # then where the system keeps such files
+        place = None
     with tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True) as folder:
         looks = look_at(squares, Path(folder))
         return _pairs(looks, thresholds or chosen())

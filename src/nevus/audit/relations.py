@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from nevus.audit.thresholds import chosen
 from nevus.data.cache import Cache
 from nevus.data.manifest import REQUIRED, Manifest
 from nevus.data.pixels import Squares, decode_all
+from nevus.errors import NevusError
 from nevus.files import cache_folder, digest_of_bytes, to_json, written_whole
 
 VERSION = 1
@@ -141,7 +143,7 @@ def _remembered(squares: Squares) -> pd.DataFrame:
         place = np.empty(len(order), np.int64)
         place[order] = np.arange(len(order))
         kept = found.assign(a=place[found["a"].to_numpy(np.int64)], b=place[found["b"].to_numpy(np.int64)])
-        with written_whole(path, durable=False) as aside:
+        with contextlib.suppress(NevusError), written_whole(path, durable=False) as aside:  # if it can be kept
             kept.to_parquet(aside, index=False)
         return found
     a, b = order[found["a"].to_numpy(np.int64)], order[found["b"].to_numpy(np.int64)]

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
@@ -36,6 +37,8 @@ COLOUR = "mean colour"
 SOURCE = "source"
 BLIND = ("border ring", "lesion masked out", FILE, SOURCE)
 """Views that show nothing of the lesion."""
+SIMPLE = 64
+"""Side at which colour and texture are described, in pixels."""
 STYLES = 8
 """Clusters of capture style, where the sources are not given."""
 FOLDS = 5
@@ -101,7 +104,9 @@ def view_features(squares: Squares, embed: Embed | None = None) -> dict[str, NDA
 
 
 def _views(squares: Squares, embed: Embed | None, piece: slice) -> dict[str, NDArray[np.float32]]:
-    images = squares[piece]
+    images = list(squares[piece])
+    if embed is None:  # colour and texture are coarse, and a quarter of the pixels says as much of them
+        images = [cv2.resize(image, (SIMPLE, SIMPLE), interpolation=cv2.INTER_AREA) for image in images]
     shown = {name: [(image, mask(image)) for image in images] for name, mask in VIEWS.items()}
     if embed is None:
         return {name: np.stack([described(*one) for one in pairs]) for name, pairs in shown.items()}
@@ -189,13 +194,13 @@ def usable(names: Sequence[str], groups: Ints) -> tuple[NDArray[np.bool_], Ints,
 def out_of_fold(features: NDArray[np.float32], y: Ints, groups: Ints, *, seed: int = 0) -> Floats:
     """Probability of each class by a model that has not seen the image's group, float64 (n, classes).
 
-    Gradient-boosted trees where the features are few, a logistic regression where they are those of a network.
+    Extremely randomised trees where the features are few, a logistic regression where they are a network's.
     """
     classes = int(y.max()) + 1
     p = np.zeros((len(y), classes))
     for train, test in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(features, y, groups):
         model: Any = (
-            HistGradientBoostingClassifier(max_iter=100, learning_rate=0.1, max_leaf_nodes=15, random_state=seed)
+            ExtraTreesClassifier(200, min_samples_leaf=3, n_jobs=2, random_state=seed)
             if features.shape[1] < 200
             else make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
         )
