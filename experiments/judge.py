@@ -5,6 +5,7 @@
 
 The first draws the pairs side by side, numbered row by row; the second keeps a letter a pair in
 results/judged-pairs.json: `y` they show one lesion, `n` they do not, `?` it cannot be told.
+"ham10000, pairs with two ids" draws from those only that the data set takes for two lesions.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from experiments.common import DATA, RESULTS, RUNS, keep, read
+from nevus.data.reading import read as read_data
 
 PAIRS = 120
 COLUMNS = 8
+TWO_IDS = "pairs with two ids"
 SIDE = 120
 HOW = (
     "A random draw of the pairs that an audit found, no image in two of them and none of equal pictures, laid side "
@@ -30,7 +33,12 @@ HOW = (
 
 def drawn(name: str) -> pd.DataFrame:
     """The pairs to be looked at, no image in two of them; the draw is fixed by the audit."""
-    pairs = pd.DataFrame(read(RUNS / "audits" / name.replace(" ", "-") / "audit.json")["pairs"])
+    audit, _, only = name.partition(", ")
+    pairs = pd.DataFrame(read(RUNS / "audits" / audit.replace(" ", "-") / "audit.json")["pairs"])
+    if only == TWO_IDS:
+        table = read_data(DATA / audit).table
+        lesion = dict(zip(f"{audit}/" + table["image"], table["lesion_id"], strict=True))
+        pairs = pairs[pairs["a"].map(lesion) != pairs["b"].map(lesion)]
     pairs = pairs[pairs["kind"] != "exact"].sort_values(["a", "b"]).sample(frac=1, random_state=0)
     used: set[str] = set()
     rows = []

@@ -138,6 +138,13 @@ def test_training_says_what_it_found_and_drops_it(nevus, leaky, tmp_path):
     assert judged["n"] == sum(1 for _ in (leaky / "test").rglob("*.jpg"))  # the copies are .png
 
 
+def test_a_bundle_names_the_audit_that_it_was_trained_on(nevus, audited, tmp_path):
+    status, _, _ = nevus("train", audited / "manifest.parquet", "--out", tmp_path / "run", *SMALL)
+    assert status == 0
+    there = json.loads((audited / "audit.json").read_text())["digest"]
+    assert load_bundle(tmp_path / "run" / "bundle").provenance["data"]["audit"]["digest"] == there
+
+
 def test_training_without_an_audit(nevus, leaky, tmp_path):
     status, _, said = nevus("train", leaky, "--out", tmp_path / "run", "--no-audit", *SMALL)
     assert status == 0

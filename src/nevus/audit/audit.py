@@ -177,9 +177,9 @@ def audit(
     suspects = suspect_labels(whole)
     suspects["row"] = seen[suspects["row"].to_numpy(int)]
     about = {
+        "digest": relations.digest,
         "data": {"name": manifest.name, "digest": manifest.digest, "rows_digest": manifest.rows_digest},
         "against": [{"name": m.name, "digest": m.digest, "images": len(m)} for m in against],
-        "audited": {"digest": audited.digest},
         "thresholds": asdict(chosen()),
         "trunk": trunk,
         "seed": seed,

@@ -42,7 +42,7 @@ class Relations:
         faults: one sentence for each image that cannot be used.
         squares: the images that can.
         seen: their rows.
-        digest: of the pairs and groups that were found.
+        digest: of the groups of the set in question: an audit's. Who trains on what an audit wrote finds it again.
 
     """
 
@@ -106,9 +106,10 @@ def relate(manifest: Manifest, against: Sequence[Manifest], cache: Cache) -> Rel
     isic = images["image"].map(lambda path: next(iter(_ISIC.findall(Path(path).stem)), ""))
     codes = joined_groups(len(images), pairs, [given.tolist(), isic.tolist()])
     images["group"] = named(codes, images["given"].tolist(), (images["given"] != images["name"]).to_numpy())
-    about = images[["image", "group"]].sort_values("image").to_numpy().tolist()
+    mine = images[images["set"] == 0]
+    found = sorted(zip(mine["name"], mine["group"], strict=True))
     return Relations(
-        images, pairs, codes, decoded.faults, decoded.pixels, seen, digest_of_bytes(to_json(about).encode())
+        images, pairs, codes, decoded.faults, decoded.pixels, seen, digest_of_bytes(to_json(found).encode())
     )
 
 
