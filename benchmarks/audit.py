@@ -2,9 +2,9 @@
 
     python -m benchmarks.audit [--sizes 1000 10000 100000] [--keep]
 
-The images are HAM10000's, at $NEVUS_DATA, and where more are asked for, these turned, cropped, brightened and with
-noise. The peers, imagededup and cleanvision, come with `pip install -e ".[peers]"`; they look for copies, so copies
-are what all three are judged on.
+The images are HAM10000's, at $NEVUS_DATA, and where more are asked for, different parts of these, turned, enlarged,
+brighter or darker, and with noise. The peers, imagededup and cleanvision, come with `pip install -e ".[peers]"`;
+they look for copies, so copies are what all three are judged on.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Perturbed:
         if row < len(self.squares):
             return image
         rng = np.random.default_rng(row)
-        warp = cv2.getRotationMatrix2D((64, 64), rng.uniform(-180, 180), rng.uniform(1.1, 1.6))
+        warp = cv2.getRotationMatrix2D(rng.uniform(32, 96, 2), rng.uniform(-180, 180), rng.uniform(2.0, 3.0))
         moved = cv2.warpAffine(image, warp, (SIDE, SIDE), borderMode=cv2.BORDER_REFLECT).astype(np.float32)
         return (moved * rng.uniform(0.8, 1.2) + rng.normal(0, 3, moved.shape)).clip(0, 255).astype(np.uint8)
 
