@@ -191,9 +191,12 @@ def audit_speed(found: Mapping[str, Any], _docs: Path) -> str:
             for r in compared["rows"]
         ),
         "",
-        "The search alone, by the number of images (the real ones, then different parts of these, turned, enlarged,
-        " "brighter or darker, with noise):", "", "| images | seconds | ms an image | most memory | pairs |",
-        "|---|---|---|---|---|", *(
+        "The search alone, by the number of images (the real ones, then different parts of these, turned, "
+        "enlarged, brighter or darker, with noise):",
+        "",
+        "| images | seconds | ms an image | most memory | pairs |",
+        "|---|---|---|---|---|",
+        *(
             f"| {r['images']:,} | {r['seconds']:.0f} | {r['ms_per_image']:.1f} | {r['megabytes']:,.0f} MB | "
             f"{r['pairs']:,} |"
             for r in found["scale"]
