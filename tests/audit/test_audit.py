@@ -95,8 +95,8 @@ def test_the_audit_counts_what_was_planted(leaky, cache):
     assert counts["copy_pairs"] == 3
     assert found.pairs["disagrees"].sum() == 1
     assert found.pairs["crosses"].all()
-    assert any("stand on two sides" in warning for warning in found.warnings)
-    assert any("bear two labels" in warning for warning in found.warnings)
+    assert any("on two sides of the splits" in warning for warning in found.warnings)
+    assert any("with two labels" in warning for warning in found.warnings)
 
 
 def test_unreadable_images_stay_in_the_table(leaky, cache):

@@ -57,6 +57,7 @@ def test_the_page_stands_alone_and_shows_pairs_side_by_side(audited):
     assert not re.findall(r'(?:src|href)="(?!data:)[^"]+"', page)
     assert page.count('class="pair"') >= 4
     assert "Across splits, copies: 4" in page
+    assert "144 x 144: 63" in page
 
 
 def test_a_second_audit_into_the_same_folder_and_exit_status(nevus, leaky, tmp_path):
@@ -68,7 +69,7 @@ def test_a_second_audit_into_the_same_folder_and_exit_status(nevus, leaky, tmp_p
     (folder / "a" / "bad.png").write_bytes(b"no image")
     status, out, _ = nevus("audit", folder, "--out", tmp_path / "audit")
     assert status == 3
-    assert "3 groups bear two labels" in out
+    assert "3 groups with two labels" in out
     assert "bad.png" in out
     (folder / "a" / "bad.png").unlink()
     assert nevus("audit", folder, "--out", tmp_path / "audit")[0] == 0

@@ -87,12 +87,21 @@ class Audit:
         own = self.relations.own()
         return self.pairs[own[self.pairs["a"]] & own[self.pairs["b"]]]
 
+    def files(self) -> dict[str, dict[str, int]]:
+        """Images by format, by mode, by size in pixels and by quantisation tables, the most frequent first."""
+        sizes = self.facts["width"].astype(str) + " x " + self.facts["height"].astype(str)
+        columns = {"format": self.facts["format"], "mode": self.facts["mode"], "size": sizes}
+        columns["quantisation tables"] = self.facts["tables"]
+        return {
+            name: {str(value): int(n) for value, n in column.value_counts().items()}
+            for name, column in columns.items()
+        }
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for `audit.json`."""
         shown = self.relations.images["shown"].to_numpy()
         pairs = self.pairs.assign(a=shown[self.pairs["a"]], b=shown[self.pairs["b"]])
         images = self.manifest.table["image"].to_numpy()
-        sizes = self.facts["width"].astype(str) + "x" + self.facts["height"].astype(str)
         bad = self.facts.assign(image=images)[["image", "odd"]][(self.facts["odd"] != "").to_numpy()]
         return {
             **self.about,
@@ -101,11 +110,7 @@ class Audit:
             "shortcuts": [asdict(told) for told in self.told],
             "sources": {str(k): {str(c): int(v) for c, v in row.items()} for k, row in self.sources.iterrows()},
             "sources_are_clusters": self.styled,
-            "files": {
-                name: {str(k): int(v) for k, v in self.facts[name].value_counts().items()}
-                for name in ("format", "mode")
-            },
-            "sizes": sizes.value_counts().head(50).to_dict(),
+            "files": self.files(),
             "odd_files": bad.to_dict("records"),
             "labels_in_other_sets": self.against.to_dict("records"),
             "groups": self.groups.to_dict("records"),
@@ -247,20 +252,20 @@ def _warnings(found: Audit) -> list[str]:
     n, said = found.counts(), []
     if n["groups_across_splits"]:
         said.append(
-            f"{n['groups_across_splits']} lesions stand on two sides of the splits of {found.manifest.name}: "
-            f"{n['train_images_that_leak']} training images show what {n['test_images_touched']} test images "
-            "show. Figures on this test split are too good; train with --drop-leaks, or make a new split with "
-            "nevus split."
+            f"{_counted(n['groups_across_splits'], 'lesion')} on two sides of the splits of {found.manifest.name}: "
+            f"{_counted(n['train_images_that_leak'], 'training image')} and "
+            f"{_counted(n['test_images_touched'], 'test image')} show the same. Figures on this test split are too "
+            "good; train with --drop-leaks, or make a new split with nevus split."
         )
     if n["groups_with_two_labels"]:
-        said.append(f"{n['groups_with_two_labels']} groups bear two labels; look at them before you train.")
+        said.append(f"{_counted(n['groups_with_two_labels'], 'group')} with two labels: look before you train.")
     blind = [
         t for t in found.told if t.what == "label" and t.view in shortcuts.BLIND and t.at_least > shortcuts.TELLS
     ]
     if blind:
         worst = max(blind, key=lambda t: t.auroc)
         said.append(
-            f"The label can be told without the lesion, by the {worst.view} alone with an AUROC of "
+            f"The label can be told without the lesion, from the view '{worst.view}' with an AUROC of "
             f"{worst.auroc:.2f} (at least {worst.at_least:.2f}). A network will learn that, too, and figures "
             "on this set will not carry over to images from elsewhere; judge it on another source."
         )
@@ -269,12 +274,16 @@ def _warnings(found: Audit) -> list[str]:
     if len(lone) and len(found.sources.columns) > 1:
         kind = "capture styles" if found.styled else "sources"
         said.append(
-            f"{len(lone)} of {len(found.sources)} {kind} hold one class only "
-            f"({', '.join(map(str, lone[:5]))}): there the source tells the label."
+            f"Of {len(found.sources)} {kind} these hold one class only: {', '.join(map(str, lone[:5]))}"
+            f"{' and others' if len(lone) > 5 else ''}. There the source tells the label."
         )
     if n["unreadable"]:
         first = found.facts.loc[found.facts["digest"] == "", "odd"].iloc[0]
-        said.append(f"{n['unreadable']} images cannot be used; the first: {first}")
+        said.append(f"{_counted(n['unreadable'], 'image')} cannot be used; the first: {first}")
     if n["odd"]:
-        said.append(f"{n['odd']} files are no ordinary picture of a lesion; see the list.")
+        said.append(f"{_counted(n['odd'], 'file')} with no ordinary picture of a lesion; see the list.")
     return said
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
