@@ -31,7 +31,7 @@ def thresholds(found: Mapping[str, Any], _docs: Path) -> str:
         *(f"| copies found: {name} | {rate(value)} |" for name, value in measured["recall_of_edits"].items()),
         f"| **copies found, all** | **{rate(measured['recall_of_all_edits'])}** |",
         f"| pairs of pictures of one lesion found, without ids | {rate(measured['recall_of_lesions'])} |",
-        f"| precision of copies, by the ids | {rate(measured['precision_of_copies'])} |",
+        f"| precision of nearly equal pictures, by the ids | {rate(measured['precision_of_copies'])} |",
         f"| precision of all pairs of unedited images, estimated | {rate(measured['precision'])}, "
         f"n {measured['precision']['pairs']:,} |",
         "",
@@ -45,7 +45,7 @@ def thresholds(found: Mapping[str, Any], _docs: Path) -> str:
 COUNTED = {
     "images": "images",
     "exact_pairs": "equal pictures, pairs",
-    "copy_pairs": "copies, pairs",
+    "copy_pairs": "nearly equal pictures, pairs",
     "lesion_pairs": "other pictures of one lesion, pairs",
     "pairs_with_other_sets": "pairs with other sets",
     "groups": "groups",

@@ -56,7 +56,7 @@ def test_the_page_stands_alone_and_shows_pairs_side_by_side(audited):
     assert "Research use only" in page
     assert not re.findall(r'(?:src|href)="(?!data:)[^"]+"', page)
     assert page.count('class="pair"') >= 4
-    assert "Across splits, copies: 4" in page
+    assert "Across splits, equal and nearly equal pictures: 4" in page
     assert "144 x 144: 63" in page
 
 

@@ -22,6 +22,8 @@ COVERED = 0.1
 
 PROMISING = 0.5
 """Similarity of two images, one turned and shifted only, from which it pays to look for a better way."""
+CERTAIN = 0.9
+"""Similarity from which no better way is looked for."""
 _ALL = np.full((SIDE, SIDE), 255, np.uint8)
 _WINDOW = cv2.createHanningWindow((SIDE, SIDE), cv2.CV_32F)
 
@@ -60,10 +62,12 @@ def aligned(looks: Looks, one: int, other: int, turn: tuple[bool, bool, bool] | 
         least: matches below which key points say nothing.
 
     """
-    first, second = (grey(looks.squares[row : row + 1][0]) for row in (one, other))
-    matches, warp = by_matches(looks, one, other)
+    matches, warp = by_matches(looks, one, other, least)
     best = NOT_ALIKE
-    if warp is not None and matches >= least:
+    if warp is None and turn is None:
+        return best
+    first, second = (grey(looks.squares[row : row + 1][0]) for row in (one, other))
+    if warp is not None:
         best = _best(first, second, warp, matches)
     if turn is not None and best.similarity < PROMISING:
         shifted = _shifted(first, second, laid(turn))
@@ -77,8 +81,10 @@ def _similarity(alignment: Alignment) -> float:
 
 
 def _best(first: NDArray[np.uint8], second: NDArray[np.uint8], warp: Warp, matches: int) -> Alignment:
-    ways = (warp, _refined(first, second, warp))
-    return max((_compared(first, second, way, matches) for way in ways), key=_similarity)
+    found = _compared(first, second, warp, matches)
+    if found.similarity >= CERTAIN:
+        return found
+    return max(found, _compared(first, second, _refined(first, second, warp), matches), key=_similarity)
 
 
 def _shifted(first: NDArray[np.uint8], second: NDArray[np.uint8], warp: Warp) -> Warp:
@@ -94,18 +100,29 @@ def _shifted(first: NDArray[np.uint8], second: NDArray[np.uint8], warp: Warp) ->
     return moved
 
 
-def by_matches(looks: Looks, one: int, other: int) -> tuple[int, Warp | None]:
-    """Matching key points that agree on a similarity transformation, and that; RANSAC with a fixed seed."""
+def by_matches(looks: Looks, one: int, other: int, least: int = 3) -> tuple[int, Warp | None]:
+    """Matching key points that agree on a similarity transformation, and that; RANSAC with a fixed seed.
+
+    Args:
+        looks: see `Looks`.
+        one: row of an image.
+        other: row of another.
+        least: matches below which they say nothing: 0 and None are returned.
+
+    """
     a, b = (looks.descriptors[row, : looks.counts[row]].astype(np.float32) for row in (one, other))
     if min(len(a), len(b)) < 2:
         return 0, None
-    # of the second's points to the first's
-    near = cv2.BFMatcher(cv2.NORM_L2).knnMatch(b, a, k=2)
-    good = [m[0] for m in near if m[0].distance < RATIO * m[1].distance]
-    if len(good) < 3:
+    # Of the second's points to the first's. The squares are whole numbers below 2 ** 24: nothing is rounded.
+    far = np.square(b).sum(1)[:, None] + np.square(a).sum(1) - 2 * (b @ a.T)
+    rows = np.arange(len(b))
+    nearest = far.argmin(1)
+    distance = far[rows, nearest]
+    far[rows, nearest] = np.inf
+    good = np.flatnonzero(distance < RATIO**2 * far.min(1))
+    if len(good) < max(least, 3):
         return 0, None
-    there = looks.places[other][[m.queryIdx for m in good]]
-    here = looks.places[one][[m.trainIdx for m in good]]
+    there, here = looks.places[other][good], looks.places[one][nearest[good]]
     warp, agree = cv2.estimateAffinePartial2D(
         there, here, method=cv2.RANSAC, ransacReprojThreshold=REACH, maxIters=500
     )
@@ -114,7 +131,7 @@ def by_matches(looks: Looks, one: int, other: int) -> tuple[int, Warp | None]:
     agree = agree.ravel().astype(bool)
     # Several matches that meet in one point are one.
     counted = min(len(np.unique(np.round(p[agree] / 2), axis=0)) for p in (here, there))
-    return counted, np.asarray(warp, np.float32)
+    return (counted, np.asarray(warp, np.float32)) if counted >= least else (0, None)
 
 
 def laid(turn: tuple[bool, bool, bool]) -> Warp:

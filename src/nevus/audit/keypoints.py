@@ -19,8 +19,10 @@ from nevus.progress import progress
 
 SIDE = 128
 """Of the squares that the audit looks at, in pixels. Squeezed to a square, copies of other proportions agree."""
-DARK = 40
-"""Luminance below which a pixel at the border belongs to the black around the field of view."""
+DARK = 50
+"""Luminance below which what reaches into a corner belongs to the black around the field of view."""
+SHADE = 21
+"""Width, in pixels of the square, of the brush that widens that black: its edge is soft, and bends inwards."""
 MOST = 128
 """Key points of an image that are kept, the strongest first."""
 FREQUENCIES = 12
@@ -96,12 +98,13 @@ def lit(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     edge, which lie at the same place in all pictures of an instrument.
     """
     dark = np.asarray(picture < DARK, np.uint8)
-    if not dark.any():
+    corners = np.ix_([0, -1], [0, -1])
+    if not dark[corners].any():
         return np.ones(picture.shape, bool)
-    count, parts = cv2.connectedComponents(dark)
-    outside = np.unique(np.r_[parts[0], parts[-1], parts[:, 0], parts[:, -1]])
-    black = np.isin(parts, outside[outside > 0]).astype(np.uint8) if count > 1 else dark * 0
-    return np.asarray(cv2.dilate(black, np.ones((13, 13), np.uint8)) == 0)
+    _, parts = cv2.connectedComponents(dark)
+    outside = np.unique(parts[corners])
+    black = np.isin(parts, outside[outside > 0]).astype(np.uint8)
+    return np.asarray(cv2.dilate(black, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (SHADE, SHADE))) == 0)
 
 
 def key_points(pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

@@ -49,7 +49,7 @@ class Leaks:
         return f"audit: {found}; {self.train} training images show what {self.test} test images show: {done}."
 
 
-_WORDS = {"exact": "equal pictures", "copy": "edited copies", "lesion": "other pictures of one lesion"}
+_WORDS = {"exact": "equal pictures", "copy": "nearly equal pictures", "lesion": "other pictures of one lesion"}
 
 
 def grouped(manifest: Manifest, cache: Cache) -> tuple[Manifest, Leaks]:

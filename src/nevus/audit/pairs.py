@@ -33,10 +33,11 @@ def find_pairs(squares: Squares, thresholds: Thresholds | None = None) -> pd.Dat
         thresholds: by default those that come with the package.
 
     Returns:
-        A row a pair, the surest first: rows `a` < `b` of the two; `kind`: `exact` for equal squares, `copy` for one
-        picture edited (another size, squeezed, cropped, shifted, turned by 90 degrees, mirrored, compressed,
-        brighter), `lesion` for another picture of the same lesion; `similarity`, `overlap` and `matches` as in
-        `Alignment`. Of many equal images each is paired with the first one.
+        A row a pair, the surest first: rows `a` < `b` of the two; `kind`; `similarity`, `overlap` and `matches` as
+        in `Alignment`. Of many equal images each is paired with the first one. The kinds are `exact` for equal
+        squares; `copy` for nearly equal pictures: one edited (another size, squeezed, cropped, shifted, turned by
+        90 degrees, mirrored, compressed, brighter), or two photographs in nearly the same framing; `lesion` for
+        another picture of the same lesion.
 
     """
     place: Path | None = cache_folder("audit")

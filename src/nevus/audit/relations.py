@@ -25,7 +25,7 @@ from nevus.data.pixels import Squares, decode_all
 from nevus.errors import NevusError
 from nevus.files import cache_folder, digest_of_bytes, to_json, written_whole
 
-VERSION = 1
+VERSION = 2
 """Of what is found in the same images; a new one makes remembered pairs worthless."""
 _ISIC = re.compile(r"ISIC_\d{7}")
 

@@ -23,7 +23,7 @@ TILE = 110
 HEADLINE = {
     "images": "images",
     "exact_pairs": "equal pictures",
-    "copy_pairs": "edited copies",
+    "copy_pairs": "nearly equal pictures",
     "lesion_pairs": "other pictures of one lesion",
     "groups_across_splits": "groups across splits",
     "train_images_that_leak": "training images that leak",
@@ -77,7 +77,7 @@ def _sections(audit: Audit) -> Iterable[tuple[str, str, int, list[tuple[Tile, Ti
             pairs[within & pairs["disagrees"]],
         ),
         ("Across splits, other pictures of one lesion", least, crossing[crossing["kind"] == "lesion"]),
-        ("Across splits, copies", least, crossing[crossing["kind"] != "lesion"]),
+        ("Across splits, equal and nearly equal pictures", least, crossing[crossing["kind"] != "lesion"]),
         ("Within a split", least, pairs[within & ~pairs["crosses"] & (pairs["kind"] != "exact")]),
         ("Equal pictures within a split", "", pairs[within & ~pairs["crosses"] & (pairs["kind"] == "exact")]),
         ("With other sets", least, pairs[~within]),
