@@ -41,6 +41,7 @@ docs: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.engines
 	$(BIN)/python -m benchmarks.memory
 
 results: .venv/ready

@@ -1,10 +1,12 @@
 """Finding pictures that belong together: time and memory by their number, and two peers on the same files.
 
-    python -m benchmarks.audit [--sizes 1000 10000 100000] [--keep]
+    python -m benchmarks.audit [--sizes 1000 10000 100000] [--no-peers] [--keep]
 
-The images are HAM10000's, at $NEVUS_DATA, and where more are asked for, different parts of these, turned, enlarged,
-brighter or darker, and with noise. The peers, imagededup and cleanvision, come with `pip install -e ".[peers]"`;
-they look for copies, so copies are what all three are judged on.
+The images are HAM10000's, at $NEVUS_DATA, and where more are asked for, different parts of these, turned,
+mirrored, enlarged, brighter or darker, and with noise; they are written to a file before the time is taken. Parts
+of one image that overlap are found to belong together, so that of more images more pairs are compared. The peers,
+imagededup and cleanvision, come with `pip install -e ".[peers]"`; they look for copies, so copies are what all
+three are judged on. `--no-peers` keeps what was measured of them on this machine before.
 """
 
 from __future__ import annotations
@@ -46,23 +48,27 @@ COMPARED, COPIES = 2000, 400
 
 
 class Perturbed:
-    """Any number of squares: the real ones, then these again, each changed in its own way."""
+    """Any number of squares in a file: the real ones, then these again, each changed in its own way."""
 
-    def __init__(self, squares: Squares, n: int) -> None:
-        self.squares, self.n, self.side = squares, n, SIDE
+    def __init__(self, squares: Squares, n: int, folder: Path) -> None:
+        self.side = SIDE
+        self._kept = np.lib.format.open_memmap(folder / f"{n}.npy", "w+", np.uint8, (n, SIDE, SIDE, 3))
+        for row in range(n):
+            source = row % len(squares)
+            self._kept[row] = self._one(squares[source : source + 1][0], row, row >= len(squares))
 
     def __len__(self) -> int:
-        return self.n
+        return len(self._kept)
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        return np.stack([self._one(row) for row in range(*rows.indices(self.n))])
+        return np.array(self._kept[rows])
 
-    def _one(self, row: int) -> np.ndarray:
-        source = row % len(self.squares)
-        image = self.squares[source : source + 1][0]
-        if row < len(self.squares):
+    def _one(self, image: np.ndarray, row: int, again: bool) -> np.ndarray:
+        if not again:
             return image
         rng = np.random.default_rng(row)
+        if rng.random() < 0.5:
+            image = np.ascontiguousarray(image[:, ::-1])
         warp = cv2.getRotationMatrix2D(rng.uniform(32, 96, 2), rng.uniform(-180, 180), rng.uniform(2.0, 3.0))
         moved = cv2.warpAffine(image, warp, (SIDE, SIDE), borderMode=cv2.BORDER_REFLECT).astype(np.float32)
         return (moved * rng.uniform(0.8, 1.2) + rng.normal(0, 3, moved.shape)).clip(0, 255).astype(np.uint8)
@@ -93,8 +99,10 @@ def scale(sizes: list[int]) -> Iterator[dict[str, Any]]:
     """Time and memory by the number of images, without decoding."""
     squares = decode_all(read(DATA / "ham10000"), SIDE, Cache(CacheConfig())).pixels
     for n in sizes:
-        with watched() as cost:
-            pairs = find_pairs(Perturbed(squares, n))  # type: ignore[arg-type]
+        with tempfile.TemporaryDirectory() as place:
+            images = Perturbed(squares, n, Path(place))
+            with watched() as cost:
+                pairs = find_pairs(images)  # type: ignore[arg-type]
         row = {"images": n, **cost, "ms_per_image": 1000 * cost["seconds"] / n, "pairs": len(pairs)}
         print(row, flush=True)
         yield row
@@ -200,17 +208,23 @@ def main() -> None:
     words = argparse.ArgumentParser()
     words.add_argument("--sizes", type=int, nargs="*", default=[1000, 10_000, 100_000])
     words.add_argument("--keep", action="store_true")
+    words.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
     chosen = words.parse_args()
-    rows = peers()
+    path = RESULTS / "audit-speed.json"
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if before.get("machine") != machine():  # figures of two machines do not stand in one table
+        before = {}
+    rows = peers() if chosen.peers else before.get("compared", {}).get("rows", [])
     result: dict[str, Any] = {
         "machine": machine(),
         "compared": {"images": COMPARED, "copies": COPIES, "rows": rows},
-        "scale": [],
+        "scale": before.get("scale", []),
     }
     for row in scale(chosen.sizes):
-        result["scale"].append(row)
+        others = [one for one in result["scale"] if one["images"] != row["images"]]
+        result["scale"] = sorted([*others, row], key=lambda one: one["images"])
         if chosen.keep:  # after each: the largest takes long
-            (RESULTS / "audit-speed.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     table = Table(title=f"{COPIES} edited copies among {COMPARED} images")
     for name in ("program", "pairs", "copies found", "precision", "seconds", "ratio of time"):
         table.add_column(name, justify="left" if name == "program" else "right")

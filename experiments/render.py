@@ -13,6 +13,7 @@ from typing import Any
 
 from experiments.common import RESULTS, ROOT, read
 from experiments.render_audit import AUDIT_PARTS
+from experiments.render_upstream import upstream_page
 from nevus.card import DISCLAIMER
 from nevus.files import write_text
 from nevus.report import plots
@@ -47,6 +48,11 @@ def cell(figure: Mapping[str, Any], percent: bool = False) -> str:
 PERCENT = {"accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv", "npv"}
 
 
+def spent(fit: Mapping[str, Any]) -> float:
+    """Seconds of training, the features of a frozen trunk included."""
+    return sum(seconds for stage, seconds in fit["seconds"].items() if stage not in ("decoding", "judging"))
+
+
 def first_light(found: Mapping[str, Any], docs: Path) -> str:
     """The floor from random weights."""
     runs = found["runs"]
@@ -78,7 +84,7 @@ def first_light(found: Mapping[str, Any], docs: Path) -> str:
     row("training less validation accuracy", [f"{100 * f['gap']:+.2f} points" for f in fits])
     row(
         "seconds to decode and train",
-        [f"{f['seconds']['decoding']:.0f} + {f['seconds']['training']:.0f}" for f in fits],
+        [f"{f['seconds']['decoding']:.0f} + {spent(f):.0f}" for f in fits],
     )
     machines = [f["machine"] for f in fits]
     row("on", [f"{m['device']}, {m['threads']} threads, {m['precision']}" for m in machines])
@@ -122,7 +128,7 @@ def recipe_search(found: Mapping[str, Any], _docs: Path) -> str:
         lines.append(
             f"| {name} | {cell(validation['accuracy'], True)} | {cell(validation['auroc'])} | "
             f"{cell(validation['cross_entropy'])} | {100 * fit['training_accuracy']:.1f} % | "
-            f"{fit['seconds']['training']:.0f} |"
+            f"{spent(fit):.0f} |"
         )
     commands = [run["command"] for run in found["settings"].values()]
     return "\n".join([*lines, "", "```", *commands, "```", ""])
@@ -149,7 +155,7 @@ def recipes(found: Mapping[str, Any], _docs: Path) -> str:
         lines.append(
             f"| `{name}` | {passes:.0f} | {cell(figures['accuracy'], True)} | {cell(figures['auroc'])} | "
             f"{cell(validation['accuracy'], True)} | {cell(validation['auroc'])} | {100 * fit['gap']:+.1f} | "
-            f"{fit['seconds']['training']:.0f} |"
+            f"{spent(fit):.0f} |"
         )
     commands = [c for r in found["runs"].values() for c in (r["train"]["command"], r["evaluate"]["command"])]
     official = f"{runs['paper']['train']['command'].split(' --')[0]} --out runs/official --trunk bit-m-r50x1"
@@ -266,6 +272,30 @@ def speed(found: Mapping[str, Any], _docs: Path) -> str:
     return "\n".join([*lines, "", "```", "python -m benchmarks.speed --keep", "```", ""])
 
 
+def engines(found: Mapping[str, Any], _docs: Path) -> str:
+    """Inference by every engine."""
+    names = list(dict.fromkeys(name for row in found["rows"] for name in row["ms"]))
+    base = names[0]
+    lines = [
+        "## Inference by every engine",
+        "",
+        f"Milliseconds an image from uint8 pixels to probabilities, medians, on {found['machine']['device']}, "
+        f"torch {found['torch']}, OpenVINO {found['openvino']}; in brackets how many times as fast as {base}; same "
+        "weights, one process, in turns. float32 where nothing else is said.",
+        "",
+        "| network | px | cores | batch | " + " | ".join(names) + " |",
+        "|---|---|---|---|" + "---|" * len(names),
+    ]
+    for row in found["rows"]:
+        cells = [f"{row['ms'][name]:.1f} ({row['ms'][base] / row['ms'][name]:.2f})" for name in names]
+        lines.append(
+            f"| `{row['network']}` | {row['side']} | {row['threads']} | {row['batch']} | "
+            + " | ".join(cells)
+            + " |"
+        )
+    return "\n".join([*lines, "", "```", "python -m benchmarks.engines --keep", "```", ""])
+
+
 def memory(found: Mapping[str, Any], _docs: Path) -> str:
     """Private memory by the number of images."""
     lines = [
@@ -294,6 +324,7 @@ PARTS = {
     "precision": precision,
     "speed-bfloat16": speed,
     "speed-float32": speed,
+    "engines": engines,
     "memory": memory,
 }
 
@@ -314,6 +345,12 @@ def render(results: Path, docs: Path) -> list[str]:
             page.append(part(read(path), docs))
             shown.append(name)
     write_text(docs / "results.md", "\n".join(page))
+    if (results / "upstream.json").exists():
+        write_text(
+            docs / "upstream.md",
+            upstream_page(read(results / "upstream.json"), read(results / "upstream-images.json")),
+        )
+        shown.append("upstream")
     return shown
 
 

@@ -27,6 +27,7 @@ from nevus.files import (
     write_text,
 )
 from nevus.models.registry import network
+from nevus.models.taps import TappedNetwork
 
 FORMAT = "nevus-bundle"
 VERSION = 1
@@ -48,6 +49,7 @@ class Bundle:
         provenance: what it was trained on and how: data set, manifest digest, counts, recipe, seed, versions.
         licence: of the weights, which is that of what they were trained on.
         folder: where it was loaded from or saved to; None before.
+        taps: stages whose means stand beside the trunk's features; see `nevus.models.taps`.
 
     """
 
@@ -58,6 +60,7 @@ class Bundle:
     provenance: Mapping[str, Any]
     licence: str
     folder: Path | None = None
+    taps: int = 0
 
     @property
     def digest(self) -> str:
@@ -98,6 +101,7 @@ def save_bundle(bundle: Bundle, folder: Path, card: str) -> Bundle:
             "format": FORMAT,
             "version": VERSION,
             "trunk": bundle.trunk,
+            "taps": bundle.taps,
             "classes": list(bundle.classes),
             "preprocess": asdict(bundle.preprocess),
             "provenance": dict(bundle.provenance),
@@ -139,7 +143,7 @@ def load_bundle(folder: Path | str) -> Bundle:
         if digest_of_file(path) != digest:
             raise NevusError(f"the bundle {folder} is damaged: {name} does not match its digest; copy it again.")
     try:
-        made = network(about["trunk"], classes=len(about["classes"]))
+        made = tapped(about["trunk"], about.get("taps", 0), len(about["classes"]))
         made.load_state_dict(load_file(folder / WEIGHTS))
         sizes = about["preprocess"]
         preprocess = Preprocess(int(sizes["side"]), tuple(sizes["mean"]), tuple(sizes["std"]))
@@ -155,7 +159,15 @@ def load_bundle(folder: Path | str) -> Bundle:
         provenance=about["provenance"],
         licence=about["licence"],
         folder=folder,
+        taps=about.get("taps", 0),
     )
+
+
+def tapped(trunk: str, taps: int, classes: int) -> nn.Module:
+    """A trunk's network, with its taps where it has some; random weights."""
+    if not taps:
+        return network(trunk, classes=classes)
+    return TappedNetwork(network(trunk, classes=0), taps, classes)
 
 
 def log_evaluation(bundle: Bundle, entry: Mapping[str, Any]) -> None:
@@ -221,6 +233,8 @@ def _fault(about: Mapping[str, Any]) -> str | None:
         return "its provenance or trunk is missing"
     if not isinstance(about.get("licence"), str):
         return "its licence is missing"
+    if not isinstance(about.get("taps", 0), int) or not 0 <= about.get("taps", 0) <= 16:
+        return "its taps are no number of stages"
     if not isinstance(sizes, dict) or not isinstance(sizes.get("side"), int) or not 16 <= sizes["side"] <= 4096:
         return "its side is no number of pixels"
     for name in ("mean", "std"):

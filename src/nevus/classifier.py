@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from PIL import Image
 from nevus.bundle import Bundle, load_bundle
 from nevus.data.images import Source
 from nevus.errors import ImageError
-from nevus.runtime.inference import BATCH, TorchEngine, softmax
+from nevus.runtime.inference import BATCH, Engine, EngineName, engine, softmax
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,33 @@ class Classifier:
 
     """
 
-    def __init__(self, bundle: Bundle, device: torch.device | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, device: torch.device | None = None, *, engine_name: EngineName = "auto"
+    ) -> None:
+        """Make a bundle ready.
+
+        Args:
+            bundle: the parts.
+            device: by default a GPU where there is one.
+            engine_name: see `nevus.runtime.inference.engine`.
+
+        Raises:
+            NevusError: the engine does not run here.
+
+        """
         self.bundle = bundle
         self.classes = bundle.classes
         if device is None:
-            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._engine = TorchEngine(bundle.network, bundle.preprocess, device)
+            gpu = torch.cuda.is_available() and engine_name != "openvino"
+            device = torch.device("cuda" if gpu else "cpu")
+        self._device, self._engine_name = device, engine_name
+        if engine_name != "auto":
+            _ = self._engine  # whoever insists learns at once whether it runs
+
+    @cached_property
+    def _engine(self) -> Engine:
+        """Made when it is first needed: a graph takes a second or two."""
+        return engine(self.bundle.network, self.bundle.preprocess, self._device, self._engine_name)
 
     def stream(self, images: Iterable[Source], *, batch: int = BATCH) -> Iterator[Prediction]:
         """Predictions for any number of images, in order, at constant memory.
@@ -113,14 +135,18 @@ class Classifier:
         return [self.classes[index] for index in self.predict_proba(images).argmax(1)]
 
 
-def load(folder: Path | str) -> Classifier:
+def load(folder: Path | str, *, engine_name: EngineName = "auto") -> Classifier:
     """Load a classifier from its bundle, checking every digest.
 
+    Args:
+        folder: of the bundle.
+        engine_name: `auto` takes OpenVINO on a CPU and PyTorch on a GPU; or one of these to insist on.
+
     Raises:
-        NevusError: the folder is no bundle, or a damaged one.
+        NevusError: the folder is no bundle, or a damaged one; or the engine does not run here.
 
     """
-    return Classifier(load_bundle(folder))
+    return Classifier(load_bundle(folder), engine_name=engine_name)
 
 
 def _several(images: Any) -> Sequence[Source]:

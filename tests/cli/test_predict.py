@@ -53,6 +53,16 @@ def test_table(nevus, folder, bundle_folder):
     assert len(lines) == 5
 
 
+def test_both_engines_say_the_same(nevus, folder, bundle_folder):
+    said = {}
+    for engine in ("openvino", "torch", "auto"):
+        words = ["predict", folder, "--bundle", bundle_folder, "--format", "json", "--engine", engine]
+        said[engine] = [row["p_malignant"] for row in json.loads(nevus(*words)[1]) if row["error"] is None]
+    assert len(said["torch"]) == 3
+    assert said["auto"] == said["openvino"]
+    assert all(abs(a - b) < 1e-5 for a, b in zip(said["openvino"], said["torch"], strict=True))
+
+
 def test_to_a_file(nevus, folder, bundle_folder, tmp_path):
     target = tmp_path / "out" / "p.csv"
     arguments = ["predict", folder / "9.png", "--bundle", bundle_folder, "--format", "csv", "--out", target]

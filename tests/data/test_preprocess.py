@@ -104,3 +104,45 @@ def test_colour_changes_stay_in_their_bounds():
     assert means.min() >= 79
     assert means.max() <= 121
     assert means.std() > 5
+
+
+def test_another_light_is_as_strong_as_asked_for():
+    grey = np.full((200, 17, 17, 3), 100, np.uint8)
+    views = Augment(17, (1.0, 1.0), light=0.2)(grey, np.random.default_rng(0)).astype(float)
+    assert np.allclose(views[:, 8, 8], 100, atol=1)  # the middle stays
+    opposite = views[:, 0, 0] + views[:, -1, -1]
+    assert np.allclose(opposite, 200, atol=2)
+    assert views.min() >= 79
+    assert views.max() <= 121
+    dark = Augment(17, (1.0, 1.0), vignette=0.5)(grey, np.random.default_rng(0)).astype(float)
+    assert np.allclose(dark[:, 8, 8], 100, atol=1)
+    assert np.allclose(dark[:, 0, 0], dark[:, -1, -1], atol=1)
+    assert 49 <= dark[:, 0, 0].min() < 55
+    assert (dark[:, 0, 0] <= 100).all()
+
+
+def test_blur_takes_detail_from_half_of_the_views_and_compression_from_its_share():
+    pixels = np.repeat(batch(1, 32), 200, 0)
+    blurred = Augment(32, (1.0, 1.0), mirror=False, blur=0.05)(pixels, np.random.default_rng(0)).astype(float)
+    same = (blurred == pixels).all((1, 2, 3))
+    assert 0.4 < same.mean() < 0.62
+    assert blurred[~same].std((1, 2, 3)).mean() < 0.9 * pixels[0].std()
+    through = Augment(32, (1.0, 1.0), mirror=False, compress=0.3)(pixels, np.random.default_rng(0))
+    assert 0.2 < 1 - (through == pixels).all((1, 2, 3)).mean() < 0.4
+
+
+def test_hue_turns_colours_and_leaves_grey():
+    red = np.full((50, 16, 16, 3), (200, 60, 60), np.uint8)
+    views = Augment(16, (1.0, 1.0), hue=0.1)(red, np.random.default_rng(0))
+    assert len(np.unique(views.reshape(50, -1), axis=0)) > 20
+    assert np.abs(views.max((1, 2, 3)).astype(int) - 200).max() <= 2
+    grey = np.full((5, 16, 16, 3), 120, np.uint8)
+    assert np.abs(Augment(16, (1.0, 1.0), hue=0.1)(grey, np.random.default_rng(0)).astype(int) - 120).max() <= 1
+
+
+def test_new_kinds_of_change_leave_the_draws_of_the_old_ones_alone():
+    pixels = batch()
+    old = np.random.default_rng(3).random((6, 8))
+    assert np.array_equal(Augment(16).draws(6, np.random.default_rng(3))[:, :8], old)
+    plain = Augment(16, (0.5, 1.0), brightness=0.2)(pixels, np.random.default_rng(3))
+    assert plain.shape == (6, 16, 16, 3)

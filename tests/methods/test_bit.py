@@ -74,6 +74,25 @@ def test_head_trains_the_head_alone(phantoms, tmp_path):
     assert fit_of["training_loss"] < np.log(2)
 
 
+def test_taps_are_saved_with_the_bundle_and_used_again(phantoms, tmp_path):
+    from nevus.models.registry import network
+
+    changes = RecipeChanges(resize=32, side=32, steps=50, lr=1.0, batch=8, evaluate_every=25)
+    method = BiT(mode="head", taps=3, seed=2, changes=changes, audit=False)
+    classifier = method.fit(read(phantoms), tmp_path / "run")
+    bundle = load_bundle(tmp_path / "run" / "bundle")
+    assert bundle.taps == 3
+    found = bundle.network.state_dict()
+    assert found["head.weight"].shape == (2, 256 + 512 + 1024 + 1024)
+    assert found["head.weight"][:, :256].abs().max() > 0  # an early stage has a say
+    start = network("bit-r26x0.5", classes=0, seed=2).state_dict()
+    assert all(torch.equal(found[f"tapped.trunk.{key}"], value) for key, value in start.items())
+    paths = read(phantoms).paths[:3]
+    assert np.allclose(
+        nevus.load(tmp_path / "run" / "bundle").predict_proba(paths), classifier.predict_proba(paths)
+    )
+
+
 @pytest.mark.parametrize("mode", ["head", "full"])
 def test_killed_between_steps_and_resumed(phantoms, tmp_path, mode, monkeypatch):
     from nevus.training import loop

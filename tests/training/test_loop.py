@@ -10,6 +10,7 @@ from nevus.models.registry import network
 from nevus.runtime.device import Device
 from nevus.training.changes import RecipeChanges, make_recipe
 from nevus.training.loop import Judgement, gradients, train
+from nevus.training.objective import CrossEntropy
 from nevus.training.recipe import Facts
 from nevus.training.run import Run
 
@@ -47,7 +48,7 @@ def small():
 
 def fit(folder, r, *, batches=batches, resume=False, net=None):
     with Run.open(folder, {"r": str(r)}, resume=resume) as run:
-        return train(net or small(), batches, judge, r, run, CPU, images=24, class_weights=torch.ones(2))
+        return train(net or small(), batches, judge, r, run, CPU, images=24, objective=CrossEntropy())
 
 
 def same(a, b):
@@ -97,7 +98,7 @@ def test_micro_batches_add_up_to_the_batch(size):
     found = {}
     for micro in (0, size):
         net.zero_grad()
-        loss, accuracy = gradients(net, x, y, recipe(micro_batch=micro), CPU, weights)
+        loss, accuracy = gradients(net, x, y, recipe(micro_batch=micro), CPU, CrossEntropy(weights))
         found[micro] = (loss, accuracy, torch.cat([p.grad.flatten() for p in net.parameters()]))
     assert found[0][0] == pytest.approx(found[size][0], rel=1e-4)
     assert found[0][1] == found[size][1]
@@ -108,7 +109,7 @@ def test_class_weights_weigh_the_loss():
     net = small()
     x = torch.randn(4, 5)
     y = nn.functional.one_hot(torch.tensor([0, 0, 0, 1]), 2).float()
-    loss, _ = gradients(net, x, y, recipe(batch=4), CPU, torch.tensor([2 / 3, 2.0]))
+    loss, _ = gradients(net, x, y, recipe(batch=4), CPU, CrossEntropy(torch.tensor([2 / 3, 2.0])))
     expected = nn.functional.cross_entropy(
         net(x), torch.tensor([0, 0, 0, 1]), weight=torch.tensor([2 / 3, 2.0]), reduction="sum"
     )
@@ -124,7 +125,7 @@ def test_best_weights_are_kept(tmp_path):
         return Judgement(next(judged), 0.5)
 
     with Run.open(tmp_path / "run", {}) as run:
-        kept = train(small(), batches, scripted, recipe(), run, CPU, images=24, class_weights=torch.ones(2))
+        kept = train(small(), batches, scripted, recipe(), run, CPU, images=24, objective=CrossEntropy())
     assert all(torch.equal(a, b) for a, b in zip(kept.state_dict().values(), seen[1], strict=True))
 
 
@@ -138,7 +139,7 @@ def test_average_follows_the_weights(tmp_path):
     net = small()
     with Run.open(tmp_path / "run", {}) as run:
         r = recipe(average=0.5, evaluate_every=1, steps=4, keep="last")
-        train(net, batches, watching, r, run, CPU, images=24, class_weights=torch.ones(2))
+        train(net, batches, watching, r, run, CPU, images=24, objective=CrossEntropy())
     plain = []
     with Run.open(tmp_path / "plain", {}) as run:
 
@@ -147,7 +148,7 @@ def test_average_follows_the_weights(tmp_path):
             return Judgement(1.0, 0.5)
 
         r = recipe(evaluate_every=1, steps=4, keep="last")
-        train(small(), batches, watch_plain, r, run, CPU, images=24, class_weights=torch.ones(2))
+        train(small(), batches, watch_plain, r, run, CPU, images=24, objective=CrossEntropy())
     expected = small().state_dict()["0.weight"]
     for step, weight in enumerate(plain):
         decay = min(0.5, (1 + step) / (10 + step))
@@ -185,7 +186,7 @@ def test_a_validation_loss_that_is_not_finite_is_told(tmp_path, keep):
             run,
             CPU,
             images=24,
-            class_weights=torch.ones(2),
+            objective=CrossEntropy(),
         )
     assert not (tmp_path / "run" / "best.safetensors").exists()
 

@@ -26,7 +26,7 @@ def find_pairs(squares: Squares, thresholds: Thresholds | None = None) -> pd.Dat
     """Find copies of one picture, and several pictures of one lesion.
 
     What is found depends on the images alone, not on their order. Time grows a little faster than their number,
-    memory by some 10 kB an image; what is looked up again lies in a temporary file.
+    memory by some 35 kB an image, of which half lies in a temporary file that is mapped into it.
 
     Args:
         squares: of `nevus.audit.keypoints.SIDE` pixels.

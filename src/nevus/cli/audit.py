@@ -27,7 +27,7 @@ from nevus.models.weights import pretrained
 from nevus.progress import console
 from nevus.report.audit_page import HEADLINE, write_audit
 from nevus.report.pages import figure_text
-from nevus.runtime.inference import TorchEngine
+from nevus.runtime.inference import engine
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ class Command:
         if self.trunk is not None:
             net, _ = pretrained(self.trunk, classes=2, seed=self.seed, weights=self.weights)
             spec = trunk_spec(self.trunk)
-            engine = TorchEngine(trunk_of(net), Preprocess(SIDE, spec.mean, spec.std))
+            ready = engine(trunk_of(net), Preprocess(SIDE, spec.mean, spec.std))
 
             def embed(images: Sequence[Pixels]) -> NDArray[np.float32]:
-                return engine(np.stack(images))
+                return ready(np.stack(images))
 
         with contextlib.closing(Cache(self.cache)) as cache:
             found = audit(manifest, others, cache=cache, embed=embed, trunk=self.trunk, seed=self.seed)

@@ -20,6 +20,7 @@ from nevus.errors import NevusError
 from nevus.evaluation.evaluation import Evaluation, evaluate
 from nevus.progress import console
 from nevus.report.pages import figure_text, free_for_evaluation, words, write_evaluation
+from nevus.runtime.inference import EngineName
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Command:
     """Of the bootstrap."""
     drop_leaks: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Leave out the test images that show what an image of train or validation shows."""
+    engine: EngineName = "auto"
+    """`auto` takes OpenVINO on a CPU, PyTorch on a GPU; both give the same figures."""
     reading: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()
     cache: CacheConfig = CacheConfig()
 
@@ -50,7 +53,7 @@ class Command:
         """Evaluate; exit status."""
         if self.reading.positive is not None:
             raise NevusError("which class is positive stands in the bundle; leave --positive out.")
-        classifier = load(self.bundle)
+        classifier = load(self.bundle, engine_name=self.engine)
         # Before minutes are spent, and before a look at the test split is.
         free_for_evaluation(self.out, classifier.bundle.digest)
         manifest = read(self.data, self.reading)

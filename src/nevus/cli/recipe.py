@@ -12,7 +12,9 @@ from rich.table import Table
 
 from nevus.data.reading import DataConfig, read
 from nevus.data.splits import SplitConfig, with_splits
-from nevus.methods.bit import facts_of
+from nevus.methods.facts import facts_of
+from nevus.models.registry import AUTO
+from nevus.models.weights import resolved
 from nevus.progress import console
 from nevus.report import plots
 from nevus.training.changes import RecipeChanges, make_recipe
@@ -31,7 +33,7 @@ class Command:
     """As in `nevus train`."""
     out: Path = Path("recipe.png")
     """File for the plot of the learning rate, PNG or SVG."""
-    trunk: str = "bit-r26x0.5"
+    trunk: str = AUTO
     """Network; see `nevus models`."""
     mode: Literal["head", "full"] = "full"
     """As in `nevus train`."""
@@ -44,15 +46,16 @@ class Command:
     def run(self) -> int:
         """Measure, print and draw; exit status."""
         manifest = with_splits(read(self.data, self.reading), self.split)
-        facts = facts_of(manifest.split("train"), self.trunk)
+        trunk = resolved(self.trunk)
+        facts = facts_of(manifest.split("train"), trunk)
         recipes = [
             make_recipe(name, facts, self.mode, epochs=self.epochs, changes=self.changes) for name in RECIPES
         ]
         times = []
         for recipe in recipes:
             with console.status(f"timing {recipe.name}"):
-                times.append(expected_seconds(recipe, self.trunk, facts, len(manifest.classes)))
-        table = Table(title=f"{manifest.name}: {facts.images:,} training images, {self.trunk}, mode {self.mode}")
+                times.append(expected_seconds(recipe, trunk, facts, len(manifest.classes)))
+        table = Table(title=f"{manifest.name}: {facts.images:,} training images, {trunk}, mode {self.mode}")
         table.add_column("")
         for recipe in recipes:
             table.add_column(recipe.name, justify="right")

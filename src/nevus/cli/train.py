@@ -13,6 +13,7 @@ from nevus.data.cache import CacheConfig
 from nevus.data.reading import DataConfig, read
 from nevus.data.splits import SplitConfig
 from nevus.methods.bit import BiT
+from nevus.models.registry import AUTO
 from nevus.progress import console
 from nevus.report.run_page import write_run
 from nevus.runtime.processes import processes
@@ -31,8 +32,10 @@ class Command:
     file, or a public data set as it was published; several are joined."""
     out: Path
     """Folder for the run."""
-    trunk: str = "bit-r26x0.5"
-    """Network; see `nevus models`."""
+    trunk: str = AUTO
+    """Network; see `nevus models`. `auto` takes what this machine can carry, and says what."""
+    license: Literal["any", "permissive"] = "any"
+    """Of the weights to begin with: `permissive` leaves out those that may not be used for any purpose."""
     mode: Literal["head", "full"] = "full"
     """`full` trains every weight, `head` only the linear head on a frozen trunk (seconds)."""
     recipe: str = "default"
@@ -41,6 +44,9 @@ class Command:
     """Passes over the training images, instead of the recipe's length."""
     seed: int = 0
     """Of the weights, the order of the images, their views and MixUp."""
+    taps: int = 0
+    """Stages of the network whose means stand beside its last features, counted from the end: 4 are often better
+    than none in mode `head`."""
     weights: str = "auto"
     """`auto` for the trunk's own, `random`, or the path of an .npz or .safetensors file."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -67,6 +73,7 @@ class Command:
             recipe=self.recipe,
             epochs=self.epochs,
             seed=self.seed,
+            taps=self.taps,
             weights=self.weights,
             changes=self.changes,
             split=self.split,
@@ -74,6 +81,7 @@ class Command:
             corrected=self.corrected == "corrected",
             audit=self.audit,
             drop_leaks=self.drop_leaks,
+            permissive=self.license == "permissive",
         )
         method.fit(manifest, self.out, resume=self.resume)
         if not processes().main:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from nevus._torchvision import functional as F
@@ -23,6 +25,11 @@ class Augment:
         mirror: left-right, in half of the views.
         turns: quarter turns, each as likely: a dermoscope has no upright.
         brightness: largest relative change; likewise `contrast` and `saturation`.
+        hue: largest shift of the hue, as a share of its circle.
+        light: largest relative change of the light from one side of the view to the other, in any direction.
+        vignette: largest darkening of the corners.
+        blur: largest standard deviation of a blur, as a share of the side; in half of the views.
+        compress: share of views that go through a JPEG, of a quality between 20 and 90.
 
     """
 
@@ -33,6 +40,11 @@ class Augment:
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
+    hue: float = 0.0
+    light: float = 0.0
+    vignette: float = 0.0
+    blur: float = 0.0
+    compress: float = 0.0
 
     def __call__(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Views of a batch.
@@ -48,12 +60,12 @@ class Augment:
         return self.views(pixels, self.draws(len(pixels), rng))
 
     def draws(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Random numbers for `n` views, float64 (n, 8) in [0, 1).
+        """Random numbers for `n` views, float64 (n, 16) in [0, 1).
 
         One fixed number of draws an image, so that what one image gets does not depend on the settings for
         another.
         """
-        return rng.random((n, 8))
+        return np.concatenate([rng.random((n, 8)), rng.random((n, 8))], 1)
 
     def views(self, pixels: np.ndarray, draws: NDArray[np.float64]) -> np.ndarray:
         """Views, uint8 (n, side, side, 3), of pixels by their draws, a row an image."""
@@ -79,4 +91,26 @@ class Augment:
         ):
             if strength:
                 view = change(view, 1 + strength * (2 * amount - 1))
-        return torch.as_tensor(view)
+        if self.hue:
+            view = F.adjust_hue(view, self.hue * (2 * draw[8] - 1))
+        if self.light or self.vignette:
+            view = self._lit(torch.as_tensor(view), draw)
+        if self.blur and draw[12] < 0.5:
+            view = F.gaussian_blur(view, [9, 9], [max(0.1, self.blur * self.side * draw[13])] * 2)
+        view = torch.as_tensor(view)
+        return self._compressed(view, draw[15]) if draw[14] < self.compress else view
+
+    def _lit(self, view: Tensor, draw: np.ndarray) -> Tensor:
+        """Another light: brighter on one side, darker in the corners."""
+        place = torch.linspace(-1, 1, self.side)
+        down, across = place[:, None], place[None, :]
+        angle = 2 * np.pi * float(draw[9])
+        slope = (np.cos(angle) * down + np.sin(angle) * across) / 2**0.5
+        light: Tensor = 1 + self.light * (2 * float(draw[10]) - 1) * slope
+        light = light * (1 - self.vignette * float(draw[11]) * (down**2 + across**2) / 2)
+        return (view * light).round().clamp(0, 255).to(torch.uint8)
+
+    def _compressed(self, view: Tensor, quality: float) -> Tensor:
+        buffer = io.BytesIO()
+        Image.fromarray(view.permute(1, 2, 0).numpy()).save(buffer, "JPEG", quality=20 + int(quality * 71))
+        return torch.from_numpy(np.array(Image.open(buffer))).permute(2, 0, 1)

@@ -45,7 +45,7 @@ def read_folder(folder: Path, *, positive: str | None = None) -> Manifest:
         {"image": str(image.relative_to(folder)), "label": label.name, "split": split}
         for part, split in parts
         for label in _folders(part)
-        for image in _images(label)
+        for image in images_below(label)
     ]
     if not rows:
         raise NevusError(
@@ -64,7 +64,8 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _images(folder: Path) -> Iterator[Path]:
+def images_below(folder: Path) -> Iterator[Path]:
+    """Every image at any depth, in the order of the names; hidden files and folders are passed over."""
     for here, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):

@@ -28,6 +28,7 @@ def read_table(
     images: Path | None = None,
     columns: Mapping[str, str] | None = None,
     positive: str | None = None,
+    label: str | None = None,
 ) -> Manifest:
     """Read a csv (any of the usual separators, with or without a byte-order mark) or a Parquet file.
 
@@ -39,6 +40,7 @@ def read_table(
             and `label` must be there in the end; `group` is by default the lesion's, else the patient's id,
             else the image itself; `split` is by default empty; `source` is the file's name.
         positive: see `ordered_classes`.
+        label: of every row, whatever the file says of labels.
 
     Raises:
         NevusError: the file cannot be read; a column is missing; a row is at fault; an image is listed with
@@ -53,6 +55,8 @@ def read_table(
         root = classes = name = None
     root = images or root or path.parent
     name = name or (path.resolve().parent.name if path.name in OWN_NAMES else path.stem)
+    if label is not None:
+        table["label"] = label
     table = _renamed(table, columns or {}, path)
     if table.empty:
         raise NevusError(f"{path} has no rows; give a file that lists images.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +18,6 @@ from nevus.bundle import Bundle, licence_of, load_bundle, save_bundle
 from nevus.card import model_card
 from nevus.classifier import Classifier
 from nevus.data.cache import Cache, CacheConfig
-from nevus.data.images import size_of
 from nevus.data.manifest import Manifest
 from nevus.data.pixels import Decoded, Squares, decode_all
 from nevus.data.preprocess import Preprocess
@@ -27,20 +25,24 @@ from nevus.data.published import with_corrected_split
 from nevus.data.splits import SplitConfig, with_splits
 from nevus.errors import NevusError
 from nevus.files import write_json, write_text
+from nevus.methods.facts import facts_of
 from nevus.metrics.figures import figures
-from nevus.models.registry import head_of, trunk_of, trunk_spec
-from nevus.models.weights import pretrained
+from nevus.models.registry import AUTO, PERMISSIVE, RANDOM, head_of, trunk_of, trunk_spec
+from nevus.models.taps import TappedNetwork
+from nevus.models.weights import pretrained, resolved
 from nevus.progress import console
 from nevus.runtime.device import device, machine
-from nevus.runtime.inference import TorchEngine, softmax
+from nevus.runtime.inference import Engine, TorchEngine, engine, many, softmax
 from nevus.runtime.processes import processes
 from nevus.training.batches import ImageBatches, soft_labels
 from nevus.training.changes import RecipeChanges, changed, make_recipe
 from nevus.training.head import fit_head, judgement
 from nevus.training.history import epochs_of
 from nevus.training.loop import Judgement, train
-from nevus.training.recipe import Facts, Mode, Recipe
+from nevus.training.objective import CrossEntropy
+from nevus.training.recipe import Mode, Recipe
 from nevus.training.run import Run
+from nevus.training.stopwatch import Stopwatch
 
 SHOWN_AGAIN = 10_000
 """Most training images that the finished classifier is judged on once more, as in evaluation."""
@@ -51,12 +53,15 @@ class BiT:
     """Fine-tunes a BiT.
 
     Attributes:
-        trunk: name of the network.
+        trunk: name of the network; `auto` takes what this machine can carry.
+        permissive: take only weights that may be used for any purpose.
         mode: `full` trains every weight; `head` trains the linear head on features of the frozen trunk,
             computed once.
         recipe: `default`, `hyperrule` or `paper`.
         epochs: passes over the training images, instead of the recipe's length.
         seed: of the weights, the order, the views and MixUp.
+        taps: stages whose means stand beside the trunk's own features, counted from its end; see
+            `nevus.models.taps`.
         weights: `auto` for the trunk's own, `random`, or the path of an .npz or .safetensors file.
         changes: to the recipe's fields.
         split: how validation (and test) are cut where the data set does not say.
@@ -67,11 +72,12 @@ class BiT:
 
     """
 
-    trunk: str = "bit-r26x0.5"
+    trunk: str = AUTO
     mode: Mode = "full"
     recipe: str = "default"
     epochs: float | None = None
     seed: int = 0
+    taps: int = 0
     weights: str = "auto"
     changes: RecipeChanges = field(default_factory=RecipeChanges)
     split: SplitConfig = SplitConfig()
@@ -79,6 +85,7 @@ class BiT:
     corrected: bool = False
     audit: bool = True
     drop_leaks: bool = False
+    permissive: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in ("full", "head"):
@@ -98,16 +105,28 @@ class BiT:
             NevusError: the data set, the settings or the folder are at fault, or the loss is not finite.
 
         """
+        if self.trunk == AUTO:
+            trunk = resolved(self.trunk, permissive=self.permissive)
+            return replace(self, trunk=trunk).fit(manifest, out, resume=resume)
         out = Path(out)
+        spec = trunk_spec(self.trunk)
+        if self.permissive and self.weights == AUTO and spec.origin != RANDOM and spec.licence not in PERMISSIVE:
+            raise NevusError(
+                f"the weights of {spec.name} are under {spec.licence}, which --license permissive leaves out; "
+                "choose another --trunk."
+            )
         manifest, protocol = self._prepared(manifest)
         manifest = with_splits(manifest, self.split)
         facts = facts_of(manifest.split("train"), self.trunk)
         recipe = make_recipe(self.recipe, facts, self.mode, epochs=self.epochs, changes=self.changes)
         # Before the folder is made: missing weights are a fault of the settings.
         made, weights = pretrained(self.trunk, classes=len(manifest.classes), seed=self.seed, weights=self.weights)
+        if self.taps:
+            made = TappedNetwork(trunk_of(made), self.taps, len(manifest.classes))
         config = {
             "method": "bit",
             "trunk": self.trunk,
+            "taps": self.taps,
             "weights": weights,
             "recipe": asdict(recipe),
             "changes": changed(self.changes),
@@ -159,13 +178,15 @@ class BiT:
         weights: str,
         protocol: dict[str, Any],
     ) -> Bundle:
-        began = time.perf_counter()
+        watch = Stopwatch()
         # In evaluation a whole image is squeezed to `side`; a frozen trunk must see the same.
         stored = recipe.resize if recipe.mode == "full" else recipe.side
         together = processes()
         begin = together.index / together.count
-        shown = decode_all(manifest.split("train"), stored, cache, begin=begin, what="decoding train")
-        held = decode_all(manifest.split("validation"), recipe.side, cache, begin=begin, what="decoding validation")
+        with watch("decoding"):
+            shown = decode_all(manifest.split("train"), stored, cache, begin=begin, what="decoding train")
+            rows = manifest.split("validation")
+            held = decode_all(rows, recipe.side, cache, begin=begin, what="decoding validation")
         if together.main:
             _report_faults(run, shown, held)
         for name in manifest.classes:
@@ -173,56 +194,76 @@ class BiT:
                 raise NevusError(
                     f"no training image of the class '{name}' can be used; see {run.folder / 'skipped.txt'}."
                 )
-        decoded = time.perf_counter()
         spec = trunk_spec(self.trunk)
         preprocess = Preprocess(recipe.side, spec.mean, spec.std)
         fit = self._train_all if recipe.mode == "full" else self._train_head
-        fit(made, shown, held, preprocess, recipe, run)
-        seconds = {"decoding": decoded - began, "training": time.perf_counter() - decoded}
+        said = fit(made, shown, held, preprocess, recipe, run, watch)
         if together.main:
-            self._save(made, manifest, shown, held, preprocess, recipe, run, cache, seconds, weights, protocol)
+            self._save(made, manifest, shown, held, said, preprocess, recipe, run, cache, watch, weights, protocol)
         together.wait()
         return load_bundle(run.bundle)
 
     def _train_all(
-        self, made: nn.Module, shown: Decoded, held: Decoded, preprocess: Preprocess, recipe: Recipe, run: Run
+        self,
+        made: nn.Module,
+        shown: Decoded,
+        held: Decoded,
+        preprocess: Preprocess,
+        recipe: Recipe,
+        run: Run,
+        watch: Stopwatch,
     ) -> None:
         def judge(net: nn.Module) -> Judgement:
-            engine = TorchEngine(net, preprocess, where.device)
-            return judgement(_each_its_part(engine, held.pixels, "validation"), held.manifest.targets)
+            ready = TorchEngine(net, preprocess, where.device)  # new weights each time: a graph would not pay
+            return judgement(_each_its_part(ready, held.pixels, "validation"), held.manifest.targets)
 
         where = device(recipe.precision)
         labels = soft_labels(shown.manifest.targets, len(shown.manifest.classes), recipe.label_smoothing)
-        train(
-            made,
-            ImageBatches(shown.pixels, labels, recipe, preprocess, self.seed),
-            judge,
-            recipe,
-            run,
-            where,
-            images=len(shown.manifest),
-            class_weights=class_weights(shown.manifest.targets, len(shown.manifest.classes), recipe),
-        )
+        weights = class_weights(shown.manifest.targets, len(shown.manifest.classes), recipe)
+        with watch("training"):
+            train(
+                made,
+                ImageBatches(shown.pixels, labels, recipe, preprocess, self.seed),
+                judge,
+                recipe,
+                run,
+                where,
+                images=len(shown.manifest),
+                objective=CrossEntropy(weights),
+            )
 
     def _train_head(
-        self, made: nn.Module, shown: Decoded, held: Decoded, preprocess: Preprocess, recipe: Recipe, run: Run
-    ) -> None:
-        engine = TorchEngine(trunk_of(made), preprocess, device(recipe.precision).device)
-        head = fit_head(
-            _each_its_part(engine, shown.pixels, "features of train"),
-            shown.manifest.targets,
-            _each_its_part(engine, held.pixels, "features of validation"),
-            held.manifest.targets,
-            recipe,
-            run,
-            class_weights=class_weights(shown.manifest.targets, len(shown.manifest.classes), recipe),
-            seed=self.seed,
-        )
+        self,
+        made: nn.Module,
+        shown: Decoded,
+        held: Decoded,
+        preprocess: Preprocess,
+        recipe: Recipe,
+        run: Run,
+        watch: Stopwatch,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits of the training and the validation images."""
+        with watch("features"):
+            ready = engine(trunk_of(made), preprocess, device(recipe.precision).device)
+            features = _each_its_part(ready, shown.pixels, "features of train")
+            held_features = _each_its_part(ready, held.pixels, "features of validation")
+        with watch("head"):
+            head = fit_head(
+                features,
+                shown.manifest.targets,
+                held_features,
+                held.manifest.targets,
+                recipe,
+                run,
+                class_weights=class_weights(shown.manifest.targets, len(shown.manifest.classes), recipe),
+                seed=self.seed,
+            )
         final = head_of(made)
         assert isinstance(final, nn.Linear | nn.Conv2d)
         assert final.bias is not None
         final.weight.data.copy_(head.weight.view_as(final.weight))
         final.bias.data.copy_(head.bias)
+        return head(features), head(held_features)
 
     def _save(
         self,
@@ -230,29 +271,36 @@ class BiT:
         manifest: Manifest,
         shown: Decoded,
         held: Decoded,
+        said: tuple[NDArray[np.float32], NDArray[np.float32]] | None,
         preprocess: Preprocess,
         recipe: Recipe,
         run: Run,
         cache: Cache,
-        seconds: dict[str, float],
+        watch: Stopwatch,
         weights: str,
         protocol: dict[str, Any],
     ) -> None:
         made = made.cpu()
-        engine = TorchEngine(made, preprocess, device(recipe.precision).device)
-        p = softmax(engine.many(held.pixels, what="validation"))
-        validation = figures(held.manifest.targets, p, manifest.classes, held.manifest.groups)
-        rows = np.linspace(0, len(shown.manifest) - 1, min(len(shown.manifest), SHOWN_AGAIN)).astype(int)
-        again = decode_all(shown.manifest.where(rows), recipe.side, cache, what="decoding train")
-        on_train = judgement(engine.many(again.pixels, what="train once more"), again.manifest.targets)
-        gap = on_train.accuracy - validation["accuracy"].value
+        with watch("judging"):
+            if said:  # the trunk was frozen: nothing need be computed again
+                targets, (logits, held_logits) = shown.manifest.targets, said
+            else:
+                ready = TorchEngine(made, preprocess, device(recipe.precision).device)
+                held_logits = many(ready, held.pixels, what="validation")
+                rows = np.linspace(0, len(shown.manifest) - 1, min(len(shown.manifest), SHOWN_AGAIN)).astype(int)
+                again = decode_all(shown.manifest.where(rows), recipe.side, cache, what="decoding train")
+                logits, targets = many(ready, again.pixels, what="train once more"), again.manifest.targets
+            p = softmax(held_logits)
+            validation = figures(held.manifest.targets, p, manifest.classes, held.manifest.groups)
+            on_train = judgement(logits, targets)
+        gap = on_train.score - validation["accuracy"].value
         fit = {
-            "training_accuracy": on_train.accuracy,
+            "training_accuracy": on_train.score,
             "training_loss": on_train.loss,
-            "training_n": len(again.manifest),
+            "training_n": len(targets),
             "validation": {name: figure.as_dict() for name, figure in validation.items()},
             "gap": gap,
-            "seconds": seconds,  # of this process: a resumed run counts from where it went on
+            "seconds": watch.seconds,  # of this process: a resumed run counts from where it went on
             "machine": {**machine(), "precision": "bf16" if device(recipe.precision).bf16 else "fp32"},
         }
         write_json(run.folder / "fit.json", fit)
@@ -284,12 +332,12 @@ class BiT:
             provenance=provenance,
             validation=fit["validation"],  # type: ignore[arg-type]
         )
-        bundle = Bundle(self.trunk, manifest.classes, preprocess, made, provenance, licence)
+        bundle = Bundle(self.trunk, manifest.classes, preprocess, made, provenance, licence, taps=self.taps)
         save_bundle(bundle, run.bundle, card)
 
 
-def _each_its_part(engine: TorchEngine, pixels: Squares, what: str) -> NDArray[np.float32]:
-    return processes().shared(len(pixels), lambda part: engine.many(pixels.part(part), what=what))
+def _each_its_part(ready: Engine, pixels: Squares, what: str) -> NDArray[np.float32]:
+    return processes().shared(len(pixels), lambda part: many(ready, pixels.part(part), what=what))
 
 
 def class_weights(targets: NDArray[np.int64], classes: int, recipe: Recipe) -> torch.Tensor:
@@ -297,24 +345,6 @@ def class_weights(targets: NDArray[np.int64], classes: int, recipe: Recipe) -> t
     if recipe.class_weights == "none":
         return torch.ones(classes)
     return torch.from_numpy(len(targets) / (classes * np.bincount(targets, minlength=classes))).float()
-
-
-def facts_of(train: Manifest, trunk: str) -> Facts:
-    """What a recipe wants to know of a training split."""
-    return Facts(len(train), _median_area(train), trunk_spec(trunk).side)
-
-
-def _median_area(manifest: Manifest, sample: int = 256) -> float:
-    """Median height x width by the headers of some images, in pixels; 0 where none can be read."""
-    rows = np.linspace(0, len(manifest) - 1, min(sample, len(manifest))).astype(int)
-    areas = []
-    for row in rows:
-        try:
-            width, height = size_of(manifest.paths[row])
-            areas.append(width * height)
-        except Exception:  # whatever is met in a hostile file: it is reported when it is decoded
-            continue
-    return float(np.median(areas)) if areas else 0.0
 
 
 def _report_faults(run: Run, *parts: Decoded) -> None:

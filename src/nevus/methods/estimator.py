@@ -24,7 +24,8 @@ from nevus.data.manifest import REQUIRED, Manifest
 from nevus.data.splits import SplitConfig, with_splits
 from nevus.errors import NevusError
 from nevus.methods.bit import BiT, class_weights
-from nevus.models.registry import trunk_spec
+from nevus.models.registry import AUTO, trunk_spec
+from nevus.models.weights import resolved
 from nevus.progress import silenced
 from nevus.runtime.inference import softmax
 from nevus.training.changes import RecipeChanges, changed, make_recipe
@@ -53,6 +54,7 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         mode: `full` trains every weight, `head` the linear head on the frozen trunk.
         recipe: `default`, `hyperrule` or `paper`.
         epochs: passes over the training images, instead of the recipe's length.
+        taps: stages whose means stand beside the trunk's own features.
         weights: `auto`, `random`, or the path of a file.
         lr: learning rate, instead of the recipe's; likewise `side`, `batch` and `steps`.
         side: in pixels.
@@ -74,11 +76,12 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        trunk: str = "bit-r26x0.5",
+        trunk: str = AUTO,
         *,
         mode: Mode = "full",
         recipe: str = "default",
         epochs: float | None = None,
+        taps: int = 0,
         weights: str = "auto",
         lr: float | None = None,
         side: int | None = None,
@@ -94,6 +97,7 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.mode = mode
         self.recipe = recipe
         self.epochs = epochs
+        self.taps = taps
         self.weights = weights
         self.lr = lr
         self.side = side
@@ -171,6 +175,7 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             recipe=self.recipe,
             epochs=self.epochs,
             seed=seed,
+            taps=self.taps,
             weights=self.weights,
             changes=self._changes(),
             split=self._split(),
@@ -189,7 +194,7 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             shown = ~held
         except NevusError:  # too few of a class: there are two classes, and the share was looked at
             shown = held = np.ones(len(values), bool)
-        facts = Facts(int(shown.sum()), 0.0, trunk_spec(self.trunk).side)
+        facts = Facts(int(shown.sum()), 0.0, trunk_spec(resolved(self.trunk)).side)
         recipe = make_recipe(self.recipe, facts, "head", epochs=self.epochs, changes=self._changes())
         config = {
             "method": "bit",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.resources import files
 
 import timm
 import torch
@@ -18,6 +21,8 @@ SIZES = ("50x1", "50x3", "101x1", "101x3", "152x2", "152x4")
 
 BUCKET = "https://storage.googleapis.com/bit_models"
 RANDOM = "random"
+SHIPPED = files("nevus.models").joinpath("shipped")
+"""Folder of the weights that come with the package."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,8 @@ class TrunkSpec:
         name: as given to `--trunk`.
         architecture: `bit-r<depth>x<width>`, or `timm/<model>` without a tag, or `hf-hub:<repository>`.
         side: side in pixels that it is trained at by default.
-        origin: where its weights come from: `random`, `npz` (the authors' file `address`) or `hub` (timm or
-            the Hugging Face hub, model `address`).
+        origin: where its weights come from: `random`, `npz` (the authors' file `address`), `hub` (timm or the
+            Hugging Face hub, model `address`) or `shipped` (the package's own file `address`).
         address: of the weights: the file's address, or timm's name with its tag.
         licence: of the weights.
         upstream: what they were trained on.
@@ -78,9 +83,19 @@ def _official() -> list[TrunkSpec]:
     return found
 
 
+def _shipped() -> list[TrunkSpec]:
+    """Those whose weights come with the package; `experiments.upstream` writes the list."""
+    listed = json.loads(SHIPPED.joinpath("trunks.json").read_text(encoding="utf-8"))
+    return [
+        TrunkSpec(name, one["architecture"], one["side"], "shipped", one["file"], one["licence"], one["upstream"])
+        for name, one in listed.items()
+    ]
+
+
 TRUNKS = {
     spec.name: spec
     for spec in (
+        *_shipped(),
         TrunkSpec("bit-r26x0.5", "bit-r26x0.5", 128),
         TrunkSpec("bit-r26x1", "bit-r26x1", 128),
         TrunkSpec("bit-r50x0.5", "bit-r50x0.5", 128),
@@ -90,6 +105,36 @@ TRUNKS = {
 }
 """The trunks with a name of their own. Beside them goes every model of timm as `timm/<name>[.<tag>]` and of the
 Hugging Face hub as `hf-hub:<repository>`."""
+
+
+AUTO = "auto"
+PERMISSIVE = ("Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause")
+"""Licences of weights that may be used for any purpose."""
+LARGE = "bit-m-r50x1"
+"""What a machine with a GPU can carry."""
+
+
+def chosen_trunk(*, gpu: bool, here: Callable[[TrunkSpec], bool], permissive: bool = False) -> tuple[str, str]:
+    """The trunk that a machine can carry, and a sentence that says why it was taken.
+
+    Args:
+        gpu: whether there is one.
+        here: whether a trunk's weights are on this machine.
+        permissive: only weights that may be used for any purpose.
+
+    """
+    if gpu and here(TRUNKS[LARGE]):
+        return LARGE, f"--trunk auto takes {LARGE}: there is a GPU, and its weights are on this machine."
+    shipped = [spec for spec in TRUNKS.values() if spec.origin == "shipped"]
+    free = [spec for spec in shipped if spec.licence in PERMISSIVE]
+    fit = free if permissive else sorted(shipped, key=lambda spec: spec in free)
+    if not fit:
+        return "bit-r26x0.5", "--trunk auto takes bit-r26x0.5 with random weights: none come with this package."
+    more = f", or download {LARGE} with nevus models --download {LARGE}" if gpu else ""
+    return fit[0].name, (
+        f"--trunk auto takes {fit[0].name}, which comes with nevus ({fit[0].upstream}; licence of its weights: "
+        f"{fit[0].licence}){more}."
+    )
 
 
 def trunk_spec(name: str) -> TrunkSpec:

@@ -8,19 +8,20 @@ import os
 import time
 import urllib.error
 import urllib.request
+from importlib.resources import as_file
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from nevus.errors import NevusError
 from nevus.files import cache_folder, digest_of_file, sync_folder, write_text
 from nevus.models.npz import load_into, read_npz
-from nevus.models.registry import RANDOM, TrunkSpec, head_of, network, trunk_spec
-from nevus.progress import progress
+from nevus.models.registry import AUTO, RANDOM, SHIPPED, TrunkSpec, chosen_trunk, head_of, network, trunk_spec
+from nevus.models.trunkfile import read_trunk
+from nevus.progress import console, progress
 
 TRIES = 5
 PIECE = 1 << 20
@@ -35,9 +36,20 @@ def on_this_machine(spec: TrunkSpec) -> bool:
     """Whether a trunk's weights are here, so that it can be used offline."""
     if spec.origin == RANDOM:
         return True
+    if spec.origin == "shipped":
+        return True
     if spec.origin == "npz":
         return cached_file(spec).is_file()
     return _in_hub_cache(spec)
+
+
+def resolved(trunk: str, *, permissive: bool = False) -> str:
+    """The name of a trunk, where it was left to us; says what was taken and why."""
+    if trunk != AUTO:
+        return trunk
+    name, why = chosen_trunk(gpu=torch.cuda.is_available(), here=on_this_machine, permissive=permissive)
+    console.print(why)
+    return name
 
 
 def _in_hub_cache(spec: TrunkSpec) -> bool:
@@ -77,8 +89,16 @@ def pretrained(name: str, *, classes: int, seed: int = 0, weights: str = "auto")
     if weights != "auto":
         path = Path(weights)
         net = network(name, classes=classes, seed=seed)
-        load_into(net, _read(path), str(path), head=False)
-        return net, f"{path.name} ({digest_of_file(path)})"
+        found, about = _read(path)
+        load_into(net, found, str(path), head=False)
+        licence = f", {about['licence']}" if "licence" in about else ""
+        return net, f"{path.name} ({digest_of_file(path)}){licence}"
+    if spec.origin == "shipped":
+        with as_file(SHIPPED.joinpath(spec.address)) as path:
+            found, _ = read_trunk(path)
+            net = network(name, classes=classes, seed=seed)
+            load_into(net, found, str(path), head=False)
+            return net, f"{spec.name} ({digest_of_file(path)}), {spec.upstream}, {spec.licence}"
     if spec.origin == "npz":
         path = cached_file(spec)
         if not path.is_file():
@@ -113,16 +133,13 @@ def _from_hub(spec: TrunkSpec, classes: int, seed: int) -> nn.Module:
     return made
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.is_file():
         raise NevusError(f"the weights {path} do not exist; give an .npz or a .safetensors file.")
     if path.suffix == ".npz":
-        return read_npz(path)
+        return read_npz(path), {}
     if path.suffix == ".safetensors":
-        try:
-            return dict(load_file(path))
-        except (SafetensorError, OSError) as error:
-            raise NevusError(f"{path} is damaged ({error}); get the file again.") from None
+        return read_trunk(path)
     raise NevusError(f"{path} is neither .npz nor .safetensors; others can hold pickled code and are not loaded.")
 
 
@@ -156,6 +173,8 @@ def download(name: str) -> Path | None:
     spec = trunk_spec(name)
     if spec.origin == RANDOM:
         raise NevusError(f"{spec.name} has no weights to download; it starts from random ones.")
+    if spec.origin == "shipped":
+        return None  # it came with the package
     if spec.origin == "npz":
         target = cached_file(spec)
         if not target.is_file():

@@ -183,9 +183,24 @@ def training_curves(rows: Sequence[Mapping[str, float]], fit: Mapping[str, Any])
         fit: the run's `fit.json`.
 
     """
+    accuracy = fit["validation"]["accuracy"]["value"]
+    return _curves(
+        rows,
+        "accuracy",
+        f"kept weights, whole images: training accuracy {fit['training_accuracy']:.1%}, "
+        f"validation {accuracy:.1%}, gap {100 * fit['gap']:+.1f} points",
+    )
+
+
+def upstream_curves(rows: Sequence[Mapping[str, float]], score: str, title: str) -> Figure:
+    """Score and loss of a pre-training or a distillation by epoch; see `nevus.training.history.epochs_of`."""
+    return _curves(rows, score, title)
+
+
+def _curves(rows: Sequence[Mapping[str, float]], score: str, title: str) -> Figure:
     figure = Figure(figsize=(9.2, 3.8), layout="constrained")
     epoch = [row["epoch"] for row in rows]
-    for ax, what in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+    for ax, what in zip(figure.subplots(1, 2), (score, "loss"), strict=True):
         tidy(ax)
         marker = "o" if len(rows) < 40 else None
         for of, colour, label in (
@@ -198,13 +213,7 @@ def training_curves(rows: Sequence[Mapping[str, float]], fit: Mapping[str, Any])
         if what == "loss":
             ax.set_ylim(bottom=0)
     ax.legend(frameon=False, fontsize=8)
-    accuracy = fit["validation"]["accuracy"]["value"]
-    figure.suptitle(
-        f"kept weights, whole images: training accuracy {fit['training_accuracy']:.1%}, "
-        f"validation {accuracy:.1%}, gap {100 * fit['gap']:+.1f} points",
-        fontsize=10,
-        color=INK,
-    )
+    figure.suptitle(title, fontsize=10, color=INK)
     return figure
 
 
@@ -223,5 +232,6 @@ def shortcuts(told: Sequence[Told]) -> Figure:
         )
     ax.axvline(0.5, color=GREY, linewidth=1, linestyle="--")
     ax.set_yticks(range(len(told)), [f"{one.what} from {one.view}" for one in told])
-    ax.set(xlim=(0.4, 1.02), ylim=(len(told) - 0.4, -0.6), xlabel="AUROC out of fold (0.5: chance)")
+    left = min([0.4, *(one.low - 0.02 for one in told if np.isfinite(one.low))])
+    ax.set(xlim=(left, 1.02), ylim=(len(told) - 0.4, -0.6), xlabel="AUROC out of fold (0.5: chance)")
     return figure

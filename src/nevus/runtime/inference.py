@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, Protocol
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,11 +11,79 @@ from torch import nn
 
 from nevus.data.pixels import Squares
 from nevus.data.preprocess import Preprocess
+from nevus.errors import NevusError
 from nevus.models.folding import folded
-from nevus.progress import progress
+from nevus.progress import console, progress
 from nevus.runtime.device import Device, placed
 
 BATCH = 32
+
+EngineName = Literal["auto", "openvino", "torch"]
+
+
+class Engine(Protocol):
+    """A network made ready for inference; whichever it is, it gives the same numbers to float rounding.
+
+    Attributes:
+        preprocess: of the network.
+
+    """
+
+    preprocess: Preprocess
+
+    def __call__(self, pixels: np.ndarray) -> NDArray[np.float32]:
+        """uint8 (n, side, side, 3) to the network's output, float32 (n, outputs)."""
+        ...
+
+
+def engine(
+    network: nn.Module,
+    preprocess: Preprocess,
+    device: torch.device | None = None,
+    name: EngineName = "auto",
+) -> Engine:
+    """The engine for the machine at hand: OpenVINO on a CPU, PyTorch on a GPU or where OpenVINO does not run.
+
+    Args:
+        network: images, float (n, 3, side, side), to one output.
+        preprocess: of the network.
+        device: by default the CPU.
+        name: one to insist on.
+
+    Raises:
+        NevusError: the one to insist on does not run here.
+
+    """
+    cpu = device is None or device.type == "cpu"
+    if name == "torch" or (name == "auto" and not cpu):
+        return TorchEngine(network, preprocess, device)
+    if not cpu:
+        raise NevusError("OpenVINO computes on the CPU here; choose --engine torch for the GPU.")
+    try:
+        return OpenVinoEngine(network, preprocess)
+    except (ImportError, RuntimeError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if name == "openvino":
+            raise NevusError(f"OpenVINO does not run this network here ({reason}); use --engine torch.") from None
+        console.print(f"OpenVINO does not run this network here ({reason}); PyTorch does.", style="yellow")
+        return TorchEngine(network, preprocess, device)
+
+
+class OpenVinoEngine:
+    """A network as an OpenVINO graph: folded, its preprocessing inside, float32.
+
+    Made for one network once; what it was made of is kept in the cache, for the next start.
+    """
+
+    def __init__(self, network: nn.Module, preprocess: Preprocess) -> None:
+        from nevus.runtime.graph import Compiled, kept_graph
+
+        self.preprocess = preprocess
+        self._graph = Compiled(kept_graph(network, preprocess))
+
+    def __call__(self, pixels: np.ndarray) -> NDArray[np.float32]:
+        """uint8 (n, side, side, 3) to the network's output, float32 (n, outputs)."""
+        return self._graph(pixels)
 
 
 class TorchEngine:
@@ -35,15 +105,16 @@ class TorchEngine:
             out = self.network(images.contiguous(memory_format=torch.channels_last))
         return np.asarray(out.float().cpu().numpy(), np.float32)
 
-    def many(self, pixels: np.ndarray | Squares, *, what: str, batch: int = BATCH) -> NDArray[np.float32]:
-        """The same for any number of images, in batches, with a progress bar."""
-        parts = []
-        with progress() as bar:
-            task = bar.add_task(what, total=len(pixels), note="")
-            for start in range(0, len(pixels), batch):
-                parts.append(self(pixels[start : start + batch]))
-                bar.advance(task, len(parts[-1]))
-        return np.concatenate(parts)
+
+def many(engine: Engine, pixels: np.ndarray | Squares, *, what: str, batch: int = BATCH) -> NDArray[np.float32]:
+    """An engine over any number of images, uint8 (n, side, side, 3), in batches, with a progress bar."""
+    parts = []
+    with progress() as bar:
+        task = bar.add_task(what, total=len(pixels), note="")
+        for start in range(0, len(pixels), batch):
+            parts.append(engine(pixels[start : start + batch]))
+            bar.advance(task, len(parts[-1]))
+    return np.concatenate(parts)
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

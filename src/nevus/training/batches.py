@@ -8,7 +8,7 @@ need be saved.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Protocol
 
@@ -22,7 +22,7 @@ from nevus.data.preprocess import Preprocess
 from nevus.training.mixup import drawn, mixed
 from nevus.training.recipe import Recipe
 
-_ORDER, _VIEW, _MIX = 1, 2, 3  # streams of randomness, so that one setting never shifts another's draws
+ORDER, VIEW, MIX = 1, 2, 3  # streams of randomness, so that one setting never shifts another's draws
 
 
 WHOLE = slice(None)
@@ -38,7 +38,7 @@ class Batches(Protocol):
 
 @lru_cache(maxsize=4)
 def _permutation(images: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, _ORDER, epoch]).permutation(images)
+    return np.random.default_rng([seed, ORDER, epoch]).permutation(images)
 
 
 def rows_of_step(images: int, batch: int, seed: int, step: int) -> np.ndarray:
@@ -64,6 +64,12 @@ def soft_labels(targets: np.ndarray, classes: int, smoothing: float) -> Tensor:
     return hard * (1 - smoothing) + smoothing / classes
 
 
+def augment_of(recipe: Recipe, side: int | None = None) -> Augment:
+    """What a recipe's views may differ in, at its side or another."""
+    own = {f.name: getattr(recipe, f.name) for f in fields(Augment) if f.name not in ("side", "scale")}
+    return Augment(side or recipe.side, recipe.crop, **own)
+
+
 @dataclass(frozen=True)
 class ImageBatches:
     """Batches of augmented images, for mode `full`.
@@ -85,14 +91,13 @@ class ImageBatches:
 
     def __call__(self, step: int, part: slice = WHOLE) -> tuple[Tensor, Tensor]:
         """Float (n, 3, side, side) and float (n, classes)."""
-        r = self.recipe
-        augment = Augment(r.side, r.crop, r.mirror, r.turns, r.brightness, r.contrast, r.saturation)
-        draws = augment.draws(r.batch, np.random.default_rng([self.seed, _VIEW, step]))
+        augment = augment_of(self.recipe)
+        draws = augment.draws(self.recipe.batch, np.random.default_rng([self.seed, VIEW, step]))
 
         def inputs(rows: np.ndarray, places: np.ndarray) -> Tensor:
             return self.preprocess.tensor(augment.views(self.pixels[rows], draws[places]))
 
-        return _batch(len(self.pixels), inputs, self.labels, r, self.seed, step, part)
+        return mixed_batch(len(self.pixels), inputs, self.labels.__getitem__, self.recipe, self.seed, step, part)
 
 
 @dataclass(frozen=True)
@@ -118,22 +123,35 @@ class FeatureBatches:
         def inputs(rows: np.ndarray, places: np.ndarray) -> Tensor:
             return self.features[rows]
 
-        return _batch(len(self.features), inputs, self.labels, self.recipe, self.seed, step, part)
+        return mixed_batch(len(self.features), inputs, self.labels.__getitem__, self.recipe, self.seed, step, part)
 
 
-def _batch(
+def mixed_batch(
     images: int,
     inputs: Callable[[np.ndarray, np.ndarray], Tensor],
-    labels: Tensor,
+    targets: Callable[[np.ndarray], Tensor],
     recipe: Recipe,
     seed: int,
     step: int,
     part: slice,
 ) -> tuple[Tensor, Tensor]:
-    # Everything is drawn for the whole batch; only what the part and its partners in MixUp need is computed.
+    """A step's examples, mixed with others where the recipe says so.
+
+    Everything is drawn for the whole batch; only what the part and its partners in MixUp need is computed.
+
+    Args:
+        images: in the training set.
+        inputs: of rows, each at its place in the batch: float (n, ...).
+        targets: of rows: float (n, k).
+        recipe: which batch and MixUp.
+        seed: of everything random.
+        step: counts from 0.
+        part: places of the batch that are wanted.
+
+    """
     rows = rows_of_step(images, recipe.batch, seed, step)
     places = np.arange(recipe.batch)[part]
-    share, partners = drawn(recipe.batch, recipe.mixup, np.random.default_rng([seed, _MIX, step]))
+    share, partners = drawn(recipe.batch, recipe.mixup, np.random.default_rng([seed, MIX, step]))
     needed, where = np.unique(np.concatenate([places, partners[places]]), return_inverse=True)
     own, other = torch.from_numpy(where).view(2, len(places))
-    return mixed(inputs(rows[needed], needed), labels[rows[needed]], share, own, other)
+    return mixed(inputs(rows[needed], needed), targets(rows[needed]), share, own, other)

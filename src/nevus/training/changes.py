@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import field, fields, make_dataclass, replace
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -44,6 +45,34 @@ def make_recipe(
         NevusError: there is no such recipe, or a value makes no sense.
 
     """
+    size = recipe_named(name)(facts, mode).batch
+
+    def made(batch: int | None, epochs: float | None) -> Recipe:
+        return recipe_named(name)(facts, mode, batch=batch, epochs=epochs)
+
+    return with_changes(made, facts.images, size, epochs, changes)
+
+
+def with_changes(
+    made: Callable[[int | None, float | None], Recipe],
+    images: int,
+    size: int,
+    epochs: float | None,
+    changes: RecipeChanges | None,
+) -> Recipe:
+    """A recipe with changes; see `make_recipe`.
+
+    Args:
+        made: batch and epochs, or None for its own, to a recipe.
+        images: in the training set.
+        size: the recipe's own batch.
+        epochs: passes over the images.
+        changes: to its fields.
+
+    Raises:
+        NevusError: a value makes no sense.
+
+    """
     wanted = changed(changes) if changes is not None else {}
     batch, steps = wanted.get("batch"), wanted.get("steps")
     if epochs is not None and not 0 < epochs < math.inf:
@@ -51,9 +80,8 @@ def make_recipe(
     if epochs is not None and steps is not None:
         raise NevusError("--epochs and --steps both set the length of the training; give one of them.")
     if steps is not None:  # warm-up, decays and looks keep their place in the schedule
-        size = batch or recipe_named(name)(facts, mode).batch
-        epochs = max(1, steps) * size / facts.images
-    recipe = recipe_named(name)(facts, mode, batch=batch, epochs=epochs)
+        epochs = max(1, steps) * (batch or size) / images
+    recipe = made(batch, epochs)
     if "side" in wanted and "resize" not in wanted:
         wanted["resize"] = round(wanted["side"] * recipe.resize / recipe.side)
     return replace(recipe, **wanted)

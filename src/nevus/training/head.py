@@ -14,6 +14,7 @@ from nevus.runtime.device import device
 from nevus.runtime.inference import softmax
 from nevus.training.batches import FeatureBatches, soft_labels
 from nevus.training.loop import Judgement, train
+from nevus.training.objective import CrossEntropy
 from nevus.training.recipe import Recipe
 from nevus.training.run import Run
 
@@ -88,7 +89,7 @@ def fit_head(
         run,
         device(recipe.precision),
         images=len(targets),
-        class_weights=class_weights,
+        objective=CrossEntropy(class_weights),
     )
     # w (x - m) / s + b = (w / s) x + (b - w m / s)
     weight = head.weight.detach().cpu() / std

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 
-def epochs_of(metrics: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-    """A run's lines of metrics to one a look at validation: epoch, both losses, both accuracies.
+def epochs_of(metrics: Sequence[Mapping[str, float]], score: str = "accuracy") -> list[dict[str, float]]:
+    """A run's lines of metrics to one a look at validation: epoch, both losses, both scores.
 
     The training values are means over the steps since the look before, on the augmented images as they were
     trained on. A last stretch of less than half the usual length is counted with the one before it: the mean of
@@ -27,13 +27,13 @@ def epochs_of(metrics: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
                 {
                     "epoch": line["epoch"],
                     "training_loss": float(np.mean(losses)) if losses else float("nan"),
-                    "training_accuracy": float(np.mean(rights)) if rights else float("nan"),
+                    f"training_{score}": float(np.mean(rights)) if rights else float("nan"),
                     "validation_loss": line["validation_loss"],
-                    "validation_accuracy": line["validation_accuracy"],
+                    f"validation_{score}": line[f"validation_{score}"],
                 }
             )
             losses, rights = [], []
         else:
             losses.append(line["loss"])
-            rights.append(line["accuracy"])
+            rights.append(line[score])
     return rows

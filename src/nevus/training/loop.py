@@ -1,4 +1,4 @@
-"""The training loop: one for both modes, read from top to bottom."""
+"""The training loop: one for heads, whole networks, pre-training and distillation, read from top to bottom."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from nevus.progress import console, progress
 from nevus.runtime.device import Device, placed
 from nevus.runtime.processes import processes
 from nevus.training.batches import Batches
+from nevus.training.objective import Objective
 from nevus.training.recipe import Recipe
 from nevus.training.run import BEST, CHECKPOINT, Run, below, cpu_tensors
 from nevus.training.schedule import learning_rate
@@ -29,13 +30,13 @@ class Judgement:
     """What the validation split says of a network.
 
     Attributes:
-        loss: mean cross-entropy in nats.
-        accuracy: share of images whose most probable class is the label.
+        loss: mean of the objective's.
+        score: mean of the objective's: of cross-entropy the share of images whose most probable class is the label.
 
     """
 
     loss: float
-    accuracy: float
+    score: float
 
 
 def train(
@@ -47,19 +48,19 @@ def train(
     device: Device,
     *,
     images: int,
-    class_weights: Tensor,
+    objective: Objective,
 ) -> nn.Module:
     """Train a network and return it with the weights that the recipe keeps.
 
     Args:
         network: inputs to logits (n, classes); trained in place.
-        batches: inputs and soft labels by step.
+        batches: inputs and targets by step.
         judge: looks at the validation split.
         recipe: see `Recipe`.
         run: logs and checkpoints go there; where it has a checkpoint, training goes on from it.
         device: where to compute.
         images: in the training set, to count epochs.
-        class_weights: float (classes,), mean 1 over the training set; ones weigh nothing.
+        objective: what is made small.
 
     Raises:
         NevusError: the loss is not finite.
@@ -80,11 +81,11 @@ def train(
     )
     average = _copy(network) if recipe.average else None
     first, best = _restored(network, optimizer, average, run)
-    class_weights = class_weights.to(device.device)
+    score = objective.score
     judged: Judgement | None = None
 
     if first < recipe.steps:
-        _announce(network, batches, recipe, device, class_weights, first)
+        _announce(network, batches, recipe, device, objective, first)
     with progress(unit="steps") as bar:
         task = bar.add_task("training", total=recipe.steps, completed=first, note="")
         for step in range(first, recipe.steps):
@@ -93,9 +94,9 @@ def train(
                 group["lr"] = learning_rate(recipe, step)
             x, y = batches(step, together.part(recipe.batch))
             network.train()
-            loss, accuracy = gradients(network, x, y, recipe, device, class_weights)
+            loss, reached = gradients(network, x, y, recipe, device, objective)
             together.add_gradients(network)
-            loss, accuracy = together.total(loss, accuracy)
+            loss, reached = together.total(loss, reached)
             if not math.isfinite(loss):
                 raise _not_finite("loss", loss, step, recipe)
             if recipe.clip:
@@ -110,9 +111,8 @@ def train(
                 step=step + 1,
                 epoch=(step + 1) * recipe.batch / images,
                 learning_rate=learning_rate(recipe, step),
-                loss=loss,
-                accuracy=accuracy,
                 images_per_second=speed,
+                **{"loss": loss, score: reached},
             )
             looked = (step + 1) % recipe.evaluate_every == 0 or step + 1 == recipe.steps
             if looked:
@@ -123,17 +123,16 @@ def train(
                 run.log(
                     step=step + 1,
                     epoch=(step + 1) * recipe.batch / images,
-                    validation_loss=judged.loss,
-                    validation_accuracy=judged.accuracy,
+                    **{"validation_loss": judged.loss, f"validation_{score}": judged.score},
                 )
                 if recipe.keep == "last" or judged.loss <= best:
                     best = judged.loss
                     # Before the checkpoint: killed in between, the step is repeated and writes the same again.
                     run.save(BEST, current, {"step": step + 1, "validation_loss": judged.loss})
                 _checkpoint(network, optimizer, average, run, step + 1, best)
-            shown = f"loss {loss:.3f}  accuracy {accuracy:.1%}  {speed:.0f} images/s"
+            shown = f"loss {loss:.3f}  {score} {reached:.1%}  {speed:.0f} images/s"
             if judged:
-                shown += f"  validation: loss {judged.loss:.3f}  accuracy {judged.accuracy:.1%}"
+                shown += f"  validation: loss {judged.loss:.3f}  {score} {judged.score:.1%}"
             bar.update(task, advance=1, note=shown)
             if looked and not console.is_terminal:  # a log file gets a line instead of a bar
                 console.print(f"step {step + 1:,} of {recipe.steps:,}  {shown}", highlight=False)
@@ -146,7 +145,7 @@ def train(
 
 
 def gradients(
-    network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, device: Device, class_weights: Tensor
+    network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, device: Device, objective: Objective
 ) -> tuple[float, float]:
     """Add the gradients of a batch, or of a process' part of it, to the parameters, in micro-batches.
 
@@ -154,26 +153,26 @@ def gradients(
 
     Args:
         x: float (n, ...), n at most the recipe's batch.
-        y: float (n, classes).
+        y: float (n, outputs).
 
     Returns:
-        What the images contribute to the batch's mean loss, and to the share of images whose most probable class
-        is the label's heaviest.
+        What the images contribute to the batch's mean loss and mean score.
 
     """
-    loss = correct = 0.0
+    loss = score = 0.0
     for part in _parts(len(x), recipe.micro_batch):
         inputs = x[part].to(device.device, non_blocking=True)
         if inputs.ndim == 4:
             inputs = inputs.contiguous(memory_format=device.memory_format)
-        labels = y[part].to(device.device, non_blocking=True)
+        targets = y[part].to(device.device, non_blocking=True)
         with device.autocast():
-            logits = network(inputs)
-        part_loss = -(labels * class_weights * logits.float().log_softmax(1)).sum() / recipe.batch
-        part_loss.backward()
+            outputs = network(inputs)
+        losses, scores = objective(outputs.float(), targets)
+        part_loss = losses.sum() / recipe.batch
+        part_loss.backward()  # type: ignore[no-untyped-call]
         loss += float(part_loss.detach())
-        correct += float((logits.detach().argmax(1) == labels.argmax(1)).sum())
-    return loss, correct / recipe.batch
+        score += float(scores.detach().sum())
+    return loss, score / recipe.batch
 
 
 def _parts(n: int, size: int) -> Iterator[slice]:
@@ -270,13 +269,13 @@ def _restored(
 
 
 def _announce(
-    network: nn.Module, batches: Batches, recipe: Recipe, device: Device, class_weights: Tensor, first: int
+    network: nn.Module, batches: Batches, recipe: Recipe, device: Device, objective: Objective, first: int
 ) -> None:
     """Say how long it will take, from two steps whose gradients are thrown away."""
     network.train()
     for _ in range(2):  # the first one pays for set-up
         began = time.perf_counter()
-        gradients(network, *batches(first, processes().part(recipe.batch)), recipe, device, class_weights)
+        gradients(network, *batches(first, processes().part(recipe.batch)), recipe, device, objective)
         seconds = time.perf_counter() - began
     network.zero_grad()
     expected = seconds * (recipe.steps - first)

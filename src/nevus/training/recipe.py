@@ -29,6 +29,11 @@ class Recipe:
         brightness: largest relative change of the training views; 0 changes none.
         contrast: likewise.
         saturation: likewise.
+        hue: largest shift of the hue, as a share of its circle.
+        light: largest relative change of the light from one side of a view to the other.
+        vignette: largest darkening of a view's corners.
+        blur: largest standard deviation of a blur, as a share of the side.
+        compress: share of views that go through a JPEG of low or middling quality.
         batch: images a step.
         micro_batch: images in memory at once; a step adds up their gradients. 0 takes the whole batch.
         steps: length of the training.
@@ -70,6 +75,11 @@ class Recipe:
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
+    hue: float = 0.0
+    light: float = 0.0
+    vignette: float = 0.0
+    blur: float = 0.0
+    compress: float = 0.0
     micro_batch: int = 0
     momentum: float = 0.9
     nesterov: bool = False
@@ -105,6 +115,11 @@ class Recipe:
             "brightness": not 0 <= self.brightness < 1,
             "contrast": not 0 <= self.contrast < 1,
             "saturation": not 0 <= self.saturation < 1,
+            "hue": not 0 <= self.hue <= 0.5,
+            "light": not 0 <= self.light < 1,
+            "vignette": not 0 <= self.vignette < 1,
+            "blur": not 0 <= self.blur < 0.2,
+            "compress": not 0 <= self.compress <= 1,
         }
         for field, wrong in faults.items():
             if wrong:

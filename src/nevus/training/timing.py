@@ -11,8 +11,9 @@ import torch
 from nevus.data.preprocess import Preprocess
 from nevus.models.registry import network, trunk_of
 from nevus.runtime.device import device, placed
-from nevus.runtime.inference import TorchEngine
+from nevus.runtime.inference import TorchEngine, engine
 from nevus.training.loop import gradients
+from nevus.training.objective import CrossEntropy
 from nevus.training.recipe import Facts, Recipe
 
 SAMPLE = 8
@@ -36,16 +37,15 @@ def expected_seconds(recipe: Recipe, trunk: str, facts: Facts, classes: int) -> 
     pixels = np.random.default_rng(0).integers(0, 256, (SAMPLE, recipe.side, recipe.side, 3), dtype=np.uint8)
     held = 0.15 * facts.images
     if recipe.mode == "head":
-        engine = TorchEngine(trunk_of(net), Preprocess(recipe.side), device(recipe.precision).device)
-        return (facts.images + held) * _seconds(lambda: engine(pixels)) / SAMPLE
+        ready = engine(trunk_of(net), Preprocess(recipe.side), device(recipe.precision).device)
+        return (facts.images + held) * _seconds(lambda: ready(pixels)) / SAMPLE
     where = device(recipe.precision)
     x = Preprocess(recipe.side).tensor(pixels)
     y = torch.full((SAMPLE, classes), 1 / classes)
-    engine = TorchEngine(net, Preprocess(recipe.side), where.device)
-    looking = _seconds(lambda: engine(pixels)) / SAMPLE
+    judging = TorchEngine(net, Preprocess(recipe.side), where.device)
+    looking = _seconds(lambda: judging(pixels)) / SAMPLE
     where = placed(net, where)
-    weights = torch.ones(classes, device=where.device)
-    stepping = _seconds(lambda: gradients(net, x, y, recipe, where, weights)) / SAMPLE
+    stepping = _seconds(lambda: gradients(net, x, y, recipe, where, CrossEntropy())) / SAMPLE
     return recipe.steps * recipe.batch * stepping + recipe.steps / recipe.evaluate_every * held * looking
 
 

@@ -191,7 +191,8 @@ class QuickGroupNorm(GroupNormAct):  # type: ignore[misc]
         """Float (n, channels, height, width), kept in shape and type."""
         relu = isinstance(self.act, nn.ReLU)
         usual = (
-            x.dtype not in FORWARD
+            torch.jit.is_tracing()  # type: ignore[attr-defined]  # a graph cannot hold these kernels
+            or x.dtype not in FORWARD
             or x.device.type != "cpu"
             or x.ndim != 4
             or x.numel() == 0

@@ -1,0 +1,121 @@
+"""Inference by every engine, beside timm's network in PyTorch as it comes: same weights, same pixels, in turns.
+
+    python -m benchmarks.engines [--keep]
+
+From uint8 pixels to probabilities, in float32 unless the engine's name says otherwise; on one core and on all.
+int8 is calibrated on noise: that is good enough for its speed, and says nothing of its accuracy, for which
+`nevus export --precision int8` prints what it costs.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.peers import ours
+from nevus._openvino import openvino
+from nevus.data.preprocess import Preprocess
+from nevus.export.formats import Probabilities, reader, write_onnx
+from nevus.export.quantise import quantise
+from nevus.runtime.device import machine
+from nevus.runtime.graph import Compiled
+from nevus.runtime.inference import TorchEngine, softmax
+
+NETWORKS = {"bit-r26x0.5": 128, "bit-m-r50x1": 224}
+ROUNDS = 21
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+Work = Callable[[np.ndarray], object]
+TIMM = "timm in PyTorch"
+
+
+def works(name: str, side: int, folder: Path) -> dict[str, Work]:
+    """Each engine, made for the threads that are set."""
+    net, preprocess = ours(name).eval(), Preprocess(side)
+    plain = folder / f"{name}.onnx"
+    small = folder / f"{name}-int8.onnx"
+    if not plain.exists():
+        write_onnx(Probabilities(net, preprocess).eval(), side, plain)
+        noise = np.random.default_rng(0).integers(0, 256, (16, side, side, 3), dtype=np.uint8)
+        quantise(plain, small, noise)  # type: ignore[arg-type]
+    core = openvino.Core()
+    torch_engine = TorchEngine(net, preprocess)
+
+    def timm(pixels: np.ndarray) -> object:
+        with torch.inference_mode():
+            return net(preprocess.tensor(pixels)).softmax(1)
+
+    made: dict[str, Work] = {
+        TIMM: timm,
+        "nevus, PyTorch": lambda pixels: softmax(torch_engine(pixels)),
+        "nevus, ONNX Runtime": reader(plain),
+        "nevus, OpenVINO": Compiled(core.read_model(str(plain))),
+        "nevus, ONNX Runtime, int8": reader(small),
+        "nevus, OpenVINO, int8": Compiled(core.read_model(str(small))),
+    }
+    if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        made["nevus, OpenVINO, bf16"] = Compiled(core.read_model(str(plain)), precision="bf16")
+    return made
+
+
+def milliseconds(made: dict[str, Work], pixels: np.ndarray, rounds: int) -> dict[str, float]:
+    """Of an image, medians; all take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in made}
+    for work in made.values():
+        work(pixels)
+        work(pixels)
+    for _ in range(rounds):
+        for name, work in made.items():
+            began = time.perf_counter()
+            work(pixels)
+            seconds[name].append(time.perf_counter() - began)
+    return {name: 1000 * statistics.median(found) / len(pixels) for name, found in seconds.items()}
+
+
+def measured() -> dict[str, Any]:
+    """All rows."""
+    threads = torch.get_num_threads()
+    rows = []
+    with tempfile.TemporaryDirectory() as place:
+        for name, side in NETWORKS.items():
+            for n in sorted({1, threads}):
+                torch.set_num_threads(n)
+                made = works(name, side, Path(place))
+                for batch in (1, 16):
+                    pixels = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
+                    found = milliseconds(made, pixels, ROUNDS if batch == 1 else ROUNDS // 3)
+                    rows.append({"network": name, "side": side, "threads": n, "batch": batch, "ms": found})
+                    print(rows[-1], flush=True)
+            torch.set_num_threads(threads)
+    return {"machine": machine(), "torch": torch.__version__, "openvino": openvino.__version__, "rows": rows}
+
+
+def main() -> None:
+    """Print the table; with --keep also write it to results/."""
+    result = measured()
+    names = list(dict.fromkeys(name for row in result["rows"] for name in row["ms"]))
+    table = Table(title=f"milliseconds an image, and times timm's speed, on {result['machine']['device']}")
+    for name in ("network", "px", "cores", "batch", *names):
+        table.add_column(name, justify="right")
+    for row in result["rows"]:
+        base = row["ms"][TIMM]
+        cells = [f"{row['ms'][name]:.1f} ({base / row['ms'][name]:.2f})" for name in names]
+        table.add_row(row["network"], str(row["side"]), str(row["threads"]), str(row["batch"]), *cells)
+    Console(width=170).print(table)
+    if "--keep" in sys.argv:
+        path = RESULTS / "engines.json"
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""docs/upstream.md: how the trunks that come with the package were trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nevus.training.loop import duration
+
+
+def upstream_page(found: Mapping[str, Any], images: Mapping[str, Any]) -> str:
+    """The log of every stage.
+
+    Args:
+        found: results/upstream.json: by stage its command and what its trunk says of itself.
+        images: results/upstream-images.json: by table the number of images of each set.
+
+    """
+    lines = [
+        "# Upstream",
+        "",
+        "How the trunks that come with the package were trained: in stages, each from the weights of the one "
+        "before, by `python -m experiments.upstream STAGE`. Which images were used stands in tables that "
+        "`python -m experiments.upstream tables` writes; the digest of each is kept with the weights.",
+        "",
+        "## Images",
+        "",
+    ]
+    for name, counts in images.items():
+        total = sum(counts.values())
+        listed = ", ".join(f"{source} {n:,}" for source, n in counts.items())
+        lines.append(f"- `{name}`: {total:,} images: {listed}")
+    lines.append("")
+    for name, run in found.items():
+        r, judged = run["recipe"], run["judged"]
+        lines += [
+            f"## {name}",
+            "",
+            "```sh",
+            run["command"],
+            "```",
+            "",
+            "| | |",
+            "|---|---|",
+            f"| network | `{run['architecture']}` |",
+            f"| begins with | {run['weights']} |",
+            f"| licence | {run['licence']} |",
+            f"| images | {run['data']['images']:,}, manifest {run['data']['digest'][:20]} |",
+            *(f"| teacher | {t['origin']} ({t['licence']}) |" for t in run.get("teachers", [])),
+            f"| steps | {r['steps']:,} of {r['batch']} images of {r['side']} px |",
+            f"| learning rate | {r['lr']:g}, {r['schedule']} |",
+            f"| time | {duration(run['seconds'])} on {run['machine']['device']}, "
+            f"{run['machine']['threads']} threads, {run['machine']['precision']} |",
+            f"| held-out images | loss {judged['loss']:.3f}, score {judged['score']:.1%} |",
+            "",
+        ]
+    return "\n".join(lines)

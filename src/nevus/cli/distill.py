@@ -1,0 +1,73 @@
+"""`nevus distill`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from nevus.data.cache import CacheConfig
+from nevus.data.unlabelled import read_unlabelled
+from nevus.progress import console
+from nevus.report.run_page import write_upstream
+from nevus.training.changes import RecipeChanges
+from nevus.training.distill import Distill
+from nevus.training.objective import Distillation
+
+
+@dataclass(frozen=True)
+class Command:
+    """Teach a trunk what other networks see in images, and save it as OUT/trunk.safetensors.
+
+    No labels are needed. The trunk is then one to fine-tune: `nevus train DATA --weights OUT/trunk.safetensors`.
+    """
+
+    data: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of any layout, and csv or Parquet files with a column `image`."""
+    out: Path
+    """Folder for the run."""
+    teachers: tuple[str, ...]
+    """Trunks that `nevus models` lists, trunk.safetensors files, and folders that scripts/teachers.py wrote. The
+    features of all are learnt, and the probabilities of the first that has some.
+    """
+    trunk: str = "bit-r26x0.5"
+    """The student; see `nevus models`."""
+    start: Annotated[str, tyro.conf.arg(name="from")] = "random"
+    """Go on from these weights: `auto` for the trunk's own, or the path of an .npz or .safetensors file."""
+    fast: bool = True
+    """Ask the teachers once for each image, and keep what they say in the cache; else at every step, about the very
+    view that the student sees."""
+    epochs: float | None = None
+    """Passes over the images (default: 10)."""
+    divergence: float = 1.0
+    """Weight of the teacher's probabilities beside its features."""
+    licence: str = ""
+    """Of the trunk (default: that of the images, as far as it is known, and of the teachers)."""
+    seed: int = 0
+    """Of the weights, the order of the images, their views and MixUp."""
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Go on with the run in OUT."""
+    cache: CacheConfig = CacheConfig()
+    changes: Annotated[RecipeChanges, tyro.conf.arg(name="")] = field(default_factory=RecipeChanges)
+
+    def run(self) -> int:
+        """Teach; exit status."""
+        method = Distill(
+            teachers=self.teachers,
+            trunk=self.trunk,
+            start=self.start,
+            fast=self.fast,
+            epochs=self.epochs,
+            divergence=self.divergence,
+            licence=self.licence,
+            seed=self.seed,
+            changes=self.changes,
+            cache=self.cache,
+        )
+        trunk = method.fit(read_unlabelled(self.data), self.out, resume=self.resume)
+        page, sentence = write_upstream(self.out, Distillation.score)
+        console.print(sentence)
+        console.print(f"trunk: {trunk}   curves: {page}")
+        return 0

@@ -1,0 +1,64 @@
+"""`nevus export`."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from nevus.bundle import load_bundle
+from nevus.card import DISCLAIMER
+from nevus.data.cache import Cache, CacheConfig
+from nevus.data.reading import DataConfig, read
+from nevus.errors import NevusError
+from nevus.export.export import BOUND, export
+from nevus.export.formats import Format
+from nevus.progress import console
+
+
+@dataclass(frozen=True)
+class Command:
+    """Write a bundle for ONNX Runtime, OpenVINO or PyTorch, and check it against the bundle on real images.
+
+    Preprocessing, weight standardisation and softmax are inside; it takes any number of images. Research use only,
+    not a medical device.
+    """
+
+    bundle: tyro.conf.Positional[Path]
+    """Folder that training wrote, as in runs/NAME/bundle."""
+    out: Path
+    """Folder for the model, export.json and README.md."""
+    format: Format = "onnx"
+    """Of the file."""
+    precision: Literal["fp32", "int8"] = "fp32"
+    """`int8` calibrates on training images, and says what it costs on validation."""
+    data: tuple[Path, ...] = ()
+    """Images to check and calibrate by, as in `nevus train` (default: the manifest.parquet of the run that the
+    bundle stands in). Its test split is not looked at.
+    """
+    bound: float = BOUND
+    """Largest difference of a probability from the bundle's at which an fp32 export is written."""
+    cache: CacheConfig = CacheConfig()
+
+    def run(self) -> int:
+        """Export; exit status."""
+        bundle = load_bundle(self.bundle)
+        data = self.data or (self.bundle.absolute().parent / "manifest.parquet",)
+        if not self.data and not data[0].is_file():
+            raise NevusError(f"{self.bundle} stands in no run; name images to check the export by with --data.")
+        with contextlib.closing(Cache(self.cache)) as cache:
+            done = export(
+                bundle,
+                read(data, DataConfig()),
+                self.out,
+                cache,
+                format=self.format,
+                precision=self.precision,
+                bound=self.bound,
+            )
+        print(f"{done.path}: {done.sentence()}")
+        console.print(f"licence of the weights: {bundle.licence}. {DISCLAIMER}")
+        return 0

@@ -1,0 +1,223 @@
+"""A bundle written for other programs, and held against itself."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nevus.bundle import Bundle
+from nevus.card import DISCLAIMER
+from nevus.data.cache import Cache
+from nevus.data.manifest import Manifest
+from nevus.data.pixels import Decoded, Squares, decode_all
+from nevus.errors import NevusError
+from nevus.export.formats import (
+    FILES,
+    PIXELS,
+    PROBABILITIES,
+    Format,
+    Probabilities,
+    reader,
+    write_onnx,
+    write_openvino,
+    write_torch,
+)
+from nevus.export.quantise import quantise
+from nevus.files import digest_of_file, writable_folder, write_json, write_text
+from nevus.metrics.figures import figures
+from nevus.metrics.intervals import bootstrap
+from nevus.progress import progress
+from nevus.runtime.inference import TorchEngine, softmax
+
+BOUND = 1e-3
+"""Largest difference of a probability from the bundle's at which a float32 export is written."""
+CHECKED = 200
+"""Images by which it is checked."""
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written and how it was checked.
+
+    Attributes:
+        path: of the model.
+        images: by which it was checked.
+        difference: largest of any probability from the bundle's.
+        accuracy: of int8 on validation, `before`, `after`, `lost` with `low` and `high`; None for fp32.
+
+    """
+
+    path: Path
+    images: int
+    difference: float
+    accuracy: Mapping[str, Any] | None
+
+    def sentence(self) -> str:
+        """In words."""
+        said = f"largest difference from the bundle on {self.images:,} images: {self.difference:.2g}"
+        if self.accuracy is None:
+            return said
+        a = self.accuracy
+        return (
+            f"{said}; accuracy on validation {a['before']:.1%} before, {a['after']:.1%} after: "
+            f"{100 * a['lost']:+.1f} points lost ({_interval(a)}, n {a['n']:,})"
+        )
+
+
+def _interval(accuracy: Mapping[str, Any]) -> str:
+    low, high = 100 * accuracy["low"], 100 * accuracy["high"]
+    # Where no image changes its class, no draw differs from another, and the bootstrap knows nothing.
+    return f"{low:+.1f} to {high:+.1f}" if np.isfinite([low, high]).all() else "interval undefined"
+
+
+def export(
+    bundle: Bundle,
+    manifest: Manifest,
+    out: Path,
+    cache: Cache,
+    *,
+    format: Format,
+    precision: Literal["fp32", "int8"] = "fp32",
+    bound: float = BOUND,
+) -> Exported:
+    """Write a bundle for another program, and check it on real images.
+
+    What is written takes pixels, uint8 (n, side, side, 3), red, green, blue, images squeezed to the square, and
+    gives probabilities, float32 (n, classes). Only the decoding and the squeezing are left to the caller.
+
+    Args:
+        bundle: to be written.
+        manifest: images to check by, and for int8 to calibrate by: its splits `train` and `validation` where it
+            has them. The test split is not looked at.
+        out: a folder; `model.*`, `export.json` and `README.md` go there.
+        cache: of decoded images.
+        format: of the file.
+        precision: `int8` quantises convolutions and products.
+        bound: largest difference of a probability at which a float32 export is written.
+
+    Raises:
+        NevusError: the export differs from the bundle by more than `bound`, the format has no int8, packages are
+            missing, no image can be used, or the folder cannot be written.
+
+    """
+    if precision == "int8" and format == "torch":
+        raise NevusError("int8 is written as onnx or openvino; choose one of these with --format.")
+    writable_folder(out)
+    side = bundle.preprocess.side
+    module = Probabilities(bundle.network, bundle.preprocess).eval()
+    held = _part(manifest, "validation", side, cache)
+    checked = held.pixels.part(slice(0, CHECKED))
+    engine = TorchEngine(bundle.network, bundle.preprocess)
+    path = out / FILES[format]
+    with tempfile.TemporaryDirectory(dir=out, prefix=".") as place:
+        aside = Path(place)
+        onnx = aside / FILES["onnx"]
+        if format == "torch":
+            write_torch(module, side, aside / FILES["torch"])
+        else:
+            write_onnx(module, side, onnx)
+            if precision == "int8":
+                small = aside / "int8.onnx"
+                quantise(onnx, small, _part(manifest, "train", side, cache).pixels)
+                small.replace(onnx)
+            if format == "openvino":
+                write_openvino(onnx, aside / FILES["openvino"])
+        written = reader(aside / FILES[format])
+        pixels = held.pixels if precision == "int8" else checked
+        before = softmax(np.concatenate([engine(part) for part in _batches(pixels, "the bundle")]))
+        after = np.concatenate([written(part) for part in _batches(pixels, "the export")]).astype(np.float64)
+        difference = float(np.abs(after - before).max())
+        if precision == "fp32" and not difference <= bound:
+            raise NevusError(
+                f"the export differs from the bundle by {difference:.2g} on an image, more than {bound:g}; nothing "
+                "was written. Report it, or allow more with --bound."
+            )
+        accuracy = _accuracy(held, before, after, bundle.classes) if precision == "int8" else None
+        done = Exported(path, len(pixels), difference, accuracy)
+        about = _about(bundle, done, format, precision)
+        for name in (FILES[format], *(["model.bin"] if format == "openvino" else [])):
+            (aside / name).replace(out / name)
+        write_json(out / "export.json", {**about, "digest": digest_of_file(path)})
+        write_text(out / "README.md", _card(bundle, done, precision))
+    return done
+
+
+def _part(manifest: Manifest, split: str, side: int, cache: Cache) -> Decoded:
+    rows = manifest.split(split) if split in manifest.splits() else manifest
+    if rows is manifest and "test" in manifest.splits():
+        rows = manifest.where((manifest.table["split"] != "test").to_numpy())
+    if not len(rows):
+        raise NevusError(f"{manifest.name} has test images only, which an export does not look at; give others.")
+    return decode_all(rows, side, cache, what=f"decoding {split}")
+
+
+def _batches(pixels: Squares, what: str) -> Any:
+    with progress() as bar:
+        task = bar.add_task(what, total=len(pixels), note="")
+        for start in range(0, len(pixels), BATCH):
+            part = pixels[start : start + BATCH]
+            yield part
+            bar.advance(task, len(part))
+
+
+def _accuracy(
+    held: Decoded, before: NDArray[np.float64], after: NDArray[np.float64], classes: tuple[str, ...]
+) -> dict[str, Any]:
+    """What int8 costs on the same images: a paired bootstrap over groups."""
+    manifest = held.manifest.with_classes(classes)
+    y = manifest.targets
+    right, still = (p.argmax(1) == y for p in (before, after))
+    lost = right.astype(float) - still
+    low, high = bootstrap({"lost": lambda w: (w @ lost) / w.sum(1)}, manifest.groups)["lost"]
+    return {
+        "before": float(right.mean()),
+        "after": float(still.mean()),
+        "lost": float(lost.mean()),
+        "low": low,
+        "high": high,
+        "n": len(y),
+        "figures": {name: f.as_dict() for name, f in figures(y, after, classes, manifest.groups).items()},
+    }
+
+
+def _about(bundle: Bundle, done: Exported, format: str, precision: str) -> dict[str, Any]:
+    return {
+        "format": format,
+        "precision": precision,
+        "input": {
+            "name": PIXELS,
+            "type": "uint8",
+            "shape": ["n", bundle.preprocess.side, bundle.preprocess.side, 3],
+        },
+        "output": {"name": PROBABILITIES, "type": "float32", "shape": ["n", len(bundle.classes)]},
+        "classes": list(bundle.classes),
+        "bundle": {"digest": bundle.digest if bundle.folder else None, "trunk": bundle.trunk},
+        "licence": bundle.licence,
+        "checked": {"images": done.images, "largest_difference": done.difference, "accuracy": done.accuracy},
+        "versions": {name: version(name) for name in ("nevus", "torch", "openvino")},
+        "disclaimer": DISCLAIMER,
+    }
+
+
+def _card(bundle: Bundle, done: Exported, precision: str) -> str:
+    side = bundle.preprocess.side
+    return f"""# {bundle.trunk} for {" / ".join(bundle.classes)}, {precision}
+
+**{DISCLAIMER}**
+
+- File: `{done.path.name}`
+- Input `{PIXELS}`: uint8 (n, {side}, {side}, 3), red, green, blue; the whole image squeezed to the square
+(bilinear,
+  antialiased), no crop. Normalisation is inside.
+- Output `{PROBABILITIES}`: float32 (n, {len(bundle.classes)}): {", ".join(bundle.classes)}
+- Checked: {done.sentence()}
+- Licence of the weights: {bundle.licence}
+"""

@@ -1,0 +1,99 @@
+"""Features of several stages of a network, not of its last layer alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nevus.errors import NevusError
+
+
+def stages_of(trunk: nn.Module) -> list[dict[str, Any]]:
+    """What timm says of a network's stages, from the earliest on: `num_chs` channels each; empty where it says
+    none.
+    """
+    info = getattr(trunk, "feature_info", None) or []
+    return list(getattr(info, "info", info))
+
+
+class Tapped(nn.Module):
+    """A trunk that gives the means of several stages' outputs beside its own features, concatenated.
+
+    What a network finds early, colour and texture, is gone from its last layer, and lesions are told by it: a
+    linear head on all of it beats one on the last layer at no extra cost (Evci et al. 2022, *Head2Toe*).
+
+    Attributes:
+        trunk: float (n, 3, h, w) to features (n, features).
+        taps: how many of the last stages' outputs stand before the trunk's own features.
+        width: of what it gives.
+
+    """
+
+    def __init__(self, trunk: nn.Module, taps: int) -> None:
+        """Wrap a trunk.
+
+        Raises:
+            NevusError: the network does not show its stages, or has not so many.
+
+        """
+        super().__init__()
+        stages = stages_of(trunk)
+        if taps and not (hasattr(trunk, "forward_intermediates") and stages):
+            raise NevusError(f"{type(trunk).__name__} does not show its stages; leave --taps out.")
+        if not 0 <= taps <= len(stages):
+            raise NevusError(f"the network has {len(stages)} stages and no {taps}; correct --taps.")
+        self.trunk = trunk
+        self.taps = taps
+        self._wanted = list(range(len(stages) - taps, len(stages)))
+        # What follows the last stage may have another width than the network's features.
+        own = int(getattr(trunk, "head_hidden_size", 0) or trunk.num_features)  # type: ignore[arg-type]
+        self.width = sum(int(stages[k]["num_chs"]) for k in self._wanted) + own
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Float (n, 3, h, w) to (n, width): the taps from the earliest on, then the trunk's own features."""
+        if not self.taps:
+            return torch.as_tensor(self.trunk(x))
+        last, stages = self.trunk.forward_intermediates(x, indices=self._wanted)  # type: ignore[operator]
+        own = self.trunk.forward_head(last, pre_logits=True)  # type: ignore[operator]
+        return torch.cat([*(stage.mean((2, 3)) for stage in stages), own.flatten(1)], 1)
+
+
+class TappedNetwork(nn.Module):
+    """A tapped trunk with a linear head, zero-initialised: float (n, 3, h, w) to logits (n, classes).
+
+    Attributes:
+        tapped: the trunk.
+        head: linear, or nothing.
+
+    """
+
+    def __init__(self, trunk: nn.Module, taps: int, classes: int) -> None:
+        """Wrap a trunk.
+
+        Raises:
+            NevusError: see `Tapped`.
+
+        """
+        super().__init__()
+        self.tapped = Tapped(trunk, taps)
+        self.head: nn.Module = nn.Identity()
+        self.reset_classifier(classes)
+
+    def get_classifier(self) -> nn.Module:
+        """The head."""
+        return self.head
+
+    def reset_classifier(self, classes: int) -> None:
+        """Another head; 0 leaves the features."""
+        if not classes:
+            self.head = nn.Identity()
+            return
+        self.head = nn.Linear(self.tapped.width, classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features, then logits."""
+        return torch.as_tensor(self.head(self.tapped(x)))

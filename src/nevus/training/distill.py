@@ -1,0 +1,169 @@
+"""Distillation: a trunk learns other networks' features and probabilities from images without labels."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nevus.data.cache import Cache, CacheConfig
+from nevus.data.manifest import Manifest
+from nevus.data.pixels import decode_all
+from nevus.data.preprocess import Preprocess
+from nevus.errors import NevusError
+from nevus.models.registry import trunk_spec
+from nevus.models.weights import pretrained
+from nevus.runtime.device import device
+from nevus.runtime.inference import TorchEngine, many
+from nevus.runtime.kept import Kept
+from nevus.runtime.processes import processes
+from nevus.runtime.teacher import Teacher, teacher
+from nevus.training.changes import RecipeChanges, changed
+from nevus.training.lesson import Lesson, LookedUp, Said, Shown, store_name
+from nevus.training.loop import Judgement, train
+from nevus.training.objective import Distillation
+from nevus.training.recipe import Recipe
+from nevus.training.run import Run
+from nevus.training.upstream import finished, held_out, licence_of_all, written
+from nevus.training.upstream_recipes import distillation
+
+
+class Student(nn.Module):
+    """A trunk with a linear layer that says what the teachers would: float (n, 3, h, w) to (n, outputs)."""
+
+    def __init__(self, trunk: nn.Module, width: int, outputs: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.says = nn.Linear(width, outputs)
+        nn.init.zeros_(self.says.weight)
+        nn.init.zeros_(self.says.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features, then what is said of them."""
+        return torch.as_tensor(self.says(self.trunk(x)))
+
+
+@dataclass(frozen=True)
+class Distill:
+    """Teaches a trunk.
+
+    The fast way looks up what the teachers say of each whole image, asked once and kept in the cache, whatever part
+    of it the student is shown. Otherwise teachers and student see the very same views, MixUp included ("a good
+    teacher is patient and consistent", Beyer et al. 2021, section 3), and the teachers are asked at every step.
+
+    Attributes:
+        teachers: folders or names of trunks; see `nevus.runtime.teacher.teacher`. Features of all are learnt,
+            probabilities of the first that has some.
+        trunk: name of the student.
+        start: weights to go on from: `auto`, `random`, or the path of a trunk.
+        fast: whether the teachers are asked once for each image.
+        epochs: passes over the images, instead of ten.
+        divergence: weight of the probabilities beside the features.
+        licence: of the trunk; by default that of the images, as far as it is known, and of the teachers.
+        seed: of everything random.
+        changes: to the recipe's fields.
+        cache: where decoded images are kept.
+
+    """
+
+    teachers: tuple[str, ...]
+    trunk: str = "bit-r26x0.5"
+    start: str = "random"
+    fast: bool = True
+    epochs: float | None = None
+    divergence: float = 1.0
+    licence: str = ""
+    seed: int = 0
+    changes: RecipeChanges = field(default_factory=RecipeChanges)
+    cache: CacheConfig = CacheConfig()
+
+    def fit(self, manifest: Manifest, out: Path, *, resume: bool = False) -> Path:
+        """Train, and write `out/trunk.safetensors`; its path.
+
+        Args:
+            manifest: images; labels are not looked at.
+            out: folder of the run.
+            resume: go on with the run that is there.
+
+        Raises:
+            NevusError: the images, the teachers, the settings or the folder are at fault, or the loss is not
+                finite.
+
+        """
+        if processes().count > 1:
+            raise NevusError("distillation runs in one process; start it without torchrun.")
+        if not self.teachers:
+            raise NevusError("there is no teacher; name one with --teachers.")
+        shown, held = held_out(manifest, self.seed)
+        spec = trunk_spec(self.trunk)
+        teachers = [teacher(name) for name in self.teachers]
+        largest = 0 if self.fast else max(t.side for t in teachers)
+        recipe = distillation(len(shown), spec.side, largest, epochs=self.epochs, changes=self.changes)
+        made, weights = pretrained(self.trunk, classes=0, seed=self.seed, weights=self.start)
+        config = {
+            "method": "distill",
+            "architecture": spec.architecture,
+            "licence": self.licence or licence_of_all(manifest, [t.licence for t in teachers]),
+            "weights": weights,
+            "teachers": [
+                {"name": t.name, "origin": t.origin, "licence": t.licence, "digest": t.digest} for t in teachers
+            ],
+            "fast": self.fast,
+            "divergence": self.divergence,
+            "recipe": asdict(recipe),
+            "changes": changed(self.changes),
+            "seed": self.seed,
+            "data": {"name": manifest.name, "digest": manifest.digest, "images": len(manifest)},
+        }
+        with Run.open(out, config, resume=resume) as run:
+            done = finished(run)
+            if done:
+                return done
+            manifest.save(out / "manifest.parquet")
+            began = time.perf_counter()
+            with contextlib.closing(Cache(self.cache)) as cache:
+                student, judged = self._taught(made, shown, held, teachers, recipe, run, cache)
+            precision = "bf16" if device(recipe.precision).bf16 else "fp32"
+            return written(student.trunk, run, judged, time.perf_counter() - began, precision)
+
+    def _taught(
+        self,
+        made: nn.Module,
+        manifest: Manifest,
+        held: Manifest,
+        teachers: Sequence[Teacher],
+        recipe: Recipe,
+        run: Run,
+        cache: Cache,
+    ) -> tuple[Student, Judgement]:
+        spec = trunk_spec(self.trunk)
+        preprocess = Preprocess(recipe.side, spec.mean, spec.std)
+        where = device(recipe.precision)
+        shown = decode_all(manifest, recipe.resize, cache, what="decoding")
+        looked = decode_all(held, recipe.side, cache, what="decoding what is held out")
+        with contextlib.ExitStack() as stack:
+            stores = [stack.enter_context(Kept(store_name(t), t.features + t.classes)) for t in teachers]
+            said = Said.of(teachers, stores, shown)
+            lesson = Lesson.of(teachers, said)
+            truth = lesson.targets(Said.of(teachers, stores, looked)[:])
+            objective = Distillation(lesson.features, self.divergence)
+            batches: LookedUp | Shown
+            if self.fast:
+                batches = LookedUp(shown.pixels, said, lesson, recipe, preprocess, self.seed)
+            else:
+                batches = Shown(shown.pixels, teachers, lesson, recipe, preprocess, self.seed)
+
+            def judge(network: nn.Module) -> Judgement:
+                engine = TorchEngine(network, preprocess, where.device)
+                outputs = torch.from_numpy(many(engine, looked.pixels, what="held-out images"))
+                loss, score = objective(outputs, truth)
+                return Judgement(float(loss.mean()), float(score.mean()))
+
+            student = Student(made, made.num_features, lesson.width)  # type: ignore[arg-type]
+            train(student, batches, judge, recipe, run, where, images=len(shown.manifest), objective=objective)
+            return student, judge(student)

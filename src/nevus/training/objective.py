@@ -1,0 +1,99 @@
+"""What a network is trained for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Objective(Protocol):
+    """Outputs and targets of n images, both float (n, k), to a loss and a score of each, both float (n,).
+
+    Attributes:
+        score: what the second one is called; larger is better.
+
+    """
+
+    @property
+    def score(self) -> str:
+        """What the second value is called."""
+        ...
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and score of each image."""
+        ...
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Softmax cross-entropy in nats with soft labels; the score is 1 where the most probable class is the label's
+    heaviest.
+
+    Attributes:
+        class_weights: float (classes,), mean 1 over the training set; None weighs nothing.
+
+    """
+
+    class_weights: Tensor | None = None
+    score: str = "accuracy"
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Of logits and labels whose rows sum to 1."""
+        weighed = targets if self.class_weights is None else targets * self.class_weights.to(targets.device)
+        return -(weighed * outputs.log_softmax(1)).sum(1), _right(outputs, targets)
+
+
+@dataclass(frozen=True)
+class SigmoidCrossEntropy:
+    """Each class by itself, as BiT-M was trained on ImageNet-21k (Kolesnikov et al. 2020, section 3.2): in nats,
+    added up over the classes.
+    """
+
+    score: str = "accuracy"
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Of logits and labels in [0, 1]."""
+        loss = F.binary_cross_entropy_with_logits(outputs, targets, reduction="none").sum(1)
+        return loss, _right(outputs, targets)
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """A teacher's standardised features, and its probabilities where it has some.
+
+    The smooth L1 distance of the features (mean over these) plus the Kullback-Leibler divergence of the
+    probabilities at a temperature, times its square (Hinton et al. 2015; Beyer et al. 2021, section 3). The score
+    is an image's contribution to the share of the features' variance that is explained: 1 less the mean squared
+    error, since their variance is 1.
+
+    Attributes:
+        features: how many of the outputs and targets, the first ones, are features.
+        weight: of the divergence.
+        temperature: at which the student's outputs become probabilities; the targets are given at it.
+
+    """
+
+    features: int
+    weight: float = 1.0
+    temperature: float = 1.0
+    score: str = "explained"
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Of predicted features and logits, and the teacher's features and probabilities."""
+        k = self.features
+        difference = outputs[:, :k] - targets[:, :k]
+        loss = F.smooth_l1_loss(outputs[:, :k], targets[:, :k], reduction="none").mean(1)
+        if targets.shape[1] > k:
+            theirs = targets[:, k:]
+            ours = (outputs[:, k:] / self.temperature).log_softmax(1)
+            divergence = (torch.xlogy(theirs, theirs) - theirs * ours).sum(1)
+            loss = loss + self.weight * self.temperature**2 * divergence
+        return loss, 1 - difference.square().mean(1)
+
+
+def _right(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs.argmax(1) == targets.argmax(1)).float()

@@ -1,0 +1,41 @@
+import pytest
+import torch
+
+from nevus.errors import NevusError
+from nevus.models.registry import head_of, network, trunk_of
+from nevus.models.taps import Tapped, TappedNetwork
+
+NAMES = ["bit-r26x0.5", "timm/resnet18", "timm/tf_efficientnet_lite0"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_taps_are_the_means_of_the_last_stages_and_the_trunk_s_own_features(name):
+    trunk = network(name, classes=0, seed=1).eval()
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    seen = []
+    info = trunk.feature_info if isinstance(trunk.feature_info, list) else trunk.feature_info.info
+    for stage in info[-2:]:
+        trunk.get_submodule(stage["module"]).register_forward_hook(lambda _m, _i, out: seen.append(out))
+    with torch.inference_mode():
+        found = Tapped(trunk, 2)(x)
+        own = Tapped(trunk, 0)(x)
+    first, second = seen[:2]
+    expected = torch.cat([first.mean((2, 3)), second.mean((2, 3)), own], 1)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_more_taps_than_stages_are_refused():
+    with pytest.raises(NevusError, match="5 stages and no 6"):
+        Tapped(network("bit-r26x0.5", classes=0), 6)
+    with pytest.raises(NevusError, match="does not show its stages"):
+        Tapped(torch.nn.Linear(3, 2), 1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_width_is_that_of_what_comes_out(name):
+    for taps in (0, 2, 4):
+        net = TappedNetwork(network(name, classes=0), taps, 3).eval()
+        with torch.inference_mode():
+            assert net(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+            assert trunk_of(net)(torch.zeros(1, 3, 64, 64)).shape == (1, net.tapped.width)
+        assert head_of(net).weight.count_nonzero() == 0

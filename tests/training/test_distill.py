@@ -1,0 +1,145 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nevus.cli.main import main
+from nevus.data.preprocess import Preprocess
+from nevus.data.unlabelled import read_unlabelled
+from nevus.errors import NevusError
+from nevus.models.registry import network
+from nevus.models.taps import Tapped
+from nevus.models.trunkfile import read_trunk, save_trunk
+from nevus.runtime.graph import graph_of
+from nevus.runtime.teacher import load_teacher, save_teacher, teacher
+from nevus.training.changes import RecipeChanges
+from nevus.training.distill import Distill
+from nevus.training.lesson import Lesson, Said
+
+SMALL = RecipeChanges(batch=8, side=32, resize=40, evaluate_every=4, precision="fp32", lr=0.02)
+
+
+class WithProbabilities(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.tapped = Tapped(network("bit-r26x0.5", classes=0, seed=7), 1)
+        self.head = torch.nn.Linear(2048, 4)
+        torch.nn.init.normal_(self.head.weight, generator=torch.Generator().manual_seed(0))
+
+    def forward(self, x):
+        features = self.tapped(x)
+        return torch.cat([features, self.head(features).softmax(1)], 1)
+
+
+@pytest.fixture(scope="module")
+def wise(tmp_path_factory):
+    """A teacher's folder: two stages of a BiT with random weights, and probabilities of four classes."""
+    folder = tmp_path_factory.mktemp("teachers") / "wise"
+    torch.manual_seed(0)
+    graph = graph_of(WithProbabilities().eval(), Preprocess(48))
+    save_teacher(graph, folder, side=48, features=2048, classes=4, licence="Apache-2.0", origin="a test")
+    return folder
+
+
+def test_a_student_learns_what_the_teacher_says(phantoms, wise, tmp_path):
+    changes = RecipeChanges(**{**vars(SMALL), "lr": 0.05, "average": 0.0, "mixup": 0.0, "crop": (1.0, 1.0)})
+    method = Distill(teachers=(str(wise),), epochs=30, changes=changes, divergence=0.2)
+    path = method.fit(read_unlabelled([phantoms]), tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert np.mean(losses[-10:]) < 0.75 * losses[0]
+    explained = [line["validation_explained"] for line in lines if "validation_explained" in line]
+    assert explained[-1] > explained[0]
+    weights, about = read_trunk(path)
+    assert "head.fc.weight" not in weights
+    assert about["teachers"][0]["licence"] == "Apache-2.0"
+    assert "Apache-2.0" in about["licence"]
+    assert about["data"]["images"] == 61  # and the contact sheet
+    assert about["judged"]["score"] == pytest.approx(explained[-1], abs=1e-4)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_same_seed_gives_the_same_trunk_and_a_resumed_run_too(phantoms, wise, tmp_path, fast):
+    """Killed after its second checkpoint, in another process; gone on with in this one."""
+    words = ["distill", str(phantoms), "--teachers", str(wise), "--epochs", "2", "--batch", "8", "--side", "32"]
+    words += ["--resize", "60", "--evaluate-every", "3", "--precision", "fp32", "--lr", "0.02"]
+    words += ["--fast" if fast else "--no-fast"]
+    assert main([*words, "--out", str(tmp_path / "whole")]) == 0
+    out = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-m", "nevus", *words, "--out", str(out)], env={**os.environ})
+    until = time.time() + 120
+    while not (out / "checkpoint.safetensors").exists() and time.time() < until and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "trunk.safetensors").exists()
+    assert main([*words, "--out", str(out), "--resume"]) == 0
+    one, other = (load_file(folder / "trunk.safetensors") for folder in (tmp_path / "whole", out))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_targets_are_standardised_over_the_training_images(wise):
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(3, 2, (50, 2052)).astype(np.float16)
+    vectors[:, 5] = 1.5  # a feature that is always the same
+    vectors[:, 2048:] = 0.25
+    said = Said((vectors,), (np.arange(50),))
+    lesson = Lesson.of([load_teacher(wise)], said)
+    found = lesson.targets(said[:]).numpy()
+    assert found.shape == (50, 2052)
+    assert np.allclose(found[:, :2048].mean(0), 0, atol=1e-3)
+    moving = [k for k in range(2048) if k != 5]
+    assert np.allclose(found[:, moving].std(0), 1, atol=1e-2)
+    assert np.allclose(found[:, 5], 0, atol=1e-3)
+    assert np.allclose(found[:, 2048:], 0.25)
+
+
+def test_a_trunk_can_teach_and_several_teachers_are_concatenated(phantoms, wise, tmp_path, monkeypatch):
+    file = tmp_path / "trunk.safetensors"
+    save_trunk(network("bit-r26x0.5", classes=0, seed=3), file, {"licence": "none"})
+    with pytest.raises(NevusError, match="random weights"):
+        teacher("bit-r26x0.5")
+    other = tmp_path / "other"
+    graph = graph_of(network("bit-r26x0.5", classes=0, seed=3), Preprocess(32))
+    save_teacher(graph, other, side=32, features=1024, classes=0, licence="MIT", origin="a test")
+    method = Distill(teachers=(str(other), str(wise)), start=str(file), epochs=0.2, changes=SMALL)
+    path = method.fit(read_unlabelled([phantoms]), tmp_path / "run")
+    _, about = read_trunk(path)
+    assert [t["licence"] for t in about["teachers"]] == ["MIT", "Apache-2.0"]
+    assert about["weights"].startswith("trunk.safetensors")
+
+
+def test_faults_are_told(phantoms, wise, tmp_path, capsys):
+    words = ["distill", str(phantoms), "--out", str(tmp_path / "run")]
+    assert main([*words, "--teachers", str(tmp_path)]) == 2
+    assert "is no teacher" in capsys.readouterr().err
+    assert main([*words, "--teachers", "nobody"]) == 2
+    assert "there is no trunk 'nobody'" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(["distill", str(tmp_path / "empty"), "--out", str(tmp_path / "run"), "--teachers", str(wise)]) == 2
+    assert "holds no images" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for name in ("teacher.json", "graph.xml", "graph.bin"):
+        (broken / name).write_bytes((wise / name).read_bytes())
+    (broken / "graph.bin").write_bytes(b"x" + (wise / "graph.bin").read_bytes()[1:])
+    with pytest.raises(NevusError, match="another digest"):
+        load_teacher(broken)
+
+
+def test_images_of_any_layout_and_tables_without_labels(phantoms, tmp_path, picture):
+    (tmp_path / "loose" / "deep").mkdir(parents=True)
+    picture(30, 20).save(tmp_path / "loose" / "a.png")
+    picture(30, 20, 1).save(tmp_path / "loose" / "deep" / "b.png")
+    (tmp_path / "list.csv").write_text("image\nloose/a.png\nloose/deep/b.png\n")
+    found = read_unlabelled([tmp_path / "loose", tmp_path / "list.csv"])
+    assert sorted(path.name for path in found.paths) == ["a.png", "b.png"]
+    assert all(path.is_file() for path in found.paths)
