@@ -1,12 +1,14 @@
 """Train the trunks that come with the package, in stages; each goes on from the one before.
 
-    NEVUS_UPSTREAM=FOLDER python -m experiments.upstream tables
+    NEVUS_UPSTREAM=FOLDER python -m experiments.upstream generic
+    NEVUS_UPSTREAM=FOLDER python -m experiments.upstream lesions
     NEVUS_UPSTREAM=FOLDER python -m experiments.upstream generic-1 [--resume]
 
 `FOLDER` holds the public sets of natural images, unpacked under the names of `NATURAL`, and `teachers/`, which
-`python scripts/teachers.py FOLDER/teachers --side 192` writes. The tables say which images are used: ids and
-digests go with the weights. Of lesions only images of HAM10000 are used, none of its test fold, none of a lesion
-that stands in a test split of isic-malignant-benign, and none that shows a lesion of isic2017.
+`python scripts/teachers.py FOLDER/teachers --side 160` writes. The first two commands write tables that say which
+images are used: ids and digests go with the weights. Of lesions only images of HAM10000 are used, none of its test
+fold, none of a lesion that stands in a test split of isic-malignant-benign, and none that shows a lesion of
+isic2017.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.common import DATA, RUNS, keep, nevus, read
+from experiments.common import DATA, RESULTS, RUNS, keep, nevus, read
 from nevus.audit.relations import relate
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.manifest import Manifest
@@ -52,7 +54,7 @@ STAGES: dict[str, dict[str, object]] = {
             "--resize",
             "120",
             "--epochs",
-            "5",
+            "4",
             "--divergence",
             "0.2",
             "--licence",
@@ -95,15 +97,18 @@ def lesions() -> Manifest:
     return Manifest(table, Path("/"), manifest.classes, "ham10000 without test lesions")
 
 
-def tables() -> None:
+MADE = {"generic": natural, "lesions": lesions}
+
+
+def table(name: str) -> None:
     """Write which images are used."""
     TABLES.mkdir(parents=True, exist_ok=True)
-    counts = {}
-    for name, made in (("generic", natural()), ("lesions", lesions())):
-        made.save(TABLES / f"{name}.parquet")
-        counts[name] = {str(k): int(v) for k, v in made.table["source"].value_counts().items()}
-        print(name, counts[name])
-    keep("upstream-images", counts)
+    made = MADE[name]()
+    made.save(TABLES / f"{name}.parquet")
+    counts = {str(k): int(v) for k, v in made.table["source"].value_counts().items()}
+    print(name, counts)
+    path = RESULTS / "upstream-images.json"
+    keep("upstream-images", {**(read(path) if path.exists() else {}), name: counts})
 
 
 def stage(name: str, resume: bool) -> None:
@@ -125,16 +130,16 @@ def stage(name: str, resume: bool) -> None:
         *about["flags"],  # type: ignore[misc]
         *(["--resume"] if resume else []),
     )
-    path = Path(__file__).resolve().parents[1] / "results" / "upstream.json"
+    path = RESULTS / "upstream.json"
     before = read(path) if path.exists() else {}
     keep("upstream", {**before, name: {"command": command, **read(out / "about.json")}})
 
 
 if __name__ == "__main__":
     words = argparse.ArgumentParser()
-    words.add_argument("what", choices=["tables", *STAGES])
+    words.add_argument("what", choices=[*MADE, *STAGES])
     words.add_argument("--resume", action="store_true")
     given = words.parse_args()
     if not FOLDER.is_dir():
         sys.exit(f"{FOLDER} is missing; set NEVUS_UPSTREAM to the folder of the public sets.")
-    tables() if given.what == "tables" else stage(given.what, given.resume)
+    table(given.what) if given.what in MADE else stage(given.what, given.resume)

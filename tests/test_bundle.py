@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from nevus.bundle import evaluations, licence_of, load_bundle, log_evaluation, save_bundle
+from nevus.bundle import licence_of, load_bundle, save_bundle
 from nevus.errors import NevusError
+from nevus.looks import evaluations, log_evaluation
 
 
 @pytest.fixture
@@ -97,10 +98,10 @@ def test_evaluations_are_logged_beside_the_digests(copy):
     bundle = load_bundle(copy)
     log_evaluation(bundle, {"n": 3})
     log_evaluation(bundle, {"n": 4})
-    assert [entry["n"] for entry in evaluations(copy)] == [3, 4]
+    assert [entry["n"] for entry in evaluations(bundle)] == [3, 4]
     with (copy / "evaluations.jsonl").open("a") as file:
         file.write("{half\n")
-    assert len(evaluations(copy)) == 3  # a damaged line still was a look
+    assert len(evaluations(bundle)) == 3  # a damaged line still was a look
     assert load_bundle(copy).digest == bundle.digest
 
 

@@ -1,13 +1,17 @@
 """Every command and every Python block of README and docs is executed, page by page, as it stands."""
 
+import contextlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from nevus.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -35,23 +39,55 @@ def workplace(tmp_path_factory):
     listed.columns = ["file", "diagnosis", "lesion"]
     listed.to_csv(here / "lesions.csv", index=False)
     shutil.copy(here / "photos" / listed["file"][0], here / "photo.jpg")
-    command = ["train", "lesions", "--mode", "head", "--side", "32", "--out", "runs/lesions"]
-    subprocess.run([sys.executable, "-m", "nevus", *command], cwd=here, check=True, capture_output=True)
+    with contextlib.chdir(here):
+        assert main(["train", "lesions", "--mode", "head", "--side", "32", "--out", "runs/lesions"]) == 0
     return here
 
 
+def commands_of(text):
+    """Commands of a block that are nothing but `nevus ...`, as lists of words; None where a shell must read it."""
+    lines = [line for line in text.replace("\\\n", " ").splitlines() if line.strip() and not line.startswith("#")]
+    if any(not line.startswith("nevus ") or re.search(r"[|<>;&$*?`(]", line) for line in lines):
+        return None
+    return [shlex.split(line, comments=True)[1:] for line in lines]
+
+
+def test_what_a_shell_must_read_is_left_to_it():
+    assert commands_of("# first\nnevus split a --out 'b c'  # why\nnevus audit \\\n  a\n") == [
+        ["split", "a", "--out", "b c"],
+        ["audit", "a"],
+    ]
+    assert commands_of("nevus predict photos/*.jpg\n") is commands_of("nevus split a | head\n") is None
+
+
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_of_a_page_run(page, workplace):
+def test_commands_of_a_page_run(page, workplace, capfd):
+    """A start of Python with torch takes seconds: what needs no shell is run here, by the same entry."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     ran = 0
     for language, text in BLOCK.findall(page.read_text(encoding="utf-8")):
         if LONG.search(text):
             continue
-        shell = ["bash", "-euo", "pipefail", "-c", text] if language == "sh" else [sys.executable, "-c", text]
-        done = subprocess.run(shell, cwd=workplace, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+        commands = commands_of(text) if language == "sh" else None
+        with contextlib.chdir(workplace):
+            if language == "python":
+                exec(compile(text, str(page), "exec"), {"__name__": "__main__"})
+            elif commands is not None:
+                for words in commands:
+                    assert _status(words) == 0, f"nevus {shlex.join(words)}\n{capfd.readouterr()}"
+            else:
+                shell = ["bash", "-euo", "pipefail", "-c", text]
+                done = subprocess.run(shell, env=environment, capture_output=True, text=True, check=False)
+                assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
         ran += 1
     assert ran or page.name == "README.md"
+
+
+def _status(words):
+    try:
+        return main(words)
+    except SystemExit as leaving:  # --help
+        return leaving.code
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if CELL.search(p.read_text(encoding="utf-8"))], ids=str)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,6 @@ from torch import nn
 from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
 from nevus.files import (
-    append_line,
     digest_of_bytes,
     digest_of_file,
     save_tensors,
@@ -26,15 +24,17 @@ from nevus.files import (
     write_json,
     write_text,
 )
+from nevus.models.answer import Answer, Summed
 from nevus.models.registry import network
 from nevus.models.taps import TappedNetwork
+from nevus.models.trunkfile import halved
+from nevus.shipped import folder_of, shipped
 
 FORMAT = "nevus-bundle"
 VERSION = 1
 ABOUT = "bundle.json"
 WEIGHTS = "weights.safetensors"
 CARD = "README.md"
-EVALUATIONS = "evaluations.jsonl"
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Bundle:
         licence: of the weights, which is that of what they were trained on.
         folder: where it was loaded from or saved to; None before.
         taps: stages whose means stand beside the trunk's features; see `nevus.models.taps`.
+        answer: how the classes are added up from diagnoses; None where the network knows the classes themselves.
 
     """
 
@@ -61,6 +62,7 @@ class Bundle:
     licence: str
     folder: Path | None = None
     taps: int = 0
+    answer: Answer | None = None
 
     @property
     def digest(self) -> str:
@@ -75,7 +77,7 @@ class Bundle:
         return str(_about(self.folder)["digest"])
 
 
-def save_bundle(bundle: Bundle, folder: Path, card: str) -> Bundle:
+def save_bundle(bundle: Bundle, folder: Path, card: str, *, half: bool = False) -> Bundle:
     """Write a bundle: all of it, or nothing.
 
     The folder is made beside and renamed, so that a bundle that is there is whole.
@@ -84,6 +86,7 @@ def save_bundle(bundle: Bundle, folder: Path, card: str) -> Bundle:
         bundle: to save.
         folder: a new one.
         card: the model card, Markdown.
+        half: store the weights in half precision; they are computed with in float32 all the same.
 
     Raises:
         NevusError: the folder exists or cannot be written.
@@ -95,7 +98,8 @@ def save_bundle(bundle: Bundle, folder: Path, card: str) -> Bundle:
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        save_tensors(aside / WEIGHTS, bundle.network.state_dict(), {"format": "pt"})
+        weights = bundle.network.state_dict()
+        save_tensors(aside / WEIGHTS, halved(weights) if half else weights, {"format": "pt"})
         write_text(aside / CARD, card)
         about = {
             "format": FORMAT,
@@ -103,6 +107,8 @@ def save_bundle(bundle: Bundle, folder: Path, card: str) -> Bundle:
             "trunk": bundle.trunk,
             "taps": bundle.taps,
             "classes": list(bundle.classes),
+            "diagnoses": list(bundle.answer.diagnoses) if bundle.answer else None,
+            "answer": bundle.answer.as_dict() if bundle.answer else None,
             "preprocess": asdict(bundle.preprocess),
             "provenance": dict(bundle.provenance),
             "licence": bundle.licence,
@@ -127,11 +133,14 @@ def save_bundle(bundle: Bundle, folder: Path, card: str) -> Bundle:
 def load_bundle(folder: Path | str) -> Bundle:
     """Read a bundle and check every digest.
 
+    Args:
+        folder: of the bundle, or the name of a classifier that comes with the package.
+
     Raises:
         NevusError: the folder is no bundle, is of a newer format, or is damaged; nothing of it is used then.
 
     """
-    folder = Path(folder)
+    folder = folder_of(folder)
     about = _about(folder)
     fault = _fault(about)
     if fault:
@@ -143,11 +152,13 @@ def load_bundle(folder: Path | str) -> Bundle:
         if digest_of_file(path) != digest:
             raise NevusError(f"the bundle {folder} is damaged: {name} does not match its digest; copy it again.")
     try:
-        made = tapped(about["trunk"], about.get("taps", 0), len(about["classes"]))
+        answer = _answer(about)
+        made = tapped(about["trunk"], about.get("taps", 0), len(answer.diagnoses if answer else about["classes"]))
+        made = Summed(made, answer.parts) if answer else made
         made.load_state_dict(load_file(folder / WEIGHTS))
         sizes = about["preprocess"]
         preprocess = Preprocess(int(sizes["side"]), tuple(sizes["mean"]), tuple(sizes["std"]))
-    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise NevusError(
             f"the bundle {folder} does not fit together ({str(error).splitlines()[0]}); make it again."
         ) from None
@@ -160,7 +171,24 @@ def load_bundle(folder: Path | str) -> Bundle:
         licence=about["licence"],
         folder=folder,
         taps=about.get("taps", 0),
+        answer=answer,
     )
+
+
+def _answer(about: Mapping[str, Any]) -> Answer | None:
+    """How the classes are added up.
+
+    Raises:
+        NevusError: the sums do not fit the diagnoses.
+        TypeError, ValueError, AttributeError: they are no such thing.
+
+    """
+    if not about.get("answer"):
+        return None
+    answer = Answer.of([f"{name}={','.join(parts)}" for name, parts in about["answer"].items()], about["diagnoses"])
+    if sorted(answer.classes) != sorted(about["classes"]):
+        raise ValueError("its answer has other classes")
+    return answer
 
 
 def tapped(trunk: str, taps: int, classes: int) -> nn.Module:
@@ -170,39 +198,12 @@ def tapped(trunk: str, taps: int, classes: int) -> nn.Module:
     return TappedNetwork(network(trunk, classes=0), taps, classes)
 
 
-def log_evaluation(bundle: Bundle, entry: Mapping[str, Any]) -> None:
-    """Add a line to the bundle's log of evaluations on test splits, with the time.
-
-    Raises:
-        NevusError: the bundle has not been saved, or cannot be written.
-
-    """
-    if bundle.folder is None:
-        raise NevusError("an evaluation on a test split is logged in the bundle; save the bundle first.")
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    append_line(bundle.folder / EVALUATIONS, to_json({"time": now, **entry}, indent=None))
-
-
-def evaluations(folder: Path) -> list[dict[str, Any]]:
-    """The log of evaluations on test splits, oldest first."""
-    path = folder / EVALUATIONS
-    if not path.exists():
-        return []
-    found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            found.append({"damaged": line})  # it still was a look
-    return found
-
-
 def _about(folder: Path) -> dict[str, Any]:
     path = folder / ABOUT
     if not path.is_file():
         raise NevusError(
-            f"{folder} is no bundle (it has no {ABOUT}); give the folder that training wrote, "
-            "as in runs/NAME/bundle."
+            f"{folder} is no bundle (it has no {ABOUT}); give the folder that training wrote, as in "
+            f"runs/NAME/bundle{_or_shipped()}."
         )
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
@@ -218,6 +219,11 @@ def _about(folder: Path) -> dict[str, Any]:
     if about.pop("digest", None) != _digest(about):
         raise NevusError(f"the bundle {folder} is damaged: {ABOUT} does not match its digest; copy it again.")
     return {**about, "digest": _digest(about)}
+
+
+def _or_shipped() -> str:
+    names = shipped()
+    return f", or the name of one that comes with nevus: {', '.join(names)}" if names else ""
 
 
 def _fault(about: Mapping[str, Any]) -> str | None:
@@ -248,9 +254,16 @@ def _digest(about: Mapping[str, Any]) -> str:
     return digest_of_bytes(json.dumps(about, sort_keys=True, ensure_ascii=False).encode())
 
 
-def licence_of(sources: Sequence[str]) -> str:
-    """Licence that weights carry which were trained on these data sets, as far as it is known by name."""
+def licence_of(sources: Sequence[str], start: str = "") -> str:
+    """Licence that weights carry which were trained on these data sets, as far as it is known by name.
+
+    Args:
+        sources: names of data sets.
+        start: what is said of the weights to begin with: theirs goes on with them.
+
+    """
     known = [LICENCES[name] for source in sources for name in LICENCES if name in source.lower()]
+    known += [LICENCES["ham10000"]] * ("CC BY-NC" in start)
     return "; ".join(sorted(set(known))) or "not known: that of the data it was trained on"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 DISCLAIMER = "Research use only. Not a medical device. Not for diagnosis."
@@ -16,6 +16,7 @@ def model_card(
     licence: str,
     provenance: Mapping[str, Any],
     validation: Mapping[str, Mapping[str, Any]],
+    answer: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """Markdown that says what the classifier is, what it was trained on, and how good it is on validation.
 
@@ -26,17 +27,20 @@ def model_card(
         licence: of the weights.
         provenance: see `Bundle`.
         validation: figures by name, each with `value`, `low`, `high`, `n`.
+        answer: by class the diagnoses whose probabilities are added up to it.
 
     """
     data, recipe = provenance["data"], provenance["recipe"]
-    cells = [_cell(name) for name in classes]
+    labels = list(next(iter(data["counts"].values())))
+    cells = [_cell(name) for name in labels]
+    added = "".join(f"\n- {name}: {' + '.join(parts)}, added up" for name, parts in (answer or {}).items())
     rows = "\n".join(
         f"| {_cell(name.replace('_', ' '))} | {_number(f['value'])} | {_number(f['low'])} to {_number(f['high'])} "
         f"| {f['n']} |"
         for name, f in validation.items()
     )
     counts = "\n".join(
-        f"| {split} | " + " | ".join(str(by.get(name, 0)) for name in classes) + " |"
+        f"| {split} | " + " | ".join(str(by.get(name, 0)) for name in labels) + " |"
         for split, by in data["counts"].items()
     )
     return f"""# {trunk} for {" / ".join(classes)}
@@ -44,7 +48,7 @@ def model_card(
 **{DISCLAIMER}**
 
 - Network: `{trunk}`, images squeezed to {side} x {side} pixels
-- Classes: {", ".join(classes)}
+- Classes: {", ".join(classes)}{added}
 - Weights to begin with: {provenance["weights"]}
 - Trained on: {data["name"]}, manifest {data["digest"]}
 - Split: {data["protocol"]}; {_audited(data["audit"])}
@@ -56,7 +60,7 @@ def model_card(
 ## Images by split
 
 | split | {" | ".join(cells)} |
-|---|{"---|" * len(classes)}
+|---|{"---|" * len(labels)}
 {counts}
 
 ## Figures on the validation split, on which the weights were chosen

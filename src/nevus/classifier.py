@@ -139,7 +139,7 @@ def load(folder: Path | str, *, engine_name: EngineName = "auto") -> Classifier:
     """Load a classifier from its bundle, checking every digest.
 
     Args:
-        folder: of the bundle.
+        folder: of the bundle, or the name of a classifier that comes with nevus, as `malignant-benign`.
         engine_name: `auto` takes OpenVINO on a CPU and PyTorch on a GPU; or one of these to insist on.
 
     Raises:

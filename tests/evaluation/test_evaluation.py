@@ -7,10 +7,10 @@ import pytest
 from sklearn import metrics as sk
 
 import nevus
-from nevus.bundle import evaluations
 from nevus.data.reading import read
 from nevus.errors import NevusError
 from nevus.evaluation.evaluation import evaluate
+from nevus.looks import evaluations
 from nevus.report.pages import worst_mistakes, write_evaluation
 
 
@@ -34,10 +34,10 @@ def test_figures_are_those_of_the_predictions(classifier, phantoms):
 def test_only_a_look_at_test_is_logged(classifier, phantoms):
     manifest = read(phantoms)
     evaluate(classifier, manifest, "train", replicates=100)
-    assert evaluations(classifier.bundle.folder) == []
+    assert evaluations(classifier.bundle) == []
     evaluate(classifier, manifest, "test", replicates=100)
     evaluate(classifier, manifest, "all", replicates=100)
-    log = evaluations(classifier.bundle.folder)
+    log = evaluations(classifier.bundle)
     assert [entry["split"] for entry in log] == ["test", "all"]
     assert log[0]["data"]["digest"] == manifest.split("test").digest
 

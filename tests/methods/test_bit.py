@@ -8,7 +8,8 @@ import nevus
 from nevus.bundle import load_bundle
 from nevus.data.reading import read
 from nevus.errors import NevusError
-from nevus.methods.bit import BiT, class_weights
+from nevus.methods.bit import BiT
+from nevus.methods.weighing import class_weights
 from nevus.training.changes import RecipeChanges, make_recipe
 from nevus.training.recipe import Facts
 

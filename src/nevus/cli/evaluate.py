@@ -33,7 +33,7 @@ class Command:
     data: tyro.conf.Positional[tuple[Path, ...]]
     """As in `nevus train`."""
     bundle: Path
-    """Folder that training wrote, as in runs/NAME/bundle."""
+    """Folder that training wrote, as in runs/NAME/bundle, or the name of a classifier that comes with nevus."""
     out: Path
     """Folder for evaluation.json, evaluation.html and predictions.csv."""
     split: Literal["train", "validation", "test", "all"] = "test"

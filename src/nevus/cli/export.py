@@ -28,7 +28,7 @@ class Command:
     """
 
     bundle: tyro.conf.Positional[Path]
-    """Folder that training wrote, as in runs/NAME/bundle."""
+    """Folder that training wrote, as in runs/NAME/bundle, or the name of a classifier that comes with nevus."""
     out: Path
     """Folder for the model, export.json and README.md."""
     format: Format = "onnx"

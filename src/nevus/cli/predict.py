@@ -20,6 +20,7 @@ from nevus.errors import NevusError
 from nevus.files import written_whole
 from nevus.progress import console, progress
 from nevus.runtime.inference import EngineName
+from nevus.shipped import is_shipped
 
 Row = dict[str, str | float | None]
 
@@ -34,8 +35,9 @@ class Command:
 
     images: tyro.conf.Positional[tuple[Path, ...]]
     """Image files, and folders of them at any depth."""
-    bundle: Path
-    """Folder that training wrote, as in runs/NAME/bundle."""
+    bundle: Path = Path("malignant-benign")
+    """Folder that training wrote, as in runs/NAME/bundle, or the name of a classifier that comes with nevus:
+    `nevus models` lists them."""
     format: Literal["table", "csv", "json"] = "table"
     """Of the output: `image, label, p_<class>..., error`."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
@@ -54,6 +56,11 @@ class Command:
             )
         total = sum(1 for _ in found(self.images))
         classifier = load(self.bundle, engine_name=self.engine)
+        bundle = classifier.bundle
+        if bundle.folder and is_shipped(bundle.folder):
+            console.print(
+                f"{self.bundle} comes with nevus; licence of its weights: {bundle.licence}", highlight=False
+            )
         if self.out is None:
             if hasattr(sys.stdout, "reconfigure"):
                 sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # file names need not be UTF-8

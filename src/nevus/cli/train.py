@@ -49,6 +49,9 @@ class Command:
     than none in mode `head`."""
     weights: str = "auto"
     """`auto` for the trunk's own, `random`, or the path of an .npz or .safetensors file."""
+    answer: tuple[str, ...] = ()
+    """Classes to answer with, as in `--answer benign=nv,bkl malignant=mel,bcc`: the classes of the data are told
+    apart in training, and their probabilities are added up."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on with the run in OUT."""
     corrected: Annotated[Literal["own", "corrected"], tyro.conf.arg(name="split")] = "own"
@@ -82,6 +85,7 @@ class Command:
             audit=self.audit,
             drop_leaks=self.drop_leaks,
             permissive=self.license == "permissive",
+            answer=self.answer,
         )
         method.fit(manifest, self.out, resume=self.resume)
         if not processes().main:

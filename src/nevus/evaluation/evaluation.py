@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nevus.bundle import log_evaluation
 from nevus.classifier import Classifier
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
+from nevus.looks import log_evaluation
 from nevus.metrics import scores
 from nevus.metrics.figures import Counts, Figure, counts, figures
 from nevus.metrics.intervals import REPLICATES

@@ -23,7 +23,8 @@ from nevus.data.images import Source, decode
 from nevus.data.manifest import REQUIRED, Manifest
 from nevus.data.splits import SplitConfig, with_splits
 from nevus.errors import NevusError
-from nevus.methods.bit import BiT, class_weights
+from nevus.methods.bit import BiT
+from nevus.methods.weighing import class_weights
 from nevus.models.registry import AUTO, trunk_spec
 from nevus.models.weights import resolved
 from nevus.progress import silenced

@@ -29,15 +29,27 @@ def save_trunk(network: nn.Module, path: Path, about: Mapping[str, Any]) -> None
         NevusError: the file cannot be written, or a weight is too large for half precision.
 
     """
+    own = {key: value for key, value in network.state_dict().items() if not key.startswith("head.")}
+    save_tensors(path, halved(own), {"format": FORMAT, "about": to_json(dict(about), indent=None)})
+
+
+def halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in half precision, on the CPU.
+
+    Raises:
+        NevusError: one is too large for it.
+
+    """
     halves = {}
-    for key, value in network.state_dict().items():
-        if key.startswith("head."):
-            continue
-        half = value.detach().cpu().half() if value.is_floating_point() else value.detach().cpu()
-        if value.is_floating_point() and not torch.isfinite(half).all():
-            raise NevusError(f"the weight {key} is too large for half precision; train with a lower learning rate.")
-        halves[key] = half
-    save_tensors(path, halves, {"format": FORMAT, "about": to_json(dict(about), indent=None)})
+    for key, value in weights.items():
+        halves[key] = value.detach().cpu()
+        if value.is_floating_point():
+            halves[key] = halves[key].half()
+            if not torch.isfinite(halves[key]).all():
+                raise NevusError(
+                    f"the weight {key} is too large for half precision; train with a lower learning rate."
+                )
+    return halves
 
 
 def read_trunk(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from nevus.bundle import evaluations
 from nevus.card import DISCLAIMER
 from nevus.classifier import Classifier
 from nevus.errors import NevusError
 from nevus.evaluation.evaluation import Evaluation
 from nevus.files import writable_folder, write_json, write_text, written_whole
+from nevus.looks import evaluations
 from nevus.report import plots
 from nevus.report.contact import Tile, tile
 
@@ -97,7 +97,7 @@ def write_evaluation(evaluation: Evaluation, classifier: Classifier, out: Path) 
             disclaimer=DISCLAIMER,
             e=evaluation,
             bundle=classifier.bundle,
-            looks=len(evaluations(classifier.bundle.folder)) if classifier.bundle.folder else 0,
+            looks=len(evaluations(classifier.bundle)) if classifier.bundle.folder else 0,
             plots=_plots(evaluation, classifier),
             sheets=worst_mistakes(evaluation),
         )

@@ -46,6 +46,7 @@ def fit_head(
     run: Run,
     *,
     class_weights: Tensor,
+    weights: Tensor | None = None,
     seed: int,
 ) -> Head:
     """Train a head by the same loop as a network.
@@ -58,6 +59,7 @@ def fit_head(
         recipe: see `Recipe`; with `standardize` it works on features of mean 0 and length about 1.
         run: logs and checkpoints go there.
         class_weights: float (classes,), of the loss.
+        weights: of each training image in the loss, float (n,); by default 1.
         seed: of the order and MixUp.
 
     Raises:
@@ -80,7 +82,10 @@ def fit_head(
     head = nn.Linear(width, classes)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
-    batches = FeatureBatches(shown, soft_labels(targets, classes, recipe.label_smoothing), recipe, seed)
+    labels = soft_labels(targets, classes, recipe.label_smoothing)
+    if weights is not None:
+        labels = labels * weights[:, None]
+    batches = FeatureBatches(shown, labels, recipe, seed)
     train(
         head,
         batches,

@@ -48,6 +48,7 @@ class Recipe:
         mixup: alpha of MixUp's Beta distribution; 0 mixes none.
         label_smoothing: share of the label that is spread over all classes.
         class_weights: `balanced` weights each class by the inverse of its frequency.
+        reweigh: `source` weighs each image so that its source tells nothing of its label.
         average: decay by step of an exponential moving average of the weights, which is then what is judged
             and saved; 0 averages none.
         standardize: in mode `head`, train on features of zero mean, equal variance and mean length 1 (folded
@@ -88,6 +89,7 @@ class Recipe:
     mixup: float = 0.0
     label_smoothing: float = 0.0
     class_weights: Literal["none", "balanced"] = "none"
+    reweigh: Literal["none", "source"] = "none"
     average: float = 0.0
     standardize: bool = False
     keep: Literal["best", "last"] = "best"

@@ -1,0 +1,117 @@
+"""One fit: the parts of a training while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from nevus.data.cache import Cache
+from nevus.data.manifest import Manifest
+from nevus.data.pixels import Decoded, Squares
+from nevus.data.preprocess import Preprocess
+from nevus.methods.weighing import class_weights, source_weights
+from nevus.models.registry import head_of, trunk_of
+from nevus.runtime.device import device
+from nevus.runtime.inference import Engine, TorchEngine, engine, many
+from nevus.runtime.processes import processes
+from nevus.training.batches import ImageBatches, soft_labels
+from nevus.training.head import fit_head, judgement
+from nevus.training.loop import Judgement, train
+from nevus.training.objective import CrossEntropy
+from nevus.training.recipe import Recipe
+from nevus.training.run import Run
+from nevus.training.stopwatch import Stopwatch
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What every step of a fit needs.
+
+    Attributes:
+        manifest: the whole data set, with its splits.
+        shown: training images.
+        held: validation images.
+        preprocess: of the network.
+        recipe: see `Recipe`.
+        run: the folder.
+        cache: of decoded images.
+        watch: takes the time of each stage.
+        seed: of everything random.
+
+    """
+
+    manifest: Manifest
+    shown: Decoded
+    held: Decoded
+    preprocess: Preprocess
+    recipe: Recipe
+    run: Run
+    cache: Cache
+    watch: Stopwatch
+    seed: int
+
+    def train(self, made: nn.Module) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Train a network in place.
+
+        Returns:
+            In mode `head` the logits of the training and the validation images, so that they need not be
+            computed again.
+
+        """
+        if self.recipe.mode == "head":
+            return self._head(made)
+        self._all(made)
+        return None
+
+    def _all(self, made: nn.Module) -> None:
+        def judge(net: nn.Module) -> Judgement:
+            ready = TorchEngine(net, self.preprocess, where.device)  # new weights each time: no graph would pay
+            return judgement(_each_its_part(ready, self.held.pixels, "validation"), self.held.manifest.targets)
+
+        recipe, rows = self.recipe, self.shown.manifest
+        where = device(recipe.precision)
+        labels = soft_labels(rows.targets, len(rows.classes), recipe.label_smoothing)
+        labels = labels * source_weights(rows, recipe)[:, None]
+        with self.watch("training"):
+            train(
+                made,
+                ImageBatches(self.shown.pixels, labels, recipe, self.preprocess, self.seed),
+                judge,
+                recipe,
+                self.run,
+                where,
+                images=len(rows),
+                objective=CrossEntropy(class_weights(rows.targets, len(rows.classes), recipe)),
+            )
+
+    def _head(self, made: nn.Module) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        rows = self.shown.manifest
+        with self.watch("features"):
+            ready = engine(trunk_of(made), self.preprocess, device(self.recipe.precision).device)
+            features = _each_its_part(ready, self.shown.pixels, "features of train")
+            held_features = _each_its_part(ready, self.held.pixels, "features of validation")
+        with self.watch("head"):
+            head = fit_head(
+                features,
+                rows.targets,
+                held_features,
+                self.held.manifest.targets,
+                self.recipe,
+                self.run,
+                class_weights=class_weights(rows.targets, len(rows.classes), self.recipe),
+                weights=source_weights(rows, self.recipe),
+                seed=self.seed,
+            )
+        final = head_of(made)
+        assert isinstance(final, nn.Linear | nn.Conv2d)
+        assert final.bias is not None
+        final.weight.data.copy_(head.weight.view_as(final.weight))
+        final.bias.data.copy_(head.bias)
+        return head(features), head(held_features)
+
+
+def _each_its_part(ready: Engine, pixels: Squares, what: str) -> NDArray[np.float32]:
+    return processes().shared(len(pixels), lambda part: many(ready, pixels.part(part), what=what))
