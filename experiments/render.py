@@ -348,7 +348,7 @@ def render(results: Path, docs: Path) -> list[str]:
     if (results / "upstream.json").exists():
         write_text(
             docs / "upstream.md",
-            upstream_page(read(results / "upstream.json"), read(results / "upstream-images.json")),
+            upstream_page(*(read(results / f"{name}.json") for name in ("upstream", "upstream-images", "lesions"))),
         )
         shown.append("upstream")
     return shown

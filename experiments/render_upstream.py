@@ -8,28 +8,31 @@ from typing import Any
 from nevus.training.loop import duration
 
 
-def upstream_page(found: Mapping[str, Any], images: Mapping[str, Any]) -> str:
+def upstream_page(found: Mapping[str, Any], images: Mapping[str, int], lesions: Mapping[str, Any]) -> str:
     """The log of every stage.
 
     Args:
         found: results/upstream.json: by stage its command and what its trunk says of itself.
-        images: results/upstream-images.json: by table the number of images of each set.
+        images: results/upstream-images.json: the number of natural images of each set.
+        lesions: results/lesions.json: by table the number of images of each source and label.
 
     """
     lines = [
         "# Upstream",
         "",
         "How the trunks that come with the package were trained: in stages, each from the weights of the one "
-        "before, by `python -m experiments.upstream STAGE`. Which images were used stands in tables that "
-        "`python -m experiments.upstream tables` writes; the digest of each is kept with the weights.",
+        "before, by `python -m experiments.upstream STAGE`. Which images were used is listed beside the weights by "
+        "their names and digests.",
         "",
         "## Images",
         "",
     ]
-    for name, counts in images.items():
-        total = sum(counts.values())
-        listed = ", ".join(f"{source} {n:,}" for source, n in counts.items())
-        lines.append(f"- `{name}`: {total:,} images: {listed}")
+    listed = ", ".join(f"{source} {n:,}" for source, n in images.items())
+    lines.append(f"- Natural images, {sum(images.values()):,}: {listed}")
+    lines.append(
+        f"- Lesions, {sum(lesions['upstream'].values()):,}: HAM10000 without its test fold, the lesions in"
+    )
+    lines.append("  isic-malignant-benign's test split, and the lesions of isic2017")
     lines.append("")
     for name, run in found.items():
         r, judged = run["recipe"], run["judged"]

@@ -8,15 +8,19 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from nevus.bundle import load_bundle
 from nevus.models.bit import bit
 from nevus.models.registry import TRUNKS, feature_width, parameter_count
 from nevus.models.weights import download, on_this_machine
+from nevus.shipped import shipped
 
 
 @dataclass(frozen=True)
 class Command:
     """List the networks: name, parameters of the backbone, features, side, weights, licence, and whether they
-    are on this machine. Any other of timm's goes as timm/NAME, of the hub as hf-hub:OWNER/NAME.
+    are on this machine; below them the classifiers that come with nevus.
+
+    Any other network of timm's goes as timm/NAME, of the hub as hf-hub:OWNER/NAME.
     """
 
     download: str | None = None
@@ -46,4 +50,7 @@ class Command:
                 "yes" if on_this_machine(spec) else "no",
             )
         Console(width=None if Console().is_terminal else 160).print(table)
+        for name in shipped():
+            bundle = load_bundle(name)
+            print(f"classifier {name}: {' / '.join(bundle.classes)}, {bundle.trunk}; {bundle.licence}")
         return 0

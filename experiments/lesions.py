@@ -1,0 +1,112 @@
+"""Tables of lesions to train on and to judge on, none of which shares a lesion with a test split that judges it.
+
+    python -m experiments.lesions
+
+Written into runs/lesions: `upstream` (to be taught on, no labels), `ham` (to train on without isic2017), `both`
+(with isic2017's training and validation images), and to judge on `isic2017-nevus` (melanoma against nevus, the
+whole set), `isic2017-test` (melanoma against the rest, the challenge's test split) and `ham-test` (the fold of
+HAM10000 that comes with the package). What is said of a lesion by follow-up alone is left out of training: half
+of HAM10000's nevi, nearly all from one device, so that the device would tell the label.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from experiments.common import DATA, RUNS, keep
+from nevus.audit.relations import Relations, relate
+from nevus.data.cache import Cache, CacheConfig
+from nevus.data.manifest import REQUIRED, Manifest, ordered_classes
+from nevus.data.published import with_corrected_split
+from nevus.data.reading import read
+
+TABLES = RUNS / "lesions"
+SETS = ("ham10000", "isic-malignant-benign", "isic2017")
+NAMES = {"melanoma": "mel", "nevus": "nv", "seborrheic_keratosis": "bkl"}
+"""Of isic2017 in HAM10000's words: its 'benign keratosis' holds seborrheic keratoses, and more."""
+MALIGNANT = ("mel", "bcc", "akiec")
+
+
+@cache
+def related() -> tuple[list[Manifest], Relations]:
+    """The three sets, and which of their images show one lesion."""
+    sets = [with_corrected_split(read(DATA / SETS[0])), *(read(DATA / name) for name in SETS[1:])]
+    return sets, relate(sets[0], sets[1:], Cache(CacheConfig()))
+
+
+def free(number: int, *, of_isic2017: bool) -> NDArray[np.bool_]:
+    """Rows of a set that show no lesion of a test split, nor, where asked for, any of isic2017."""
+    _, relations = related()
+    images = relations.images
+    seen = (images["split"] == "test").to_numpy() | (of_isic2017 & (images["set"] == 2).to_numpy())
+    forbidden = list(set(relations.codes[seen].tolist()))
+    return ~np.isin(relations.codes[(images["set"] == number).to_numpy()], forbidden)
+
+
+def rows_of(number: int, which: NDArray[np.bool_], split: str = "") -> pd.DataFrame:
+    """Rows of a set with absolute paths and the groups that were found."""
+    sets, relations = related()
+    own = (relations.images["set"] == number).to_numpy()
+    table = sets[number].table.assign(
+        image=[str(path.absolute()) for path in sets[number].paths],
+        group=[f"lesion-{code}" for code in relations.codes[own]],
+        split=split,
+    )
+    kept = [*REQUIRED, *(name for name in ("lesion_id", "diagnosis_confirm_type") if name in table.columns)]
+    return table.loc[which, kept].replace({"label": NAMES})
+
+
+def confirmed() -> NDArray[np.bool_]:
+    """Rows of HAM10000 whose diagnosis rests on more than follow-up."""
+    column = related()[0][0].table["diagnosis_confirm_type"].astype(str)
+    return ~column.str.contains("follow", case=False).to_numpy()
+
+
+def two(table: pd.DataFrame) -> pd.DataFrame:
+    """Benign or malignant, in place of diagnoses."""
+    return table.assign(label=np.where(table["label"].isin(MALIGNANT), "malignant", "benign"))
+
+
+def tables() -> dict[str, pd.DataFrame]:
+    """By name."""
+    sets, _ = related()
+    isic = sets[2].table
+    nevus = isic["label"].isin(["melanoma", "nevus"]).to_numpy()
+    test = (isic["split"] == "test").to_numpy()
+    fold = (sets[0].table["split"] == "test").to_numpy()
+    apart = free(0, of_isic2017=True)
+    return {
+        "upstream": rows_of(0, apart, "train"),
+        "ham": rows_of(0, apart & confirmed()),
+        "both": pd.concat(
+            [rows_of(0, free(0, of_isic2017=False) & confirmed()), rows_of(2, free(2, of_isic2017=False) & ~test)],
+            ignore_index=True,
+        ),
+        "isic2017-nevus": two(rows_of(2, nevus, "test")),
+        "isic2017-test": two(rows_of(2, test, "test")),
+        "ham-test": rows_of(0, fold, "test"),
+    }
+
+
+def written(name: str, table: pd.DataFrame) -> Path:
+    """Write a table; its path."""
+    path = TABLES / f"{name}.parquet"
+    TABLES.mkdir(parents=True, exist_ok=True)
+    table = table.fillna("").reset_index(drop=True)
+    Manifest(table, Path("/"), ordered_classes(table["label"]), name).save(path)
+    return path
+
+
+if __name__ == "__main__":
+    counts = {}
+    for name, table in tables().items():
+        written(name, table)
+        by = table.groupby(["source", "label"]).size()
+        counts[name] = {f"{source} {label}": int(n) for (source, label), n in by.items()}
+        print(name, counts[name])
+    keep("lesions", counts)

@@ -1,0 +1,98 @@
+"""Put what a run made into the package: trunks and classifiers that come with nevus.
+
+    python -m experiments.ship trunk RUN NAME
+    python -m experiments.ship classifier RUN NAME
+
+A trunk is put there with the list of the images that it was taught on (ids and digests, no images). A classifier is
+stored in half precision, with the list of its images likewise and its log of looks at test splits; what the halving
+does to its probabilities on validation is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nevus.bundle import load_bundle, save_bundle
+from nevus.classifier import Classifier
+from nevus.data.reading import read
+from nevus.files import digest_of_file, write_json
+from nevus.looks import EVALUATIONS
+
+PACKAGE = Path(__file__).resolve().parents[1] / "src" / "nevus"
+TRUNKS, CLASSIFIERS = PACKAGE / "models" / "shipped", PACKAGE / "classifiers"
+SIDE = 128
+
+
+def images_of(run: Path) -> pd.DataFrame:
+    """What a run was trained on: source, name, lesion, and the first half of the SHA-256 of each file."""
+    manifest = read(run / "manifest.parquet")
+    table = manifest.table[manifest.table["split"] != "test"]
+    paths = [path for path, kept in zip(manifest.paths, manifest.table["split"] != "test", strict=True) if kept]
+    lesions = table["lesion_id"] if "lesion_id" in table.columns else pd.Series("", index=table.index)
+    found = pd.DataFrame(
+        {
+            "source": table["source"].to_numpy(),
+            "image": [f"{path.parent.name}/{path.name}" for path in paths],
+            "lesion_id": lesions.fillna("").to_numpy(),
+            "digest": [bytes.fromhex(digest_of_file(path).removeprefix("sha256:"))[:16] for path in paths],
+        }
+    )
+    return found.sort_values(["source", "image"], ignore_index=True)
+
+
+def trunk(run: Path, name: str) -> None:
+    """Copy the trunk of a run, and list it."""
+    about: dict[str, Any] = json.loads((run / "about.json").read_text(encoding="utf-8"))
+    file = TRUNKS / f"{name}.safetensors"
+    shutil.copyfile(run / "trunk.safetensors", file)
+    images = images_of(run)
+    images.to_parquet(TRUNKS / f"{name}.images.parquet", index=False, compression="zstd")
+    listed = json.loads((TRUNKS / "trunks.json").read_text(encoding="utf-8"))
+    teachers = " and ".join(teacher["name"] for teacher in about["teachers"])
+    sources = ", ".join(sorted(set(images["source"])))
+    listed[name] = {
+        "architecture": about["architecture"],
+        "side": SIDE,
+        "file": file.name,
+        "licence": about["licence"],
+        "upstream": f"distilled from {teachers} on {len(images):,} images: {sources}",
+        "digest": digest_of_file(file),
+        "images": f"{name}.images.parquet",
+        "images_digest": digest_of_file(TRUNKS / f"{name}.images.parquet"),
+    }
+    write_json(TRUNKS / "trunks.json", dict(sorted(listed.items())))
+    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB; {listed[name]['upstream']}")
+
+
+def classifier(run: Path, name: str) -> None:
+    """Store a run's bundle in half precision."""
+    whole = load_bundle(run / "bundle")
+    folder = CLASSIFIERS / name
+    shutil.rmtree(folder, ignore_errors=True)
+    card = (run / "bundle" / "README.md").read_text(encoding="utf-8")
+    half = save_bundle(replace(whole, folder=None), folder, card, half=True)
+    looks = run / "bundle" / EVALUATIONS
+    if looks.is_file():
+        shutil.copyfile(looks, folder / EVALUATIONS)
+    images_of(run).to_parquet(folder / "images.parquet", index=False, compression="zstd")
+    held = read(run / "manifest.parquet").split("validation").paths[:500]
+    apart = Classifier(whole).predict_proba(held) - Classifier(load_bundle(folder)).predict_proba(held)
+    size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+    print(f"{half.folder}: {size:.1f} MB; halving moves a probability by {np.abs(apart).max():.4f} at most")
+
+
+if __name__ == "__main__":
+    words = argparse.ArgumentParser()
+    words.add_argument("what", choices=["trunk", "classifier"])
+    words.add_argument("run", type=Path)
+    words.add_argument("name")
+    given = words.parse_args()
+    {"trunk": trunk, "classifier": classifier}[given.what](given.run, given.name)
