@@ -64,5 +64,6 @@ def evaluate(out: Path, data: Path, split: str = "test") -> dict[str, Any]:
         command = shlex.join(["nevus", *(_short(str(w)) for w in words)])
     else:
         command = nevus(*words)
-    looks = (out / "bundle" / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()
+    log = out / "bundle" / "evaluations.jsonl"
+    looks = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     return {"command": command, "evaluation": read(page / "evaluation.json"), "looks_at_test": len(looks)}

@@ -3,10 +3,12 @@
     python -m experiments.lesions
 
 Written into runs/lesions: `upstream` (to be taught on, no labels), `ham` (to train on without isic2017), `both`
-(with isic2017's training and validation images), and to judge on `isic2017-nevus` (melanoma against nevus, the
-whole set), `isic2017-test` (melanoma against the rest, the challenge's test split) and `ham-test` (the fold of
-HAM10000 that comes with the package). What is said of a lesion by follow-up alone is left out of training: half
-of HAM10000's nevi, nearly all from one device, so that the device would tell the label.
+(with isic2017's training and validation images), `isic` (these alone), to choose by `isic-judge` and
+`ham-judge` (melanoma against nevus, what the other one is not trained on), and to judge on `isic2017-nevus`
+(melanoma against nevus, the whole set), `isic2017-test` (melanoma against the rest, the challenge's test split)
+and `ham-test` (the fold of HAM10000 that comes with the package). What is said of a lesion by follow-up alone
+is left out of training: half of HAM10000's nevi, nearly all from one device, so that the device would tell the
+label.
 """
 
 from __future__ import annotations
@@ -80,6 +82,7 @@ def tables() -> dict[str, pd.DataFrame]:
     test = (isic["split"] == "test").to_numpy()
     fold = (sets[0].table["split"] == "test").to_numpy()
     apart = free(0, of_isic2017=True)
+    told = sets[0].table["label"].isin(["mel", "nv"]).to_numpy()
     return {
         "upstream": rows_of(0, apart, "train"),
         "ham": rows_of(0, apart & confirmed()),
@@ -87,6 +90,9 @@ def tables() -> dict[str, pd.DataFrame]:
             [rows_of(0, free(0, of_isic2017=False) & confirmed()), rows_of(2, free(2, of_isic2017=False) & ~test)],
             ignore_index=True,
         ),
+        "isic": rows_of(2, free(2, of_isic2017=False) & ~test),
+        "isic-judge": two(rows_of(2, free(2, of_isic2017=False) & ~test & nevus, "validation")),
+        "ham-judge": two(rows_of(0, apart & confirmed() & told, "validation")),
         "isic2017-nevus": two(rows_of(2, nevus, "test")),
         "isic2017-test": two(rows_of(2, test, "test")),
         "ham-test": rows_of(0, fold, "test"),

@@ -13,6 +13,7 @@ from typing import Any
 
 from experiments.common import RESULTS, ROOT, read
 from experiments.render_audit import AUDIT_PARTS
+from experiments.render_transfer import parts as transfer_parts
 from experiments.render_upstream import upstream_page
 from nevus.card import DISCLAIMER
 from nevus.files import write_text
@@ -50,7 +51,9 @@ PERCENT = {"accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv",
 
 def spent(fit: Mapping[str, Any]) -> float:
     """Seconds of training, the features of a frozen trunk included."""
-    return sum(seconds for stage, seconds in fit["seconds"].items() if stage not in ("decoding", "judging"))
+    return sum(
+        seconds for stage, seconds in fit["seconds"].items() if stage not in ("audit", "decoding", "judging")
+    )
 
 
 def first_light(found: Mapping[str, Any], docs: Path) -> str:
@@ -316,6 +319,7 @@ def memory(found: Mapping[str, Any], _docs: Path) -> str:
 
 
 PARTS = {
+    **transfer_parts(cell),
     **AUDIT_PARTS,
     "first-light": first_light,
     "recipe-search": recipe_search,

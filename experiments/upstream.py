@@ -45,12 +45,12 @@ STAGES: dict[str, dict[str, Any]] = {
     "generic-1": {
         "data": TABLES / "generic.parquet",
         "start": "random",
-        "flags": ["--side", 96, "--resize", 120, "--epochs", 4, *GENTLE, *FREE],
+        "flags": ["--side", 96, "--resize", 120, "--epochs", 3, *GENTLE, *FREE],
     },
     "adapted-1": {
         "data": RUNS / "lesions" / "upstream.parquet",
         "start": "generic-1",
-        "flags": ["--epochs", 4, "--lr", 0.03, *GENTLE],
+        "flags": ["--epochs", 3, "--lr", 0.03, *GENTLE],
     },
 }
 """By name: which table, which weights to begin with, and what else `nevus distill` is told."""

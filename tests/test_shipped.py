@@ -1,11 +1,17 @@
 import shutil
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from nevus import bundle as bundles
 from nevus import looks, shipped
 from nevus.bundle import load_bundle
+from nevus.card import DISCLAIMER
+from nevus.classifier import Classifier
 from nevus.cli.main import main
+from nevus.data.published import corrected_table
 from nevus.errors import NevusError
 from nevus.looks import evaluations, log_evaluation
 
@@ -43,3 +49,50 @@ def test_looks_at_a_shipped_classifier_are_not_written_into_the_package(shelf):
     assert sorted(path.name for path in shelf.iterdir()) == before
     assert bundles.folder_of is shipped.folder_of
     assert looks.is_shipped(shelf)
+
+
+OWN = Path(shipped.__file__).parent
+LISTS = sorted([*OWN.glob("models/shipped/*.images.parquet"), *OWN.glob("classifiers/*/images.parquet")])
+
+
+@pytest.mark.parametrize("path", LISTS, ids=lambda path: str(path.relative_to(OWN)))
+def test_nothing_that_is_shipped_saw_a_lesion_of_a_test_split(path):
+    """By the lists of images beside the weights: none of HAM10000's test fold, which holds the lesions of
+    isic-malignant-benign's test split too, and none of isic2017's test split.
+    """
+    seen = pd.read_parquet(path)
+    assert len(seen) > 1000
+    assert seen["digest"].map(len).eq(16).all()
+    ids = seen["image"].str.extract(r"(ISIC_\d{7})")[0]
+    fold = corrected_table("ham10000").set_index("image")
+    mine = fold.loc[ids[ids.isin(fold.index)]]
+    assert set(mine["split"]) <= {"train"}
+    held = fold[fold["split"] == "test"]
+    assert not set(mine["group"]) & set(held["group"])
+
+
+@pytest.mark.parametrize("name", shipped.shipped())
+def test_a_shipped_classifier_is_whole_and_says_what_it_is(name, picture):
+    found = load_bundle(name)
+    assert found.licence.startswith("CC BY-NC")
+    card = (found.folder / "README.md").read_text()
+    assert DISCLAIMER in card
+    p = Classifier(found).predict_proba(np.asarray(picture(200, 150)))
+    assert p.shape == (1, len(found.classes))
+    assert (
+        set(found.classes)
+        == {
+            "malignant-benign": {"benign", "malignant"},
+            "lesion-7": {"akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"},
+        }[name]
+    )
+
+
+def test_the_package_stays_small():
+    size = sum(path.stat().st_size for path in OWN.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    assert size < 40e6
+
+
+def test_models_lists_the_shipped_classifiers(shelf, capsys):
+    assert main(["models"]) == 0
+    assert "classifier malignant-benign: benign / malignant" in capsys.readouterr().out

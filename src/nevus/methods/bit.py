@@ -104,7 +104,9 @@ class BiT:
                 f"the weights of {spec.name} are under {spec.licence}, which --license permissive leaves out; "
                 "choose another --trunk."
             )
-        manifest, protocol = self._prepared(manifest)
+        watch = Stopwatch()
+        with watch("audit"):
+            manifest, protocol = self._prepared(manifest)
         manifest = with_splits(manifest, self.split)
         answer = Answer.of(self.answer, manifest.classes) if self.answer else None
         facts = facts_of(manifest.split("train"), self.trunk)
@@ -138,7 +140,7 @@ class BiT:
                 manifest.save(out / "manifest.parquet")
             with contextlib.closing(Cache(self.cache)) as cache:
                 begun = {"weights": weights, "changes": changed(self.changes), "protocol": protocol}
-                bundle = self._trained(manifest, recipe, run, cache, made, begun, answer)
+                bundle = self._trained(manifest, recipe, run, cache, made, begun, answer, watch)
         return Classifier(bundle)
 
     def _prepared(self, manifest: Manifest) -> tuple[Manifest, dict[str, Any]]:
@@ -169,8 +171,8 @@ class BiT:
         made: nn.Module,
         begun: dict[str, Any],
         answer: Answer | None,
+        watch: Stopwatch,
     ) -> Bundle:
-        watch = Stopwatch()
         # In evaluation a whole image is squeezed to `side`; a frozen trunk must see the same.
         stored = recipe.resize if recipe.mode == "full" else recipe.side
         together = processes()

@@ -1,0 +1,50 @@
+"""What settings do on sources that were not trained on: the shipped classifier is chosen by it.
+
+    python -m experiments.lesions
+    python -m experiments.outside [NAME ...]
+
+Trained on HAM10000 without isic2017's lesions and judged on isic2017's training images, and the other way round. No
+test split is touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from experiments.common import RESULTS, RUNS, evaluate, keep, read, train
+from experiments.transfer import ADAPTED, GENERIC, HEAD, SHORT, TABLES, VIEWS
+
+BALANCED = ["--class-weights", "balanced"]
+SETTINGS: dict[str, list[object]] = {
+    "head, generic": ["--trunk", GENERIC, *HEAD],
+    "head, dermoscopy": ["--trunk", ADAPTED, *HEAD],
+    "head, dermoscopy, balanced": ["--trunk", ADAPTED, *HEAD, *BALANCED],
+    "head, dermoscopy, last layer": ["--trunk", ADAPTED, "--mode", "head"],
+    "full, dermoscopy": ["--trunk", ADAPTED, *SHORT],
+    "full, dermoscopy, strong views": ["--trunk", ADAPTED, *SHORT, *VIEWS],
+}
+WAYS = {
+    "there": ("ham", ["--answer", "benign=nv,bkl,df,vasc", "malignant=mel,bcc,akiec"], "isic-judge"),
+    "back": ("isic", ["--answer", "benign=nv,bkl", "malignant=mel"], "ham-judge"),
+}
+
+
+def run(name: str) -> None:
+    """Train both ways, judge, and keep."""
+    pair = {}
+    for way, (shown, answer, judged) in WAYS.items():
+        out = RUNS / "outside" / f"{name.replace(', ', '-').replace(' ', '-')}-{way}"
+        train(out, TABLES / f"{shown}.parquet", *SETTINGS[name], *answer, "--seed", 0)
+        found = evaluate(out, TABLES / f"{judged}.parquet", "validation")
+        pair[way] = found["evaluation"]["figures"]["auroc"]
+    path = RESULTS / "outside.json"
+    before = read(path)["settings"] if path.exists() else {}
+    keep("outside", {"settings": {**before, name: pair}})
+
+
+if __name__ == "__main__":
+    words = argparse.ArgumentParser()
+    words.add_argument("names", nargs="*", choices=[*SETTINGS, []])
+    given = words.parse_args()
+    for chosen in given.names or SETTINGS:
+        run(chosen)

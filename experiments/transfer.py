@@ -1,0 +1,95 @@
+"""What the trunks that come with the package are worth: each test split is looked at once by each bundle.
+
+    python -m experiments.lesions
+    python -m experiments.transfer NAME [NAME ...]
+
+Without a name the settings are listed. Finished ones are not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from experiments.common import DATA, RESULTS, RUNS, evaluate, keep, nevus, read, train
+
+PAPER = DATA / "isic-malignant-benign"
+TABLES = RUNS / "lesions"
+GENERIC, ADAPTED = "bit-r26x0.5-generic", "bit-r26x0.5-dermoscopy"
+ANSWER = ["--answer", "benign=nv,bkl,df,vasc", "malignant=mel,bcc,akiec"]
+VIEWS = [
+    *("--crop", 0.4, 1.0, "--brightness", 0.3, "--contrast", 0.3, "--saturation", 0.3, "--hue", 0.03),
+    *("--light", 0.3, "--vignette", 0.3, "--blur", 0.01, "--compress", 0.3),
+]
+"""Strong: what a phone in another room does to a picture."""
+FAIR = ["--reweigh", "source", "--class-weights", "balanced"]
+HEAD = ["--mode", "head", "--taps", 4]
+SHORT = ["--epochs", 10, "--lr", 0.05]
+SHORTER = ["--epochs", 5, "--lr", 0.05]
+
+LEAK_FREE = RUNS / "transfer" / "leak-free" / "manifest.parquet"
+"""The official split with the groups that the other two sets' lesions give."""
+
+SETTINGS: dict[str, dict[str, Any]] = {}
+"""By name: what it is trained on, with which flags, and what it is judged on."""
+for _name, _trunk in (("generic", GENERIC), ("dermoscopy", ADAPTED)):
+    for _protocol, _data, _more in (
+        ("official", PAPER, []),
+        ("leak-free", LEAK_FREE, ["--drop-leaks"]),
+    ):
+        for _mode, _flags in (("head", HEAD), ("full", SHORT)):
+            SETTINGS[f"{_mode}-{_name}-{_protocol}"] = {
+                "data": _data,
+                "flags": ["--trunk", _trunk, *_flags, *_more],
+                "test": _data,
+            }
+    SETTINGS[f"head-{_name}-ham10000"] = {
+        "data": DATA / "ham10000",
+        "flags": ["--trunk", _trunk, *HEAD, "--split", "corrected", "--class-weights", "balanced"],
+        "test": TABLES / "ham-test.parquet",
+    }
+    SETTINGS[f"head-{_name}-ham"] = {
+        "data": TABLES / "ham.parquet",
+        "flags": ["--trunk", _trunk, *HEAD, *ANSWER],
+        "test": TABLES / "isic2017-nevus.parquet",
+    }
+SETTINGS["full-ham"] = {
+    "data": TABLES / "ham.parquet",
+    "flags": ["--trunk", ADAPTED, *SHORTER, *VIEWS, *ANSWER],
+    "test": TABLES / "isic2017-nevus.parquet",
+}
+SETTINGS["shipped"] = {
+    "data": TABLES / "both.parquet",
+    "flags": ["--trunk", ADAPTED, *SHORTER, *VIEWS, *FAIR, *ANSWER],
+    "test": TABLES / "isic2017-test.parquet",
+}
+
+
+def leak_free() -> None:
+    """Groups of the official split by its own pixels and the other sets' lesions."""
+    if not LEAK_FREE.exists():
+        others = ["--against", DATA / "ham10000", "--against", DATA / "isic2017"]
+        nevus("audit", PAPER, *others, "--out", LEAK_FREE.parent)
+
+
+def run(name: str) -> None:
+    """Train, judge, and keep."""
+    setting = SETTINGS[name]
+    if setting["data"] == LEAK_FREE:
+        leak_free()
+    out = RUNS / "transfer" / name
+    trained = train(out, setting["data"], *setting["flags"], "--seed", 0)
+    judged = evaluate(out, setting["test"])
+    path = RESULTS / "transfer.json"
+    before = read(path) if path.exists() else {}
+    keep("transfer", {**before, name: {"train": trained, "evaluate": judged}})
+
+
+if __name__ == "__main__":
+    words = argparse.ArgumentParser()
+    words.add_argument("names", nargs="*", choices=[*SETTINGS, []])
+    given = words.parse_args()
+    if not given.names:
+        print("\n".join(SETTINGS))
+    for chosen in given.names:
+        run(chosen)
