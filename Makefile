@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
 DEMO_IMAGES := 1000
-DEMO_EPOCHS := 30
+DEMO_EPOCHS := 8
 
 .PHONY: demo test test-long check docs bench results clean
 

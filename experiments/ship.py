@@ -1,11 +1,12 @@
 """Put what a run made into the package: trunks and classifiers that come with nevus.
 
     python -m experiments.ship trunk RUN NAME
-    python -m experiments.ship classifier RUN NAME
+    python -m experiments.ship classifier RUN NAME [--diagnoses]
 
 A trunk is put there with the list of the images that it was taught on (ids and digests, no images). A classifier is
 stored in half precision, with the list of its images likewise and its log of looks at test splits; what the halving
-does to its probabilities on validation is printed.
+does to its probabilities on validation is printed. `--diagnoses` takes the diagnoses that it tells apart inside for
+its answer, not their sums.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nevus.bundle import load_bundle, save_bundle
+from nevus.bundle import Bundle, load_bundle, save_bundle
+from nevus.card import model_card
 from nevus.classifier import Classifier
 from nevus.data.reading import read
 from nevus.files import digest_of_file, write_json
 from nevus.looks import EVALUATIONS
+from nevus.models.answer import Summed
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "nevus"
 TRUNKS, CLASSIFIERS = PACKAGE / "models" / "shipped", PACKAGE / "classifiers"
@@ -72,21 +75,40 @@ def trunk(run: Path, name: str) -> None:
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB; {listed[name]['upstream']}")
 
 
-def classifier(run: Path, name: str) -> None:
+def apart(bundle: Bundle) -> tuple[Bundle, str]:
+    """A bundle that answers with the diagnoses which another one adds up, and its card."""
+    if bundle.answer is None:
+        raise SystemExit(f"{bundle.folder} adds no diagnoses up.")
+    assert isinstance(bundle.network, Summed)
+    classes, about = bundle.answer.diagnoses, bundle.provenance
+    card = model_card(
+        trunk=bundle.trunk,
+        classes=classes,
+        side=bundle.preprocess.side,
+        licence=bundle.licence,
+        provenance=about,
+        validation=about["fit"]["diagnoses"],
+    )
+    return replace(bundle, network=bundle.network.whole, classes=classes, answer=None), card
+
+
+def classifier(run: Path, name: str, diagnoses: bool) -> None:
     """Store a run's bundle in half precision."""
     whole = load_bundle(run / "bundle")
+    card = (run / "bundle" / "README.md").read_text(encoding="utf-8")
+    if diagnoses:
+        whole, card = apart(whole)
     folder = CLASSIFIERS / name
     shutil.rmtree(folder, ignore_errors=True)
-    card = (run / "bundle" / "README.md").read_text(encoding="utf-8")
     half = save_bundle(replace(whole, folder=None), folder, card, half=True)
     looks = run / "bundle" / EVALUATIONS
-    if looks.is_file():
+    if looks.is_file() and not diagnoses:  # those were looks at the sums
         shutil.copyfile(looks, folder / EVALUATIONS)
     images_of(run).to_parquet(folder / "images.parquet", index=False, compression="zstd")
     held = read(run / "manifest.parquet").split("validation").paths[:500]
-    apart = Classifier(whole).predict_proba(held) - Classifier(load_bundle(folder)).predict_proba(held)
+    moved = Classifier(whole).predict_proba(held) - Classifier(load_bundle(folder)).predict_proba(held)
     size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
-    print(f"{half.folder}: {size:.1f} MB; halving moves a probability by {np.abs(apart).max():.4f} at most")
+    print(f"{half.folder}: {size:.1f} MB; halving moves a probability by {np.abs(moved).max():.4f} at most")
 
 
 if __name__ == "__main__":
@@ -94,5 +116,9 @@ if __name__ == "__main__":
     words.add_argument("what", choices=["trunk", "classifier"])
     words.add_argument("run", type=Path)
     words.add_argument("name")
+    words.add_argument("--diagnoses", action="store_true")
     given = words.parse_args()
-    {"trunk": trunk, "classifier": classifier}[given.what](given.run, given.name)
+    if given.what == "trunk":
+        trunk(given.run, given.name)
+    else:
+        classifier(given.run, given.name, given.diagnoses)

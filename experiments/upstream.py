@@ -38,19 +38,17 @@ NATURAL = {
 MOST = {"scenes": 4000, "tiny-imagenet": 4000}
 """Images of a set that are used, drawn at random; else all."""
 
-GENTLE = ["--divergence", 0.2]
-"""The teachers' features count for more than ImageNet's classes."""
 FREE = ["--licence", "Apache-2.0"]
 STAGES: dict[str, dict[str, Any]] = {
     "generic-1": {
         "data": TABLES / "generic.parquet",
         "start": "random",
-        "flags": ["--side", 96, "--resize", 120, "--epochs", 3, *GENTLE, *FREE],
+        "flags": ["--side", 96, "--resize", 120, "--epochs", 2, *FREE],
     },
     "adapted-1": {
         "data": RUNS / "lesions" / "upstream.parquet",
         "start": "generic-1",
-        "flags": ["--epochs", 3, "--lr", 0.03, *GENTLE],
+        "flags": ["--epochs", 2, "--lr", 0.03],
     },
 }
 """By name: which table, which weights to begin with, and what else `nevus distill` is told."""

@@ -143,3 +143,9 @@ def test_images_of_any_layout_and_tables_without_labels(phantoms, tmp_path, pict
     found = read_unlabelled([tmp_path / "loose", tmp_path / "list.csv"])
     assert sorted(path.name for path in found.paths) == ["a.png", "b.png"]
     assert all(path.is_file() for path in found.paths)
+
+
+def test_a_batch_of_one_is_refused_in_one_sentence(phantoms, wise, tmp_path):
+    method = Distill(teachers=(str(wise),), changes=RecipeChanges(batch=8, micro_batch=1))
+    with pytest.raises(NevusError, match="two images at once"):
+        method.fit(read_unlabelled([phantoms]), tmp_path / "run")

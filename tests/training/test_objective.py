@@ -3,7 +3,7 @@ import scipy.special
 import torch
 from sklearn.metrics import log_loss
 
-from nevus.training.objective import CrossEntropy, Distillation, SigmoidCrossEntropy
+from nevus.training.objective import EMPHASIS, CrossEntropy, Distillation, SigmoidCrossEntropy
 
 RNG = np.random.default_rng(0)
 LOGITS = torch.from_numpy(RNG.normal(size=(6, 3)).astype(np.float32))
@@ -34,7 +34,7 @@ def test_distillation_is_the_distance_of_features_and_the_divergence_of_probabil
     distance = np.where(np.abs(far) < 1, far**2 / 2, np.abs(far) - 0.5).mean(1)
     ours = scipy.special.softmax(outputs[:, 4:].numpy().astype(np.float64) / 2, 1)
     divergence = scipy.special.rel_entr(p.numpy(), ours).sum(1)
-    assert np.allclose(loss, distance + 0.5 * 4 * divergence, atol=1e-5)
+    assert np.allclose(loss, EMPHASIS * distance + 0.5 * 4 * divergence, atol=1e-5)
     assert np.allclose(score, 1 - (far**2).mean(1), atol=1e-5)
 
 
@@ -45,4 +45,4 @@ def test_a_perfect_student_has_no_loss():
     assert torch.allclose(loss, torch.zeros(6), atol=1e-6)
     assert torch.allclose(score, torch.ones(6))
     loss, _ = Distillation(3)(LOGITS + 1, LOGITS)  # a teacher without probabilities
-    assert torch.allclose(loss, torch.full((6,), 0.5), atol=1e-6)
+    assert torch.allclose(loss, torch.full((6,), 0.5 * EMPHASIS), atol=1e-6)

@@ -34,18 +34,24 @@ from nevus.training.upstream_recipes import distillation
 
 
 class Student(nn.Module):
-    """A trunk with a linear layer that says what the teachers would: float (n, 3, h, w) to (n, outputs)."""
+    """A trunk with a linear layer that says what the teachers would: float (n, 3, h, w) to (n, outputs).
+
+    The layer sees features of mean 0 and variance 1 over the batch. Means of what a ReLU lets through are all
+    positive and hardly differ between images: a linear layer on them learns little but their common mean for
+    thousands of steps, and the trunk is taught as little.
+    """
 
     def __init__(self, trunk: nn.Module, width: int, outputs: int) -> None:
         super().__init__()
         self.trunk = trunk
+        self.norm = nn.BatchNorm1d(width, affine=False)
         self.says = nn.Linear(width, outputs)
         nn.init.zeros_(self.says.weight)
         nn.init.zeros_(self.says.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features, then what is said of them."""
-        return torch.as_tensor(self.says(self.trunk(x)))
+        return torch.as_tensor(self.says(self.norm(self.trunk(x))))
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,8 @@ class Distill:
         teachers = [teacher(name) for name in self.teachers]
         largest = 0 if self.fast else max(t.side for t in teachers)
         recipe = distillation(len(shown), spec.side, largest, epochs=self.epochs, changes=self.changes)
+        if min(recipe.batch, recipe.micro_batch or recipe.batch) < 2:
+            raise NevusError("a distillation wants two images at once at least; raise --batch or --micro-batch.")
         made, weights = pretrained(self.trunk, classes=0, seed=self.seed, weights=self.start)
         config = {
             "method": "distill",

@@ -61,14 +61,19 @@ class SigmoidCrossEntropy:
         return loss, _right(outputs, targets)
 
 
+EMPHASIS = 10.0
+"""On the features: of a mean over thousands of outputs each gets so small a gradient that at a learning rate which
+suits the trunk the layer that says them hardly moves."""
+
+
 @dataclass(frozen=True)
 class Distillation:
     """A teacher's standardised features, and its probabilities where it has some.
 
-    The smooth L1 distance of the features (mean over these) plus the Kullback-Leibler divergence of the
-    probabilities at a temperature, times its square (Hinton et al. 2015; Beyer et al. 2021, section 3). The score
-    is an image's contribution to the share of the features' variance that is explained: 1 less the mean squared
-    error, since their variance is 1.
+    The smooth L1 distance of the features (mean over these, times `EMPHASIS`) plus the Kullback-Leibler
+    divergence of the probabilities at a temperature, times its square (Hinton et al. 2015; Beyer et al. 2021,
+    section 3). The score is an image's contribution to the share of the features' variance that is explained: 1
+    less the mean squared error, since their variance is 1.
 
     Attributes:
         features: how many of the outputs and targets, the first ones, are features.
@@ -86,7 +91,7 @@ class Distillation:
         """Of predicted features and logits, and the teacher's features and probabilities."""
         k = self.features
         difference = outputs[:, :k] - targets[:, :k]
-        loss = F.smooth_l1_loss(outputs[:, :k], targets[:, :k], reduction="none").mean(1)
+        loss = EMPHASIS * F.smooth_l1_loss(outputs[:, :k], targets[:, :k], reduction="none").mean(1)
         if targets.shape[1] > k:
             theirs = targets[:, k:]
             ours = (outputs[:, k:] / self.temperature).log_softmax(1)
