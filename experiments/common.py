@@ -28,7 +28,9 @@ def nevus(*words: object) -> str:
 
 
 def _short(argument: str) -> str:
-    return argument.replace(str(DATA), "../shared/data").replace(str(RUNS), "runs")
+    upstream = os.environ.get("NEVUS_UPSTREAM", "upstream-sets")
+    short = argument.replace(upstream, "$NEVUS_UPSTREAM")
+    return short.replace(str(DATA), "../shared/data").replace(str(RUNS), "runs")
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def upstream_page(found: Mapping[str, Any], images: Mapping[str, int], lesions: 
         lines += [
             f"## {name}",
             "",
-            "```sh",
+            "```",
             run["command"],
             "```",
             "",

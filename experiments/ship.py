@@ -61,12 +61,13 @@ def trunk(run: Path, name: str) -> None:
     listed = json.loads((TRUNKS / "trunks.json").read_text(encoding="utf-8"))
     teachers = " and ".join(teacher["name"] for teacher in about["teachers"])
     sources = ", ".join(sorted(set(images["source"])))
+    begun = [f"{other}, then " for other, one in listed.items() if one["digest"] in about["weights"]]
     listed[name] = {
         "architecture": about["architecture"],
         "side": SIDE,
         "file": file.name,
         "licence": about["licence"],
-        "upstream": f"distilled from {teachers} on {len(images):,} images: {sources}",
+        "upstream": "".join(begun) + f"distilled from {teachers} on {len(images):,} images: {sources}",
         "digest": digest_of_file(file),
         "images": f"{name}.images.parquet",
         "images_digest": digest_of_file(TRUNKS / f"{name}.images.parquet"),

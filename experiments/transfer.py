@@ -23,6 +23,8 @@ VIEWS = [
 ]
 """Strong: what a phone in another room does to a picture."""
 FAIR = ["--reweigh", "source", "--class-weights", "balanced"]
+GROUPED = "--no-audit"
+"""The tables of `experiments.lesions` have the groups of an audit already."""
 HEAD = ["--mode", "head", "--taps", 4]
 SHORT = ["--epochs", 10, "--lr", 0.05]
 SHORTER = ["--epochs", 5, "--lr", 0.05]
@@ -50,12 +52,12 @@ for _name, _trunk in (("generic", GENERIC), ("dermoscopy", ADAPTED)):
     }
     SETTINGS[f"head-{_name}-ham"] = {
         "data": TABLES / "ham.parquet",
-        "flags": ["--trunk", _trunk, *HEAD, *ANSWER],
+        "flags": ["--trunk", _trunk, *HEAD, *ANSWER, GROUPED],
         "test": TABLES / "isic2017-nevus.parquet",
     }
 SETTINGS["full-ham"] = {
     "data": TABLES / "ham.parquet",
-    "flags": ["--trunk", ADAPTED, *SHORTER, *VIEWS, *ANSWER],
+    "flags": ["--trunk", ADAPTED, *SHORTER, *VIEWS, *ANSWER, GROUPED],
     "test": TABLES / "isic2017-nevus.parquet",
 }
 for _mode, _flags in (("head", HEAD), ("full", [*SHORTER, *VIEWS])):

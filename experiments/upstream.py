@@ -97,7 +97,7 @@ def stage(name: str, resume: bool) -> None:
     )
     path = RESULTS / "upstream.json"
     before = read(path) if path.exists() else {}
-    keep("upstream", {**before, name: {"command": command, **read(out / "about.json")}})
+    keep("upstream", {**before, name: {"command": command.removesuffix(" --resume"), **read(out / "about.json")}})
 
 
 if __name__ == "__main__":
