@@ -17,7 +17,7 @@ QUICK = {"side": 32, "resize": 40, "batch": 8, "steps": 6, "warmup": 1, "evaluat
 
 
 def fit(data, out, mode="full", resume=False, **changes):
-    method = BiT(mode=mode, seed=2, changes=RecipeChanges(**{**QUICK, **changes}))
+    method = BiT(trunk="bit-r26x0.5", mode=mode, seed=2, changes=RecipeChanges(**{**QUICK, **changes}))
     return method.fit(read(data), out, resume=resume)
 
 
@@ -79,7 +79,7 @@ def test_taps_are_saved_with_the_bundle_and_used_again(phantoms, tmp_path):
     from nevus.models.registry import network
 
     changes = RecipeChanges(resize=32, side=32, steps=50, lr=1.0, batch=8, evaluate_every=25)
-    method = BiT(mode="head", taps=3, seed=2, changes=changes, audit=False)
+    method = BiT(trunk="bit-r26x0.5", mode="head", taps=3, seed=2, changes=changes, audit=False)
     classifier = method.fit(read(phantoms), tmp_path / "run")
     bundle = load_bundle(tmp_path / "run" / "bundle")
     assert bundle.taps == 3

@@ -54,7 +54,7 @@ def test_a_student_learns_what_the_teacher_says(phantoms, wise, tmp_path):
     path = method.fit(read_unlabelled([phantoms]), tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
-    assert np.mean(losses[-10:]) < 0.75 * losses[0]
+    assert np.mean(losses[-10:]) < 0.85 * losses[0]
     explained = [line["validation_explained"] for line in lines if "validation_explained" in line]
     assert explained[-1] > explained[0]
     weights, about = read_trunk(path)

@@ -105,7 +105,7 @@ class BiT:
                 "choose another --trunk."
             )
         watch = Stopwatch()
-        with watch("audit"):
+        with watch("audit") if self.audit else contextlib.nullcontext():
             manifest, protocol = self._prepared(manifest)
         manifest = with_splits(manifest, self.split)
         answer = Answer.of(self.answer, manifest.classes) if self.answer else None
