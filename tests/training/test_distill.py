@@ -55,6 +55,8 @@ def test_a_student_learns_what_the_teacher_says(phantoms, wise, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     assert np.mean(losses[-10:]) < 0.85 * losses[0]
+    shown = [line["explained"] for line in lines if "explained" in line]
+    assert np.mean(shown[-10:]) > 0.15 > 0.05 > np.mean(shown[:10])
     explained = [line["validation_explained"] for line in lines if "validation_explained" in line]
     assert explained[-1] > explained[0]
     weights, about = read_trunk(path)

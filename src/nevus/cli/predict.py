@@ -59,7 +59,9 @@ class Command:
         bundle = classifier.bundle
         if bundle.folder and is_shipped(bundle.folder):
             console.print(
-                f"{self.bundle} comes with nevus; licence of its weights: {bundle.licence}", highlight=False
+                f"{self.bundle} comes with nevus: a first stage, weak on images from elsewhere; licence of its "
+                f"weights: {bundle.licence}",
+                highlight=False,
             )
         if self.out is None:
             if hasattr(sys.stdout, "reconfigure"):
