@@ -39,19 +39,32 @@ MOST = {"scenes": 4000, "tiny-imagenet": 4000}
 """Images of a set that are used, drawn at random; else all."""
 
 FREE = ["--licence", "Apache-2.0"]
+SHIPPED = Path(__file__).resolve().parents[1] / "src" / "nevus" / "models" / "shipped"
 STAGES: dict[str, dict[str, Any]] = {
     "generic-1": {
         "data": TABLES / "generic.parquet",
         "start": "random",
         "flags": ["--side", 96, "--resize", 120, "--epochs", 2, *FREE],
     },
+    "generic-2": {
+        "data": TABLES / "generic.parquet",
+        "start": "generic-1",
+        "flags": ["--side", 96, "--resize", 120, "--epochs", 4, *FREE],
+    },
     "adapted-1": {
         "data": RUNS / "lesions" / "upstream.parquet",
         "start": "generic-1",
         "flags": ["--epochs", 2, "--lr", 0.03],
     },
+    "adapted-2": {
+        "data": RUNS / "lesions" / "upstream.parquet",
+        "start": "generic-2",
+        "flags": ["--epochs", 8],
+    },
 }
 """By name: which table, which weights to begin with, and what else `nevus distill` is told."""
+SHIP_AS = {"generic": "bit-r26x0.5-generic", "adapted": "bit-r26x0.5-dermoscopy"}
+"""The name under which the last stage of a kind comes with the package."""
 TEACHERS = ("lite0", "open-nsfw")
 
 
@@ -76,11 +89,17 @@ def table() -> None:
     keep("upstream-images", counts)
 
 
+def weights_of(start: str) -> str | Path:
+    """Weights to begin with: of a stage; where its run is gone, what came of its kind into the package."""
+    if start not in STAGES:
+        return start
+    made = TABLES / start / "trunk.safetensors"
+    return made if made.exists() else SHIPPED / f"{SHIP_AS[start.split('-')[0]]}.safetensors"
+
+
 def stage(name: str, resume: bool) -> None:
     """Run one stage, or go on with it, and keep its log."""
     about = STAGES[name]
-    start = about["start"]
-    weights = RUNS / "upstream" / str(start) / "trunk.safetensors" if start in STAGES else start
     teachers = [FOLDER / "teachers" / teacher for teacher in TEACHERS]
     out = TABLES / name
     command = nevus(
@@ -91,7 +110,7 @@ def stage(name: str, resume: bool) -> None:
         "--teachers",
         *teachers,
         "--from",
-        weights,
+        weights_of(about["start"]),
         *about["flags"],
         *(["--resume"] if resume else []),
     )
