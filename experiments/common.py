@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,12 @@ def nevus(*words: object) -> str:
     done = subprocess.run([sys.executable, "-m", "nevus", *arguments], check=False)
     if done.returncode:
         sys.exit(done.returncode)
-    return shlex.join(["nevus", *(_short(a) for a in arguments)])
+    return shown_command(words)
+
+
+def shown_command(words: Sequence[object]) -> str:
+    """A command as one would type it, with short paths."""
+    return shlex.join(["nevus", *(_short(str(word)) for word in words)])
 
 
 def _short(argument: str) -> str:

@@ -6,7 +6,8 @@ Written into runs/lesions: `upstream` (to be taught on, no labels), `ham` (to tr
 (with isic2017's training and validation images), `isic` (these alone), to choose by `isic-judge` and
 `ham-judge` (melanoma against nevus, what the other one is not trained on), and to judge on `isic2017-nevus`
 (melanoma against nevus, the whole set), `isic2017-test` (melanoma against the rest, the challenge's test split)
-and `ham-test` (the fold of HAM10000 that comes with the package). What is said of a lesion by follow-up alone
+`ham-test` (the fold of HAM10000 that comes with the package) and
+`isic2017-elsewhere` (melanoma against the rest, without the lesions of isic-malignant-benign). What is said of a lesion by follow-up alone
 is left out of training: half of HAM10000's nevi, nearly all from one device, so that the device would tell the
 label.
 """
@@ -69,6 +70,13 @@ def confirmed() -> NDArray[np.bool_]:
     return ~column.str.contains("follow", case=False).to_numpy()
 
 
+def elsewhere() -> NDArray[np.bool_]:
+    """Rows of isic2017 that show no lesion of isic-malignant-benign."""
+    _, relations = related()
+    of = relations.images["set"].to_numpy()
+    return ~np.isin(relations.codes[of == 2], relations.codes[of == 1])
+
+
 def two(table: pd.DataFrame) -> pd.DataFrame:
     """Benign or malignant, in place of diagnoses."""
     return table.assign(label=np.where(table["label"].isin(MALIGNANT), "malignant", "benign"))
@@ -96,6 +104,7 @@ def tables() -> dict[str, pd.DataFrame]:
         "isic2017-nevus": two(rows_of(2, nevus, "test")),
         "isic2017-test": two(rows_of(2, test, "test")),
         "ham-test": rows_of(0, fold, "test"),
+        "isic2017-elsewhere": two(rows_of(2, elsewhere(), "test")),
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from experiments.common import RESULTS, ROOT, read
 from experiments.render_audit import AUDIT_PARTS
+from experiments.render_comparison import parts as comparison_parts
 from experiments.render_transfer import parts as transfer_parts
 from experiments.render_upstream import upstream_page
 from nevus.card import DISCLAIMER
@@ -319,6 +320,7 @@ def memory(found: Mapping[str, Any], _docs: Path) -> str:
 
 
 PARTS = {
+    **comparison_parts(),
     **transfer_parts(cell),
     **AUDIT_PARTS,
     "first-light": first_light,

@@ -25,6 +25,8 @@ from nevus.files import (
     write_text,
 )
 from nevus.models.answer import Answer, Summed
+from nevus.models.handcrafted.features import SIDE
+from nevus.models.handcrafted.model import FILE, HANDCRAFTED, Handcrafted, load_estimator, save_estimator
 from nevus.models.registry import network
 from nevus.models.taps import TappedNetwork
 from nevus.models.trunkfile import halved
@@ -42,10 +44,11 @@ class Bundle:
     """A classifier's parts.
 
     Attributes:
-        trunk: name of the trunk, see `nevus.models.registry`.
+        trunk: name of the trunk, see `nevus.models.registry`, or `handcrafted`.
         classes: names in the order of the outputs; of two, the second is positive.
         preprocess: how images become tensors.
-        network: images, float (n, 3, side, side), to logits (n, classes).
+        network: images, float (n, 3, side, side), to logits (n, classes); or handcrafted features with an
+            estimator on them.
         provenance: what it was trained on and how: data set, manifest digest, counts, recipe, seed, versions.
         licence: of the weights, which is that of what they were trained on.
         folder: where it was loaded from or saved to; None before.
@@ -57,7 +60,7 @@ class Bundle:
     trunk: str
     classes: tuple[str, ...]
     preprocess: Preprocess
-    network: nn.Module
+    network: nn.Module | Handcrafted
     provenance: Mapping[str, Any]
     licence: str
     folder: Path | None = None
@@ -98,8 +101,11 @@ def save_bundle(bundle: Bundle, folder: Path, card: str, *, half: bool = False) 
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        weights = bundle.network.state_dict()
-        save_tensors(aside / WEIGHTS, halved(weights) if half else weights, {"format": "pt"})
+        if isinstance(bundle.network, Handcrafted):
+            save_estimator(bundle.network, aside / FILE)
+        else:
+            weights = bundle.network.state_dict()
+            save_tensors(aside / WEIGHTS, halved(weights) if half else weights, {"format": "pt"})
         write_text(aside / CARD, card)
         about = {
             "format": FORMAT,
@@ -112,7 +118,7 @@ def save_bundle(bundle: Bundle, folder: Path, card: str, *, half: bool = False) 
             "preprocess": asdict(bundle.preprocess),
             "provenance": dict(bundle.provenance),
             "licence": bundle.licence,
-            "files": {name: digest_of_file(aside / name) for name in (WEIGHTS, CARD)},
+            "files": {name: digest_of_file(aside / name) for name in (_model_file(bundle.trunk), CARD)},
         }
         about = json.loads(to_json(about))
         write_json(aside / ABOUT, {**about, "digest": _digest(about)})
@@ -153,11 +159,11 @@ def load_bundle(folder: Path | str) -> Bundle:
             raise NevusError(f"the bundle {folder} is damaged: {name} does not match its digest; copy it again.")
     try:
         answer = _answer(about)
-        made = tapped(about["trunk"], about.get("taps", 0), len(answer.diagnoses if answer else about["classes"]))
-        made = Summed(made, answer.parts) if answer else made
-        made.load_state_dict(load_file(folder / WEIGHTS))
         sizes = about["preprocess"]
         preprocess = Preprocess(int(sizes["side"]), tuple(sizes["mean"]), tuple(sizes["std"]))
+        made: nn.Module | Handcrafted = (_handcrafted if about["trunk"] == HANDCRAFTED else _network)(
+            folder, about, answer
+        )
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise NevusError(
             f"the bundle {folder} does not fit together ({str(error).splitlines()[0]}); make it again."
@@ -166,13 +172,27 @@ def load_bundle(folder: Path | str) -> Bundle:
         trunk=about["trunk"],
         classes=tuple(about["classes"]),
         preprocess=preprocess,
-        network=made.eval(),
+        network=made,
         provenance=about["provenance"],
         licence=about["licence"],
         folder=folder,
         taps=about.get("taps", 0),
         answer=answer,
     )
+
+
+def _network(folder: Path, about: Mapping[str, Any], answer: Answer | None) -> nn.Module:
+    made = tapped(about["trunk"], about.get("taps", 0), len(answer.diagnoses if answer else about["classes"]))
+    made = Summed(made, answer.parts) if answer else made
+    made.load_state_dict(load_file(folder / WEIGHTS))
+    return made.eval()
+
+
+def _handcrafted(folder: Path, about: Mapping[str, Any], _: Answer | None) -> Handcrafted:
+    made = load_estimator(folder / FILE)
+    if len(made.estimator.classes_) != len(about["classes"]) or about["preprocess"]["side"] != SIDE:
+        raise ValueError("its estimator is for other classes or pictures")
+    return made
 
 
 def _answer(about: Mapping[str, Any]) -> Answer | None:
@@ -189,6 +209,10 @@ def _answer(about: Mapping[str, Any]) -> Answer | None:
     if sorted(answer.classes) != sorted(about["classes"]):
         raise ValueError("its answer has other classes")
     return answer
+
+
+def _model_file(trunk: str) -> str:
+    return FILE if trunk == HANDCRAFTED else WEIGHTS
 
 
 def tapped(trunk: str, taps: int, classes: int) -> nn.Module:
@@ -233,10 +257,10 @@ def _fault(about: Mapping[str, Any]) -> str | None:
         return "its classes are no list of names"
     if len(set(classes)) != len(classes):
         return "it has a class twice"
-    if not isinstance(files, dict) or not {WEIGHTS, CARD} <= set(files):
-        return "its files have no digests"
     if not isinstance(about.get("provenance"), dict) or not isinstance(about.get("trunk"), str):
         return "its provenance or trunk is missing"
+    if not isinstance(files, dict) or not {_model_file(about["trunk"]), CARD} <= set(files):
+        return "its files have no digests"
     if not isinstance(about.get("licence"), str):
         return "its licence is missing"
     if not isinstance(about.get("taps", 0), int) or not 0 <= about.get("taps", 0) <= 16:

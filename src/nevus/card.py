@@ -52,7 +52,7 @@ def model_card(
 - Weights to begin with: {provenance["weights"]}
 - Trained on: {data["name"]}, manifest {data["digest"]}
 - Split: {data["protocol"]}; {_audited(data["audit"])}
-- Recipe: `{recipe["name"]}`, mode `{recipe["mode"]}`, {recipe["steps"]:,} steps of {recipe["batch"]}
+- Recipe: {_recipe(recipe)}
 - Seed: {provenance["seed"]}
 - Licence of the weights: {licence}
 - Made by: nevus {provenance["versions"]["nevus"]}
@@ -85,6 +85,13 @@ def _audited(found: Mapping[str, Any] | None) -> str:
         f"audit {found['digest']} found {pairs:,} pairs of images that belong together, {found['train']:,} "
         f"training images that show what test images show, and left out {found['dropped']:,}"
     )
+
+
+def _recipe(recipe: Mapping[str, Any]) -> str:
+    if "steps" in recipe:
+        return f"`{recipe['name']}`, mode `{recipe['mode']}`, {recipe['steps']:,} steps of {recipe['batch']}"
+    chosen = ", ".join(f"{name.rpartition('__')[2]} {value}" for name, value in recipe["chosen"].items())
+    return f"`{recipe['name']}`, {recipe['what']}{f'; chosen by cross-validation: {chosen}' if chosen else ''}"
 
 
 def _cell(name: str) -> str:

@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nevus.data.images import Pixels
+from nevus.models.handcrafted.lesion import Mask, lesion_mask, middle
 
-Mask = NDArray[np.bool_]
-"""Bool (side, side)."""
 RING = 0.1
 """Width of the border ring as a share of the side."""
 MARGIN = 0.06
@@ -31,32 +30,11 @@ def ring(pixels: Pixels) -> Mask:
 
 
 def lesion(pixels: Pixels) -> Mask:
-    """Where the lesion is, roughly and rather too wide.
-
-    Otsu's threshold (1979) on the distance of each pixel's colour from that of the surroundings, in Lab. Dark
-    corners do not count as lesion. Of the parts that remain the one counts that is largest, weighed by how near it
-    lies to the middle, and with it all that are a quarter as large. Where nothing stands out, the middle is taken.
-    """
+    """Where the lesion is, roughly and rather too wide; where nothing stands out, the middle."""
     side = len(pixels)
-    lab = cv2.cvtColor(cv2.GaussianBlur(pixels, (0, 0), side / 64), cv2.COLOR_RGB2LAB).astype(np.float32)
-    y, x = (np.indices((side, side)) - (side - 1) / 2) / (side / 2)
-    far = np.hypot(x, y)
-    middle: Mask = np.asarray(far < 0.6)
-    lit = lab[..., 0] > 40
-    around = lit & (far > 0.7)
-    if not around.any():
-        return middle
-    distance = np.linalg.norm(lab - np.median(lab[around], axis=0), axis=-1) * lit
-    level = cv2.threshold(np.clip(distance, 0, 255).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)[0]
-    count, parts, stats, centres = cv2.connectedComponentsWithStats((distance > max(level, 8)).astype(np.uint8))
-    if count < 2:
-        return middle
-    off = np.hypot(*((centres[1:] - (side - 1) / 2) / (side / 2)).T)
-    weight = stats[1:, cv2.CC_STAT_AREA] * np.exp(-2 * off**2)
-    kept = 1 + np.flatnonzero(weight >= weight.max() / 4)
-    mask = np.isin(parts, kept)
-    if mask.mean() < 0.005:
-        return middle
+    mask = lesion_mask(pixels)
+    if mask is None:
+        return middle(side)
     width = 2 * round(MARGIN * side) + 1
     wide = cv2.dilate(mask.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
     return np.asarray(wide > 0)

@@ -18,6 +18,7 @@ from nevus.progress import console
 COMMANDS = {
     "train": "fine-tune a BiT on labelled images",
     "audit": "copies, leaks, shortcuts and doubtful labels of a data set",
+    "compare": "the table of the paper: several systems on the same split, with intervals and tests",
     "split": "a leak-free split of a data set",
     "evaluate": "figures of a bundle on a data set, each with its interval",
     "predict": "probabilities for images and folders",

@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nevus.bundle import load_bundle
-from nevus.models.bit import bit
-from nevus.models.registry import TRUNKS, feature_width, parameter_count
+from nevus.models.registry import TRUNKS, feature_width, network, parameter_count
 from nevus.models.weights import download, on_this_machine
 from nevus.shipped import shipped
 
@@ -39,7 +38,7 @@ class Command:
         for spec in TRUNKS.values():
             if spec.architecture not in sizes:
                 with torch.device("meta"):  # counts without memory
-                    sizes[spec.architecture] = parameter_count(bit(spec.architecture))
+                    sizes[spec.architecture] = parameter_count(network(spec.name, classes=0))
             table.add_row(
                 spec.name,
                 f"{sizes[spec.architecture]:,}",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from nevus.data.cache import CacheConfig
 from nevus.data.reading import DataConfig, read
 from nevus.data.splits import SplitConfig
+from nevus.errors import NevusError
 from nevus.methods.bit import BiT
+from nevus.methods.handcrafted import OnFeatures
+from nevus.methods.systems import SystemName, is_network, started, system
 from nevus.models.registry import AUTO
 from nevus.progress import console
 from nevus.report.run_page import write_run
@@ -22,7 +25,7 @@ from nevus.training.changes import RecipeChanges
 
 @dataclass(frozen=True)
 class Command:
-    """Fine-tune a BiT on labelled images and save it as a bundle in OUT/bundle.
+    """Fine-tune a BiT, or train another system, on labelled images and save it as a bundle in OUT/bundle.
 
     The test split is not looked at. Research use only, not a medical device.
     """
@@ -32,6 +35,9 @@ class Command:
     file, or a public data set as it was published; several are joined."""
     out: Path
     """Folder for the run."""
+    method: SystemName = "bit"
+    """The system: BiT, BiT with batch normalisation, one of four other networks, or one that learns from
+    handcrafted features."""
     trunk: str = AUTO
     """Network; see `nevus models`. `auto` takes what this machine can carry, and says what."""
     license: Literal["any", "permissive"] = "any"
@@ -69,24 +75,8 @@ class Command:
 
     def run(self) -> int:
         """Train; exit status."""
+        method = self.network() if is_network(self.method) else self.on_features()
         manifest = read(self.data, self.reading)
-        method = BiT(
-            trunk=self.trunk,
-            mode=self.mode,
-            recipe=self.recipe,
-            epochs=self.epochs,
-            seed=self.seed,
-            taps=self.taps,
-            weights=self.weights,
-            changes=self.changes,
-            split=self.split,
-            cache=self.cache,
-            corrected=self.corrected == "corrected",
-            audit=self.audit,
-            drop_leaks=self.drop_leaks,
-            permissive=self.license == "permissive",
-            answer=self.answer,
-        )
         method.fit(manifest, self.out, resume=self.resume)
         if not processes().main:
             return 0
@@ -108,3 +98,47 @@ class Command:
             ]
             console.print(f"once you are done choosing: {shlex.join(words)}", highlight=False)
         return 0
+
+    def network(self) -> BiT:
+        """The method, of a network."""
+        if self.method != "bit" and self.trunk != AUTO:
+            raise NevusError(f"--trunk names a BiT; leave it out for --method {self.method}.")
+        trunk, weights = started(system(self.method), self.weights, self.trunk)
+        return BiT(
+            trunk=trunk,
+            mode=self.mode,
+            recipe=self.recipe,
+            epochs=self.epochs,
+            seed=self.seed,
+            taps=self.taps,
+            weights=weights,
+            changes=self.changes,
+            split=self.split,
+            cache=self.cache,
+            corrected=self.corrected == "corrected",
+            audit=self.audit,
+            drop_leaks=self.drop_leaks,
+            permissive=self.license == "permissive",
+            answer=self.answer,
+        )
+
+    def on_features(self) -> OnFeatures:
+        """The method, of what learns from handcrafted features."""
+        fixed = {"trunk", "license", "mode", "recipe", "epochs", "taps", "weights", "answer", "changes"}
+        for one in fields(self):
+            if one.name in fixed and getattr(self, one.name) != _default(one):
+                flag = f"--{one.name}" if one.name != "changes" else "a recipe's value"
+                raise NevusError(f"{self.method} is no network, and {flag} is for these; leave it out.")
+        return OnFeatures(
+            learner=self.method,
+            seed=self.seed,
+            split=self.split,
+            cache=self.cache,
+            corrected=self.corrected == "corrected",
+            audit=self.audit,
+            drop_leaks=self.drop_leaks,
+        )
+
+
+def _default(one: Field[Any]) -> Any:
+    return one.default_factory() if one.default is MISSING and one.default_factory is not MISSING else one.default

@@ -33,6 +33,7 @@ from nevus.export.quantise import quantise
 from nevus.files import digest_of_file, writable_folder, write_json, write_text
 from nevus.metrics.figures import figures
 from nevus.metrics.intervals import bootstrap
+from nevus.models.handcrafted.model import Handcrafted
 from nevus.progress import progress
 from nevus.runtime.inference import TorchEngine, softmax
 
@@ -105,11 +106,15 @@ def export(
 
     Raises:
         NevusError: the export differs from the bundle by more than `bound`, the format has no int8, packages are
-            missing, no image can be used, or the folder cannot be written.
+            missing, the bundle holds no network, no image can be used, or the folder cannot be written.
 
     """
     if precision == "int8" and format == "torch":
         raise NevusError("int8 is written as onnx or openvino; choose one of these with --format.")
+    if isinstance(bundle.network, Handcrafted):
+        raise NevusError(
+            f"{bundle.folder} is no network but an estimator on handcrafted features; it has no graph."
+        )
     writable_folder(out)
     side = bundle.preprocess.side
     module = Probabilities(bundle.network, bundle.preprocess).eval()

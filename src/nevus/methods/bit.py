@@ -9,20 +9,18 @@ from typing import Any
 
 from torch import nn
 
-from nevus.audit.leaks import Leaks, grouped, protocol_of, without_leaks
 from nevus.bundle import Bundle, load_bundle
 from nevus.classifier import Classifier
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.manifest import Manifest
-from nevus.data.pixels import Decoded, decode_all
+from nevus.data.pixels import decode_all
 from nevus.data.preprocess import Preprocess
-from nevus.data.published import with_corrected_split
-from nevus.data.splits import SplitConfig, with_splits
+from nevus.data.splits import SplitConfig
 from nevus.errors import NevusError
-from nevus.files import write_text
 from nevus.methods.facts import facts_of
 from nevus.methods.finish import save
 from nevus.methods.fitting import Fitting
+from nevus.methods.preparation import Preparation, report_faults
 from nevus.models.answer import Answer
 from nevus.models.registry import AUTO, PERMISSIVE, RANDOM, trunk_of, trunk_spec
 from nevus.models.taps import TappedNetwork
@@ -105,9 +103,8 @@ class BiT:
                 "choose another --trunk."
             )
         watch = Stopwatch()
-        with watch("audit") if self.audit else contextlib.nullcontext():
-            manifest, protocol = self._prepared(manifest)
-        manifest = with_splits(manifest, self.split)
+        preparation = Preparation(self.split, self.cache, self.corrected, self.audit, self.drop_leaks)
+        manifest, protocol = preparation.of(manifest, watch)
         answer = Answer.of(self.answer, manifest.classes) if self.answer else None
         facts = facts_of(manifest.split("train"), self.trunk)
         recipe = make_recipe(self.recipe, facts, self.mode, epochs=self.epochs, changes=self.changes)
@@ -143,25 +140,6 @@ class BiT:
                 bundle = self._trained(manifest, recipe, run, cache, made, begun, answer, watch)
         return Classifier(bundle)
 
-    def _prepared(self, manifest: Manifest) -> tuple[Manifest, dict[str, Any]]:
-        """The data set with the groups and the split that are asked for, and what a bundle says of that."""
-        if self.corrected:
-            manifest = with_corrected_split(manifest)
-        found: Leaks | None = None
-        if self.audit:
-            with contextlib.closing(Cache(self.cache)) as cache:
-                manifest, found = grouped(manifest, cache)
-        dropped = 0
-        if self.drop_leaks:
-            manifest, dropped = without_leaks(manifest)
-        if found:
-            found = replace(found, dropped=dropped)
-            console.print(found.sentence())
-        return manifest, {
-            "protocol": protocol_of(manifest, corrected=self.corrected),
-            "audit": asdict(found) if found else None,
-        }
-
     def _trained(
         self,
         manifest: Manifest,
@@ -182,12 +160,7 @@ class BiT:
             rows = manifest.split("validation")
             held = decode_all(rows, recipe.side, cache, begin=begin, what="decoding validation")
         if together.main:
-            _report_faults(run, shown, held)
-        for name in manifest.classes:
-            if name not in set(shown.manifest.table["label"]):
-                raise NevusError(
-                    f"no training image of the class '{name}' can be used; see {run.folder / 'skipped.txt'}."
-                )
+            report_faults(run, manifest, shown, held)
         spec = trunk_spec(self.trunk)
         preprocess = Preprocess(recipe.side, spec.mean, spec.std)
         fitting = Fitting(manifest, shown, held, preprocess, recipe, run, cache, watch, self.seed)
@@ -196,8 +169,3 @@ class BiT:
             save(fitting, made, said, self.trunk, self.taps, answer, begun)
         together.wait()
         return load_bundle(run.bundle)
-
-
-def _report_faults(run: Run, *parts: Decoded) -> None:
-    faults = [fault for part in parts for fault in part.faults]
-    write_text(run.folder / "skipped.txt", "".join(f"{fault}\n" for fault in faults))

@@ -34,14 +34,21 @@ def delong_variance(positive: NDArray[np.bool_], score: Floats) -> float:
         score: (n,).
 
     """
-    x, y = score[positive], score[~positive]
-    m, n = len(x), len(y)
+    m, n = int(positive.sum()), int((~positive).sum())
     if m < 2 or n < 2:
         return float("nan")
-    both = rankdata(np.r_[x, y])
-    v10 = (both[:m] - rankdata(x)) / n
-    v01 = 1 - (both[m:] - rankdata(y)) / m
+    v10, v01 = placements(positive, score)
     return float(v10.var(ddof=1) / m + v01.var(ddof=1) / n)
+
+
+def placements(positive: NDArray[np.bool_], score: Floats) -> tuple[Floats, Floats]:
+    """Share of negatives below each positive, and of positives above each negative, ties half; their mean is the
+    AUROC.
+    """
+    x, y = score[positive], score[~positive]
+    both = rankdata(np.r_[x, y])
+    m, n = len(x), len(y)
+    return (both[:m] - rankdata(x)) / n, 1 - (both[m:] - rankdata(y)) / m
 
 
 def delong(positive: NDArray[np.bool_], score: Floats, area: float, level: float = LEVEL) -> Interval:

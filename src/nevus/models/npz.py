@@ -121,15 +121,15 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], source: str, *,
         network: to load into.
         weights: by the network's own keys.
         source: for the message.
-        head: whether to load `head.*`; the upstream head has other classes than the task's.
+        head: whether to load the head; the upstream head has other classes than the task's.
 
     Raises:
         NevusError: a weight is missing, left over, or of another shape: the weights are another network's.
 
     """
-    own = network.state_dict()
-    wanted = {key: value for key, value in weights.items() if head or not key.startswith("head.")}
-    needed = {key for key in own if head or not key.startswith("head.")}
+    own, last = network.state_dict(), _head_of(network)
+    wanted = {key: value for key, value in weights.items() if head or not key.startswith(last)}
+    needed = {key for key in own if head or not key.startswith(last)}
     odd = sorted(needed ^ set(wanted)) or [k for k in sorted(needed) if own[k].shape != wanted[k].shape]
     if odd:
         raise NevusError(
@@ -137,3 +137,10 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], source: str, *,
             "name the trunk whose weights these are."
         )
     network.load_state_dict({**own, **wanted})
+
+
+def _head_of(network: nn.Module) -> str:
+    """What the names of the head's weights begin with: `head.fc.` of a BiT, `fc.` or `classifier.` of others."""
+    head = network.get_classifier() if hasattr(network, "get_classifier") else None  # type: ignore[operator]
+    found = (name for name, module in network.named_modules() if module is head)
+    return f"{next(found, 'head')}."

@@ -15,6 +15,7 @@ from torch import nn
 
 from nevus.errors import NevusError
 from nevus.models.bit import bit
+from nevus.models.others import OTHERS
 
 SIZES = ("50x1", "50x3", "101x1", "101x3", "152x2", "152x4")
 """The published sizes: depth and width."""
@@ -31,7 +32,8 @@ class TrunkSpec:
 
     Attributes:
         name: as given to `--trunk`.
-        architecture: `bit-r<depth>x<width>`, or `timm/<model>` without a tag, or `hf-hub:<repository>`.
+        architecture: `bit-r<depth>x<width>`, one of `nevus.models.others`, `timm/<model>` without a tag, or
+            `hf-hub:<repository>`.
         side: side in pixels that it is trained at by default.
         origin: where its weights come from: `random`, `npz` (the authors' file `address`), `hub` (timm or the
             Hugging Face hub, model `address`) or `shipped` (the package's own file `address`).
@@ -92,6 +94,10 @@ def _shipped() -> list[TrunkSpec]:
     ]
 
 
+def _of_255(red: float, green: float, blue: float) -> tuple[float, float, float]:
+    return red / 255, green / 255, blue / 255
+
+
 TRUNKS = {
     spec.name: spec
     for spec in (
@@ -100,6 +106,18 @@ TRUNKS = {
         TrunkSpec("bit-r26x1", "bit-r26x1", 128),
         TrunkSpec("bit-r50x0.5", "bit-r50x0.5", 128),
         TrunkSpec("bit-r50x1", "bit-r50x1", 128),
+        TrunkSpec("bit-r26x0.5-bn", "bit-r26x0.5-bn", 128),
+        # Normalised as the weights were trained for which they stand here; see scripts/rivals.py.
+        TrunkSpec("vgg16-base", "vgg16-base", 224, mean=_of_255(123.68, 116.779, 103.939), std=_of_255(1, 1, 1)),
+        TrunkSpec("inception-v3-keras", "inception-v3-keras", 299),
+        TrunkSpec("resnet50-half", "resnet50-half", 224, mean=_of_255(123, 117, 104), std=_of_255(1, 1, 1)),
+        TrunkSpec(
+            "efficientnet-lite0",
+            "timm/tf_efficientnet_lite0",
+            224,
+            mean=_of_255(127, 127, 127),
+            std=_of_255(128, 128, 128),
+        ),
         *_official(),
     )
 }
@@ -206,7 +224,9 @@ def _foreign(model: str, classes: int, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            made: nn.Module = timm.create_model(model, pretrained=False, num_classes=0)
+            made: nn.Module = (
+                OTHERS[model]() if model in OTHERS else timm.create_model(model, pretrained=False, num_classes=0)
+            )
         except (RuntimeError, OSError, ValueError) as error:  # hf-hub: asks the hub for its description
             raise NevusError(
                 f"the network {model} cannot be made ({str(error).splitlines()[0]}); check its name and "
@@ -242,7 +262,7 @@ def trunk_of(whole: nn.Module) -> nn.Module:
 
 def feature_width(spec: TrunkSpec) -> int:
     """Width of a BiT's feature vector."""
-    match = re.search(r"x(\d+(?:\.\d+)?)$", spec.architecture)
+    match = re.search(r"x(\d+(?:\.\d+)?)(-bn)?$", spec.architecture)
     return round(2048 * float(match[1])) if match and spec.architecture.startswith("bit-") else 0
 
 

@@ -17,20 +17,21 @@ from nevus.files import save_tensors, to_json
 FORMAT = "nevus-trunk"
 
 
-def save_trunk(network: nn.Module, path: Path, about: Mapping[str, Any]) -> None:
-    """Write a network's weights without its head, in half precision.
+def save_trunk(network: nn.Module, path: Path, about: Mapping[str, Any], *, half: bool = True) -> None:
+    """Write a network's weights without its head.
 
     Args:
         network: of the registry; keys that begin with `head.` are left out.
         path: of a `.safetensors` file.
         about: plain values: `architecture`, `licence`, and how the weights came to be.
+        half: in half precision.
 
     Raises:
         NevusError: the file cannot be written, or a weight is too large for half precision.
 
     """
     own = {key: value for key, value in network.state_dict().items() if not key.startswith("head.")}
-    save_tensors(path, halved(own), {"format": FORMAT, "about": to_json(dict(about), indent=None)})
+    save_tensors(path, halved(own) if half else own, {"format": FORMAT, "about": to_json(dict(about), indent=None)})
 
 
 def halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

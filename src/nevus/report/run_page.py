@@ -5,27 +5,28 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from nevus.bundle import load_bundle
+from nevus.bundle import CARD, load_bundle
 from nevus.report import plots
 from nevus.training.history import epochs_of
 from nevus.training.run import METRICS
 
 
 def write_run(folder: Path) -> tuple[Path, str]:
-    """Draw `curves.png`, accuracy and loss by epoch (the paper's Fig. 3).
+    """Draw `curves.png`, accuracy and loss by epoch (the paper's Fig. 3), where the training had epochs.
 
     Args:
         folder: of a finished run.
 
     Returns:
-        The picture's path, and a sentence with training and validation accuracy, the gap between them, and the
-        time of each stage.
+        The picture's path, else that of the model card, and a sentence with training and validation accuracy, the
+        gap between them, and the time of each stage.
 
     """
     provenance = load_bundle(folder / "bundle").provenance
     fit, rows = provenance["fit"], provenance["history"]
-    path = folder / "curves.png"
-    plots.save(plots.training_curves(rows, fit), path)
+    path = folder / "curves.png" if rows else folder / "bundle" / CARD
+    if rows:
+        plots.save(plots.training_curves(rows, fit), path)
     accuracy = fit["validation"]["accuracy"]
     return path, (
         f"training accuracy {fit['training_accuracy']:.1%} (n {fit['training_n']:,}), validation accuracy "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -13,6 +15,7 @@ from nevus.data.pixels import Squares
 from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
 from nevus.models.folding import folded
+from nevus.models.handcrafted.model import Handcrafted
 from nevus.progress import console, progress
 from nevus.runtime.device import Device, placed
 
@@ -22,14 +25,12 @@ EngineName = Literal["auto", "openvino", "torch"]
 
 
 class Engine(Protocol):
-    """A network made ready for inference; whichever it is, it gives the same numbers to float rounding.
+    """A network made ready for inference; whichever it is, it gives the same numbers to float rounding."""
 
-    Attributes:
-        preprocess: of the network.
-
-    """
-
-    preprocess: Preprocess
+    @property
+    def preprocess(self) -> Preprocess:
+        """Of the network."""
+        ...
 
     def __call__(self, pixels: np.ndarray) -> NDArray[np.float32]:
         """uint8 (n, side, side, 3) to the network's output, float32 (n, outputs)."""
@@ -37,7 +38,7 @@ class Engine(Protocol):
 
 
 def engine(
-    network: nn.Module,
+    network: nn.Module | Handcrafted,
     preprocess: Preprocess,
     device: torch.device | None = None,
     name: EngineName = "auto",
@@ -45,15 +46,17 @@ def engine(
     """The engine for the machine at hand: OpenVINO on a CPU, PyTorch on a GPU or where OpenVINO does not run.
 
     Args:
-        network: images, float (n, 3, side, side), to one output.
+        network: images, float (n, 3, side, side), to one output; or handcrafted features with an estimator.
         preprocess: of the network.
         device: by default the CPU.
-        name: one to insist on.
+        name: one to insist on; handcrafted features are computed as they are whatever it says.
 
     Raises:
         NevusError: the one to insist on does not run here.
 
     """
+    if isinstance(network, Handcrafted):
+        return HandcraftedEngine(network, preprocess)
     cpu = device is None or device.type == "cpu"
     if name == "torch" or (name == "auto" and not cpu):
         return TorchEngine(network, preprocess, device)
@@ -67,6 +70,18 @@ def engine(
             raise NevusError(f"OpenVINO does not run this network here ({reason}); use --engine torch.") from None
         console.print(f"OpenVINO does not run this network here ({reason}); PyTorch does.", style="yellow")
         return TorchEngine(network, preprocess, device)
+
+
+@dataclass(frozen=True)
+class HandcraftedEngine:
+    """Handcrafted features and what an estimator says of them."""
+
+    model: Handcrafted
+    preprocess: Preprocess
+
+    def __call__(self, pixels: np.ndarray) -> NDArray[np.float32]:
+        """uint8 (n, side, side, 3) to the logarithms of the probabilities, float32 (n, classes)."""
+        return self.model(pixels)
 
 
 class OpenVinoEngine:
@@ -106,7 +121,13 @@ class TorchEngine:
         return np.asarray(out.float().cpu().numpy(), np.float32)
 
 
-def many(engine: Engine, pixels: np.ndarray | Squares, *, what: str, batch: int = BATCH) -> NDArray[np.float32]:
+def many(
+    engine: Callable[[np.ndarray], NDArray[np.float32]],
+    pixels: np.ndarray | Squares,
+    *,
+    what: str,
+    batch: int = BATCH,
+) -> NDArray[np.float32]:
     """An engine over any number of images, uint8 (n, side, side, 3), in batches, with a progress bar."""
     parts = []
     with progress() as bar:

@@ -1,0 +1,118 @@
+"""`nevus compare`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from nevus.card import DISCLAIMER
+from nevus.comparison.comparison import compare
+from nevus.comparison.plan import Wanted
+from nevus.comparison.table import rows
+from nevus.data.cache import CacheConfig
+from nevus.data.manifest import Manifest
+from nevus.data.reading import DataConfig, read
+from nevus.data.splits import SplitConfig
+from nevus.errors import NevusError
+from nevus.methods.preparation import Preparation
+from nevus.methods.systems import SystemName
+from nevus.models.registry import AUTO
+from nevus.progress import console
+from nevus.report.comparison_page import as_console, write_comparison
+from nevus.training.changes import RecipeChanges
+
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True)
+class Command:
+    """Train several systems on the same split and hold them against BiT: the table of the paper, with intervals,
+    tests and times.
+
+    Finished systems are kept: started again, a comparison goes on. Each looks at the test split once.
+    Research use only, not a medical device.
+    """
+
+    data: tyro.conf.Positional[tuple[Path, ...]]
+    """As in `nevus train`."""
+    out: Path
+    """Folder for table.csv, table.html, table.tex, the figures, and a run for each system."""
+    methods: tuple[SystemName | Literal["all"], ...] = ("all",)
+    """Systems, or `all`."""
+    modes: tuple[Literal["head", "full"], ...] = ("head",)
+    """Of networks with pretrained weights."""
+    weights: tuple[str, ...] = ()
+    """`NAME=PATH` or `NAME=random` for networks, as in `vgg16=weights/vgg16.safetensors`; scripts/rivals.py makes
+    some. Others take what is on this machine."""
+    random: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Train the networks from random weights, too, all for the same time. Without it that happens where one of them
+    has no pretrained weights here."""
+    seeds: int = 1
+    """How many, from 0 on; the table shows the first and the spread."""
+    budget: str | None = None
+    """Time for all trainings of whole networks, shared equally, as in 30m or 2h; without it each takes its recipe's
+    length."""
+    against: tuple[Path, ...] = ()
+    """Images from elsewhere, with the same classes: every system is judged on them, too."""
+    trunk: str = AUTO
+    """Of BiT; see `nevus models`."""
+    recipe: str = "default"
+    """Of networks: `default`, `hyperrule` or `paper`."""
+    taps: int = 0
+    """Of networks in mode `head`; see `nevus train`."""
+    corrected: Annotated[Literal["own", "corrected"], tyro.conf.arg(name="split")] = "own"
+    """As in `nevus train`."""
+    audit: bool = True
+    """As in `nevus train`."""
+    drop_leaks: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """As in `nevus train`."""
+    reading: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()
+    split: SplitConfig = SplitConfig()
+    cache: CacheConfig = CacheConfig()
+    changes: Annotated[RecipeChanges, tyro.conf.arg(name="")] = field(default_factory=RecipeChanges)
+
+    def run(self) -> int:
+        """Compare; exit status 3 where a system came to nothing."""
+        wanted = Wanted(
+            methods=tuple(self.methods),
+            modes=self.modes,
+            seeds=self.seeds,
+            weights=dict(_pair(text) for text in self.weights),
+            random=self.random,
+            budget=_seconds(self.budget) if self.budget else 0.0,
+            trunk=self.trunk,
+            recipe=self.recipe,
+            taps=self.taps,
+            changes=self.changes,
+        )
+        preparation = Preparation(
+            self.split, self.cache, self.corrected == "corrected", self.audit, self.drop_leaks
+        )
+        manifest = read(self.data, self.reading)
+        others: Manifest | None = read(self.against, self.reading) if self.against else None
+        compare(manifest, self.out, wanted, preparation, others=others, drawn=write_comparison)
+        found = rows(self.out)
+        Console(markup=False, highlight=False, width=None if Console().is_terminal else 160).print(
+            as_console(found)
+        )
+        console.print(f"page: {self.out / 'table.html'}   {DISCLAIMER}", highlight=False)
+        return 3 if any(row.failure for row in found) else 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not value:
+        raise NevusError(f"--weights {text} is no NAME=PATH; write it as in vgg16=weights/vgg16.safetensors.")
+    return name, value
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if not match or not float(match[1]):
+        raise NevusError(f"a budget of '{text}' is none; write it as in 90s, 30m or 2h.")
+    return float(match[1]) * SECONDS[match[2]]

@@ -1,0 +1,123 @@
+"""The comparison: every unit in turn, each finished one kept, each failing one a row that says why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nevus.comparison.plan import Wanted, timed, units
+from nevus.comparison.unit import Unit, done, failed, run
+from nevus.data.manifest import Manifest
+from nevus.errors import NevusError
+from nevus.files import to_json, writable_folder, write_json
+from nevus.methods.preparation import Preparation
+from nevus.progress import console
+from nevus.training.loop import duration
+from nevus.training.stopwatch import Stopwatch
+
+PLAN, UNITS = "plan.json", "units"
+
+
+def compare(
+    manifest: Manifest,
+    out: Path,
+    wanted: Wanted,
+    preparation: Preparation,
+    *,
+    others: Manifest | None = None,
+    drawn: Callable[[Path], object] = lambda _: None,
+) -> list[Unit]:
+    """Train and judge everything that is wanted; what is finished already is not repeated.
+
+    Args:
+        manifest: the data set. Its test split, or the one that is cut for it, is looked at once by each unit.
+        out: folder of the comparison.
+        wanted: see `Wanted`.
+        preparation: of the data set.
+        others: images from elsewhere with the same classes.
+        drawn: called with `out` whenever a unit has ended, to draw what is there.
+
+    Returns:
+        The units that were planned.
+
+    Raises:
+        NevusError: the settings or the data set are at fault, or another comparison is in the folder.
+
+    """
+    writable_folder(out)
+    shown, protocol = preparation.of(manifest, Stopwatch())
+    if "test" not in shown.splits():
+        raise NevusError(f"{manifest.name} has no test split to compare on; cut one with --split.test 0.2.")
+    if others is not None:
+        others = others.with_classes(shown.classes)
+    chosen, lacking = units(wanted)
+    for sentence in lacking:
+        console.print(sentence, style="yellow", highlight=False)
+    settings = {
+        "data": {"name": shown.name, "digest": shown.digest, "classes": shown.classes, **protocol},
+        "others": {"name": others.name, "digest": others.digest} if others is not None else None,
+        "budget": wanted.budget,
+        "recipe": wanted.recipe,
+    }
+    planned = _planned(out, settings, chosen, wanted, shown)
+    _announce(planned, out)
+    for number, unit in enumerate(planned, 1):
+        if done(unit, out / UNITS):
+            continue
+        console.rule(f"{number} of {len(planned)}: {unit.name}")
+        try:
+            run(unit, manifest, out / UNITS, preparation, wanted.changes, others)
+        except (NevusError, MemoryError, RuntimeError) as error:
+            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+            console.print(f"{unit.name} comes to nothing: {reason}", style="red", highlight=False)
+            failed(unit, out / UNITS, reason)
+        drawn(out)
+    drawn(out)
+    return planned
+
+
+def _planned(
+    out: Path, settings: dict[str, Any], chosen: Sequence[Unit], wanted: Wanted, manifest: Manifest
+) -> list[Unit]:
+    """The units with their expected times; those of an earlier start keep theirs, for times differ by start.
+
+    Raises:
+        NevusError: the folder holds a comparison with other settings.
+
+    """
+    path = out / PLAN
+    plain = json.loads(to_json(settings))
+    known: dict[str, Unit] = {}
+    if path.exists():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            known = {unit.name: unit for unit in (Unit(**one) for one in before["units"])}
+            differing = [key for key in plain if before["settings"][key] != plain[key]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise NevusError(f"{path} is damaged ({error}); choose another folder with --out.") from None
+        if differing:
+            raise NevusError(
+                f"the comparison in {out} was made with another {differing[0]}; repeat that, or choose another "
+                "folder with --out."
+            )
+    if any(unit.name not in known for unit in chosen):
+        with console.status("timing what is to be done"):
+            fresh = {unit.name: unit for unit in timed(wanted, chosen, manifest)}
+        known = {**fresh, **known}
+    planned = [known[unit.name] for unit in chosen]
+    kept = [unit for name, unit in known.items() if name not in {unit.name for unit in planned}]
+    write_json(path, {"settings": plain, "units": [asdict(unit) for unit in (*planned, *kept)]})
+    return planned
+
+
+def _announce(planned: Sequence[Unit], out: Path) -> None:
+    left = [unit for unit in planned if not done(unit, out / UNITS)]
+    for unit in planned:
+        state = duration(unit.expected) if unit in left else "done"
+        length = f", {unit.epochs:g} epochs" if unit.epochs else ""
+        console.print(f"  {unit.name:<40} {state}{length}", highlight=False)
+    total = sum(unit.expected for unit in left)
+    console.print(f"{len(left)} of {len(planned)} to do, about {duration(total)} in all", highlight=False)

@@ -1,0 +1,199 @@
+"""What a comparison will do, and how long it should take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from nevus.comparison.unit import Half, Unit
+from nevus.data.manifest import Manifest
+from nevus.errors import NevusError
+from nevus.methods.facts import facts_of
+from nevus.methods.learners import LEARNERS, learnt
+from nevus.methods.systems import SYSTEMS, is_network, started, system
+from nevus.models.handcrafted.features import SIDE, names
+from nevus.models.handcrafted.model import vectors
+from nevus.models.registry import AUTO, RANDOM
+from nevus.models.weights import resolved
+from nevus.training.changes import RecipeChanges, make_recipe
+from nevus.training.timing import expected_seconds
+
+TRIED = 200
+"""Images on which the time of a learner is taken."""
+LEAST = 0.25
+"""Passes over the images that a share of the time must at least be good for."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be compared.
+
+    Attributes:
+        methods: names of systems, or `all`.
+        modes: of networks with pretrained weights: `head`, `full` or both.
+        seeds: how many, from 0 on.
+        weights: by system, the path of a file or `random`; others take what is on this machine.
+        random: train every network from random weights, too.
+        budget: seconds for all trainings of whole networks together; 0 for the recipes' own length.
+        trunk: of `bit`.
+        recipe: of networks.
+        taps: of networks in mode `head`.
+        changes: to the recipe.
+
+    """
+
+    methods: tuple[str, ...] = ("all",)
+    modes: tuple[str, ...] = ("head",)
+    seeds: int = 1
+    weights: Mapping[str, str] = field(default_factory=dict)
+    random: bool = False
+    budget: float = 0.0
+    trunk: str = AUTO
+    recipe: str = "default"
+    taps: int = 0
+    changes: RecipeChanges = field(default_factory=RecipeChanges)
+
+    def __post_init__(self) -> None:
+        for name in (*self.systems, *self.weights):
+            system(name)
+        for name in self.weights:
+            if not is_network(name):
+                raise NevusError(f"{name} learns from handcrafted features and takes no weights; leave it out.")
+        if self.seeds < 1 or not self.modes:
+            raise NevusError("a comparison wants at least one seed and one mode; correct --seeds or --modes.")
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """Names of systems, in the order of the table."""
+        if "all" in self.methods:
+            return tuple(SYSTEMS)
+        return tuple(name for name in SYSTEMS if name in self.methods) + tuple(
+            name for name in self.methods if name not in SYSTEMS
+        )
+
+
+def units(wanted: Wanted) -> tuple[list[Unit], list[str]]:
+    """Everything to be trained, and a sentence for each network that has no pretrained weights here.
+
+    Where one has none, the networks are also trained from random weights, all of them, so that what is compared
+    began alike; in mode `full` only, for a frozen random trunk says nothing.
+    """
+    begun: dict[str, tuple[str, str]] = {}
+    lacking = []
+    for name in filter(is_network, wanted.systems):
+        one = system(name)
+        given = wanted.weights.get(name, AUTO)
+        if given == RANDOM:
+            continue
+        try:
+            trunk, weights = started(one, given, wanted.trunk)
+            begun[name] = (resolved(trunk), weights)
+        except NevusError as error:
+            if given != AUTO:
+                raise
+            lacking.append(str(error))
+    found: list[Unit] = []
+    every = [name for name in wanted.systems if is_network(name)]
+    alike = wanted.random or len(begun) < len(every)
+    for seed in range(wanted.seeds):
+        for name in wanted.systems:
+            if not is_network(name):
+                found.append(Unit(name, seed, "features"))
+                continue
+            if name in begun:
+                trunk, weights = begun[name]
+                for mode in wanted.modes:
+                    taps = wanted.taps if mode == "head" else 0
+                    found.append(Unit(name, seed, "pretrained", mode, trunk, weights, wanted.recipe, taps=taps))
+            if alike:
+                trunk, weights = started(system(name), RANDOM, wanted.trunk)
+                found.append(Unit(name, seed, "random", "full", _architecture(trunk), weights, wanted.recipe))
+    return found, lacking
+
+
+def _architecture(trunk: str) -> str:
+    return resolved(trunk) if trunk == AUTO else trunk
+
+
+def timed(wanted: Wanted, chosen: Sequence[Unit], manifest: Manifest) -> list[Unit]:
+    """The same units with the seconds that each should take here, and those of whole networks shortened so that
+    they fit their share of the budget.
+
+    All that start from random weights are given one and the same time: that of the budget, else what the first
+    of them takes by its recipe.
+
+    Args:
+        wanted: see `Wanted`.
+        chosen: the units.
+        manifest: the data set with its splits.
+
+    Raises:
+        NevusError: the budget is too short for one of them.
+
+    """
+    seconds: dict[tuple[str, str, str], float] = {}
+    found = []
+    for unit in chosen:
+        key = (unit.system, unit.mode, unit.trunk)
+        if key not in seconds:
+            seconds[key] = _expected(unit, wanted, manifest)
+        found.append(replace(unit, expected=seconds[key]))
+    whole = [unit for unit in found if unit.mode == "full"]
+    if wanted.budget:
+        left = wanted.budget - sum(unit.expected for unit in found if unit.mode != "full")
+        share = left / max(1, len(whole))
+        if whole and share <= 0:
+            raise NevusError(
+                f"the budget of {wanted.budget:.0f} s is spent before a whole network is trained; raise --budget, "
+                "or take --modes head."
+            )
+        return [_fitted(unit, share, wanted, manifest) if unit.mode == "full" else unit for unit in found]
+    first = next((unit.expected for unit in whole if unit.half == "random"), 0.0)
+    return [_fitted(unit, first, wanted, manifest) if unit.half == "random" else unit for unit in found]
+
+
+def _fitted(unit: Unit, share: float, wanted: Wanted, manifest: Manifest) -> Unit:
+    """With as many epochs as a share of the time is good for."""
+    train = manifest.split("train")
+    recipe = make_recipe(unit.recipe, facts_of(train, unit.trunk), "full", changes=wanted.changes)
+    epochs = recipe.steps * recipe.batch / len(train) * share / unit.expected
+    if epochs < LEAST:
+        raise NevusError(
+            f"{share:.0f} s are good for {epochs:.2f} passes of {unit.system} over the images; raise --budget, or "
+            "leave it out."
+        )
+    return replace(unit, epochs=round(epochs, 2), expected=share)
+
+
+def _expected(unit: Unit, wanted: Wanted, manifest: Manifest) -> float:
+    train = manifest.split("train")
+    if is_network(unit.system):
+        facts = facts_of(train, unit.trunk)
+        recipe = make_recipe(unit.recipe, facts, "head" if unit.mode == "head" else "full", changes=wanted.changes)
+        return expected_seconds(recipe, unit.trunk, facts, len(manifest.classes))
+    rng = np.random.default_rng(0)
+    began = time.perf_counter()
+    vectors(rng.integers(0, 256, (8, SIDE, SIDE, 3), dtype=np.uint8))
+    describing = (time.perf_counter() - began) / 8
+    n = min(len(train), TRIED)
+    rows = np.sort(rng.permutation(len(train))[:n])
+    features = rng.normal(size=(n, len(names()))).astype(np.float32)
+    began = time.perf_counter()
+    part = train.where(np.isin(np.arange(len(train)), rows))
+    try:
+        learnt(LEARNERS[unit.system], features, part.targets, part.groups, (features, part.targets), 0)
+    except ValueError:
+        return 0.0  # it cannot learn this, and will say so in its row
+    times = len(train) / n
+    growth = times**2 if unit.system == "svm" else times
+    return describing * len(train) * 1.2 + (time.perf_counter() - began) * growth
+
+
+HALVES: dict[Half, str] = {
+    "pretrained": "Networks with pretrained weights",
+    "random": "Networks from random weights, each trained for the same time",
+    "features": "Handcrafted features",
+}

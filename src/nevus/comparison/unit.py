@@ -1,0 +1,221 @@
+"""One system in a comparison: trained, judged, measured; and resumable as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nevus.classifier import Classifier
+from nevus.data.manifest import Manifest
+from nevus.data.reading import read
+from nevus.errors import NevusError
+from nevus.evaluation.evaluation import Evaluation, evaluate
+from nevus.files import write_json, written_whole
+from nevus.methods.bit import BiT
+from nevus.methods.handcrafted import OnFeatures
+from nevus.methods.preparation import Preparation
+from nevus.methods.systems import is_network
+from nevus.models.handcrafted.model import Handcrafted
+from nevus.models.registry import RANDOM, parameter_count
+from nevus.training.changes import RecipeChanges
+
+DONE, FAILED = "unit.json", "failed.json"
+TIMED = 32
+"""Images whose time is taken, one by one."""
+
+Half = Literal["pretrained", "random", "features"]
+"""What a system starts from. Rows of one half are never ranked with those of another."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A system with a seed and a start.
+
+    Attributes:
+        system: its name; see `nevus.methods.systems`.
+        seed: of everything random.
+        half: what it starts from.
+        mode: of a network, `head` or `full`; empty for others.
+        trunk: of a network.
+        weights: of a network, as `BiT` takes them.
+        recipe: of a network.
+        epochs: of a network, instead of the recipe's own.
+        taps: of a network in mode `head`.
+        expected: seconds that it was thought to take.
+
+    """
+
+    system: str
+    seed: int
+    half: Half
+    mode: str = ""
+    trunk: str = ""
+    weights: str = ""
+    recipe: str = "default"
+    epochs: float | None = None
+    taps: int = 0
+    expected: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        parts = [self.system, self.mode, RANDOM if self.half == "random" else "", f"seed{self.seed}"]
+        return "-".join(part for part in parts if part)
+
+    def method(self, preparation: Preparation, changes: RecipeChanges) -> BiT | OnFeatures:
+        """As a method."""
+        shared = asdict_of(preparation)
+        if not is_network(self.system):
+            return OnFeatures(learner=self.system, seed=self.seed, **shared)
+        return BiT(
+            trunk=self.trunk,
+            mode="head" if self.mode == "head" else "full",
+            recipe=self.recipe,
+            epochs=self.epochs,
+            seed=self.seed,
+            taps=self.taps,
+            weights=self.weights,
+            # A share of the time sets the length: one that was asked for gives way.
+            changes=changes if self.epochs is None else replace(changes, steps=None),
+            **shared,
+        )
+
+
+def asdict_of(preparation: Preparation) -> dict[str, Any]:
+    """A preparation's fields, as every method takes them."""
+    return {name: getattr(preparation, name) for name in ("split", "cache", "corrected", "audit", "drop_leaks")}
+
+
+def done(unit: Unit, out: Path) -> bool:
+    """Whether a unit is finished."""
+    return (out / unit.name / DONE).exists()
+
+
+def run(
+    unit: Unit,
+    manifest: Manifest,
+    out: Path,
+    preparation: Preparation,
+    changes: RecipeChanges,
+    others: Manifest | None,
+) -> None:
+    """Train, judge and measure, and write `unit.json`; a training that was interrupted goes on.
+
+    Args:
+        unit: what is trained.
+        manifest: the data set, with a test split.
+        out: folder of all units.
+        preparation: of the data set.
+        changes: to the recipe of networks.
+        others: images from elsewhere, judged as a whole; None where there are none.
+
+    Raises:
+        NevusError: the data set or the settings are at fault, or the loss is not finite.
+
+    """
+    folder = out / unit.name
+    lowest = _peak(reset=True)
+    began = time.perf_counter()
+    classifier = unit.method(preparation, changes).fit(manifest, folder, resume=True)
+    seconds = time.perf_counter() - began
+    peak = _peak()
+    split = read(folder / "manifest.parquet")
+    judged = {"test": evaluate(classifier, split, "test")}
+    if others is not None:
+        judged["elsewhere"] = evaluate(classifier, others, "test" if "test" in others.splits() else "all")
+    for name, evaluation in judged.items():
+        _keep(evaluation, folder / f"{name}.npz")
+    network = classifier.bundle.network
+    about = classifier.bundle.provenance
+    write_json(
+        folder / DONE,
+        {
+            "unit": asdict(unit),
+            "weights": about["weights"],
+            "trunk": classifier.bundle.trunk,
+            "side": classifier.bundle.preprocess.side,
+            "recipe": about["recipe"],
+            "protocol": about["data"]["protocol"],
+            "data": {name: one.about["data"] for name, one in judged.items()},
+            "classes": list(classifier.classes),
+            "fit": about["fit"],
+            "seconds": seconds,
+            "seconds_an_image": _seconds_an_image(classifier, split),
+            "peak_bytes": peak,
+            "peak_before": lowest,
+            "parameters": None if isinstance(network, Handcrafted) else parameter_count(network),
+            "bytes": sum(path.stat().st_size for path in (folder / "bundle").iterdir()),
+            "figures": {
+                name: {key: figure.as_dict() for key, figure in one.figures.items()} for name, one in judged.items()
+            },
+            "n": {name: len(one.y) for name, one in judged.items()},
+        },
+    )
+    (folder / FAILED).unlink(missing_ok=True)
+
+
+def failed(unit: Unit, out: Path, reason: str) -> None:
+    """Note why a unit came to nothing; it is tried again the next time."""
+    write_json(out / unit.name / FAILED, {"unit": asdict(unit), "reason": reason})
+
+
+def read_unit(folder: Path) -> dict[str, Any] | None:
+    """What is known of a unit, finished or failed; None where there is nothing.
+
+    Raises:
+        NevusError: the file is damaged.
+
+    """
+    for name in (DONE, FAILED):
+        path = folder / name
+        if path.exists():
+            try:
+                found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise NevusError(f"{path} is damaged ({error}); delete {folder}.") from None
+            return found
+    return None
+
+
+def said(folder: Path, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.str_]]:
+    """What a unit said of a set: true classes (n,), probabilities (n, classes), the images' names (n,)."""
+    with np.load(folder / f"{name}.npz", allow_pickle=False) as held:
+        return held["y"], held["p"], held["image"]
+
+
+def _keep(evaluation: Evaluation, path: Path) -> None:
+    images = np.array([str(name) for name in evaluation.manifest.table["image"]], np.str_)
+    with written_whole(path) as aside, aside.open("wb") as file:
+        np.savez(file, allow_pickle=False, y=evaluation.y, p=evaluation.p, image=images)
+
+
+def _seconds_an_image(classifier: Classifier, manifest: Manifest) -> float:
+    """Median time from a file to its probabilities, one image at a time."""
+    taken = []
+    for path in manifest.split("test").paths[: TIMED + 1]:
+        began = time.perf_counter()
+        with contextlib.suppress(NevusError):
+            classifier.predict_proba(path)
+            taken.append(time.perf_counter() - began)
+    return float(np.median(taken[1:] or taken)) if taken else float("nan")  # the first one pays for the start
+
+
+def _peak(*, reset: bool = False) -> int:
+    """The most memory that this process has held, in bytes; `reset` counts from now on, where Linux allows it."""
+    if reset:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    with contextlib.suppress(OSError, ValueError):
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        fields: Mapping[str, str] = dict(line.partition(":")[::2] for line in lines)
+        return int(fields["VmHWM"].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,133 @@
+"""Handcrafted features and what learns from them, as a method: a Manifest to a Classifier."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nevus.bundle import load_bundle
+from nevus.classifier import Classifier
+from nevus.data.cache import Cache, CacheConfig
+from nevus.data.manifest import Manifest
+from nevus.data.pixels import decode_all
+from nevus.data.preprocess import Preprocess
+from nevus.data.splits import SplitConfig
+from nevus.errors import NevusError
+from nevus.methods.learners import LEARNERS, learnt
+from nevus.methods.preparation import Preparation, report_faults
+from nevus.methods.record import Judged, Trained, record
+from nevus.models.handcrafted.features import SIDE, VERSION
+from nevus.models.handcrafted.model import HANDCRAFTED, Handcrafted, vectors
+from nevus.progress import console
+from nevus.runtime.inference import many
+from nevus.training.run import Run
+from nevus.training.stopwatch import Stopwatch
+
+
+@dataclass(frozen=True)
+class OnFeatures:
+    """Trains what learns from handcrafted features.
+
+    Attributes:
+        learner: one of `nevus.methods.learners.LEARNERS`.
+        seed: of everything random.
+        split: how validation (and test) are cut where the data set does not say.
+        cache: where decoded images are kept.
+        corrected: take the corrected split that comes with the package, in place of the data set's own.
+        audit: look for pictures of one lesion first, and never cut between them.
+        drop_leaks: leave out training images that show what a test image shows.
+
+    """
+
+    learner: str
+    seed: int = 0
+    split: SplitConfig = SplitConfig()
+    cache: CacheConfig = CacheConfig()
+    corrected: bool = False
+    audit: bool = True
+    drop_leaks: bool = False
+
+    def __post_init__(self) -> None:
+        if self.learner not in LEARNERS:
+            raise NevusError(f"there is no method '{self.learner}'; choose one of {', '.join(LEARNERS)}.")
+        if not 0 <= self.seed < 2**32:
+            raise NevusError(f"a seed of {self.seed} is not between 0 and 2^32; correct --seed.")
+
+    def fit(self, manifest: Manifest, out: Path | str, *, resume: bool = False) -> Classifier:
+        """Train on the split `train`, choose by cross-validation within it, calibrate on `validation`, and save
+        the bundle `out/bundle`.
+
+        Args:
+            manifest: the data set. Its test split, if any, is not looked at.
+            out: folder of the run.
+            resume: take the run that is there, where it is complete; one that was interrupted begins anew.
+
+        Raises:
+            NevusError: the data set, the settings or the folder are at fault.
+
+        """
+        out, watch = Path(out), Stopwatch()
+        preparation = Preparation(self.split, self.cache, self.corrected, self.audit, self.drop_leaks)
+        manifest, protocol = preparation.of(manifest, watch)
+        config = {
+            "method": self.learner,
+            "features": VERSION,
+            "seed": self.seed,
+            "split": asdict(self.split),
+            "data": {"name": manifest.name, "digest": manifest.digest, "classes": manifest.classes, **protocol},
+        }
+        with Run.open(out, config, resume=resume) as run:
+            if run.bundle.exists():
+                console.print(f"{out} is complete; its bundle is {run.bundle}")
+                return Classifier(load_bundle(run.bundle))
+            manifest.save(out / "manifest.parquet")
+            with contextlib.closing(Cache(self.cache)) as cache:
+                self._trained(manifest, run, cache, watch, protocol)
+        return Classifier(load_bundle(run.bundle))
+
+    def _trained(
+        self, manifest: Manifest, run: Run, cache: Cache, watch: Stopwatch, protocol: dict[str, Any]
+    ) -> None:
+        with watch("decoding"):
+            shown, held = (
+                decode_all(manifest.split(name), SIDE, cache, what=f"decoding {name}")
+                for name in ("train", "validation")
+            )
+        report_faults(run, manifest, shown, held)
+        with watch("features"):
+            features = many(vectors, shown.pixels, what="features of train")
+            held_features = many(vectors, held.pixels, what="features of validation")
+        learner, rows, judged = LEARNERS[self.learner], shown.manifest, held.manifest
+        with watch("training"):
+            try:
+                estimator, chosen = learnt(
+                    learner,
+                    features,
+                    rows.targets,
+                    rows.groups,
+                    (held_features, judged.targets),
+                    self.seed,
+                )
+            except ValueError as error:
+                raise NevusError(f"{self.learner} cannot learn from {manifest.name}: {error}.") from None
+        model = Handcrafted(estimator)
+        with watch("judging"):
+            logits, held_logits = model.scores(features), model.scores(held_features)
+        trained = Trained(
+            trunk=HANDCRAFTED,
+            network=model,
+            preprocess=Preprocess(SIDE),
+            classes=manifest.classes,
+            manifest=manifest,
+            recipe={"name": self.learner, "mode": HANDCRAFTED, "what": learner.what, "chosen": chosen},
+            seed=self.seed,
+            begun={"weights": "none: handcrafted features", "changes": {}, "protocol": protocol},
+            shown=Judged(logits, rows.targets, rows.groups),
+            held=Judged(held_logits, judged.targets, judged.groups),
+            skipped=len(shown.faults) + len(held.faults),
+            seconds=watch.seconds,
+            precision="fp64",
+        )
+        record(trained, run)

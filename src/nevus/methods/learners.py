@@ -1,0 +1,163 @@
+"""What learns from handcrafted features, by name: an estimator of scikit-learn and what is tried of it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import parallel_config
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.decomposition import PCA
+from sklearn.ensemble import AdaBoostClassifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
+
+from nevus.models.handcrafted.estimators import NamedClusters, ScoreRule
+from nevus.models.handcrafted.features import names
+
+FOLDS = 3
+SCORE = "balanced_accuracy"
+MOST = 4000
+"""Training images that settings are tried on; all are learnt from in the end."""
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Learner:
+    """An estimator and its settings.
+
+    Attributes:
+        what: in words.
+        make: from a seed.
+        grid: what is tried, by the estimator's parameters; empty where nothing is.
+        calibrated: whether its scores become probabilities on validation.
+
+    """
+
+    what: str
+    make: Callable[[int], Any]
+    grid: Mapping[str, Sequence[Any]]
+    calibrated: bool = True
+
+
+def _svm(seed: int) -> Pipeline:
+    return make_pipeline(StandardScaler(), SVC(kernel="rbf", cache_size=500, random_state=seed))
+
+
+def _adaboost(seed: int) -> AdaBoostClassifier:
+    return AdaBoostClassifier(DecisionTreeClassifier(), n_estimators=200, random_state=seed)
+
+
+def _ann(seed: int) -> Pipeline:
+    return make_pipeline(StandardScaler(), MLPClassifier(max_iter=100, random_state=seed))
+
+
+def _kmeans(seed: int) -> Pipeline:
+    # In hundreds of dimensions every image is as far from every other: clusters want few.
+    return make_pipeline(StandardScaler(), PCA(0.9, random_state=seed), NamedClusters(random_state=seed))
+
+
+def _abcd(_: int) -> ScoreRule:
+    return ScoreRule(names().index("abcd:score"))
+
+
+LEARNERS = {
+    "svm": Learner(
+        "support vector machine with a Gaussian kernel",
+        _svm,
+        {"svc__C": (1.0, 10.0, 100.0), "svc__gamma": tuple(f / len(names()) for f in (0.1, 0.3, 1.0))},
+    ),
+    "adaboost": Learner(
+        "AdaBoost of decision trees", _adaboost, {"estimator__max_depth": (1, 2, 4), "learning_rate": (0.3, 1.0)}
+    ),
+    "ann": Learner(
+        "multi-layer perceptron",
+        _ann,
+        {
+            "mlpclassifier__hidden_layer_sizes": ((32,), (128, 32)),
+            "mlpclassifier__alpha": (0.01, 1.0, 10.0),
+        },
+    ),
+    "kmeans": Learner(
+        "k-means, clusters named by the training labels",
+        _kmeans,
+        {"namedclusters__clusters": (8, 16, 32, 64, 128)},
+        calibrated=False,
+    ),
+    "abcd-rule": Learner("the ABCD rule's total dermoscopy score; nothing is learnt", _abcd, {}, calibrated=False),
+}
+
+
+def learnt(
+    learner: Learner, features: Floats, targets: Ints, groups: Ints, held: tuple[Floats, Ints], seed: int
+) -> tuple[Any, dict[str, Any]]:
+    """Choose settings by cross-validation in which no group stands on both sides, fit to all, and calibrate.
+
+    Scores become probabilities by Platt's sigmoid (1999) on validation images.
+
+    Args:
+        learner: see `LEARNERS`.
+        features: float32 (n, features).
+        targets: int64 (n,).
+        groups: code of each image's group, int64 (n,).
+        held: features and targets of the validation images.
+        seed: of the folds and of the estimator.
+
+    Returns:
+        The fitted estimator, and what was chosen.
+
+    Raises:
+        ValueError: the estimator cannot tell so many classes.
+
+    """
+    estimator = learner.make(seed)
+    with warnings.catch_warnings():
+        # A perceptron that stops at its last iteration is judged as it is, like any other setting.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        chosen = _chosen(learner, estimator, features, targets, groups, seed)
+        estimator.set_params(**chosen)
+        estimator.fit(features, targets)
+    if learner.calibrated:
+        # A class that validation lacks is calibrated on its training images: too sure, but not without a word.
+        lacking = ~np.isin(targets, held[1])
+        held = np.concatenate([held[0], features[lacking]]), np.concatenate([held[1], targets[lacking]])
+        everything = np.arange(len(held[1]))
+        # One fold of all: what is calibrated has seen none of these images.
+        frozen = CalibratedClassifierCV(
+            FrozenEstimator(estimator), method="sigmoid", cv=[(everything, everything)], ensemble=False
+        )
+        estimator = frozen.fit(*held)
+    return estimator, {
+        name: value if isinstance(value, int | float) else str(value) for name, value in chosen.items()
+    }
+
+
+def _chosen(
+    learner: Learner, estimator: Any, features: Floats, targets: Ints, groups: Ints, seed: int
+) -> dict[str, Any]:
+    if not learner.grid:
+        return {}
+    kept = np.sort(np.random.default_rng(seed).permutation(len(targets))[:MOST])
+    y, g = targets[kept], groups[kept]
+    folds = min(FOLDS, int(pd.Series(g).groupby(y).nunique().min())) if set(y) == set(targets) else 0
+    if folds < 2:  # a class of one group: nothing can be tried, and the first settings are taken
+        return {name: values[0] for name, values in learner.grid.items()}
+    cut = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    search = GridSearchCV(clone(estimator), dict(learner.grid), scoring=SCORE, cv=cut, n_jobs=-1, refit=False)
+    with parallel_config("threading"):  # these estimators let go of the interpreter
+        search.fit(features[kept], y, groups=g)
+    return dict(search.best_params_)

@@ -1,0 +1,52 @@
+"""Where the lesion is in a picture."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from nevus.data.images import Pixels
+
+Mask = NDArray[np.bool_]
+"""Bool (side, side)."""
+
+
+def lesion_mask(pixels: Pixels) -> Mask | None:
+    """Where the lesion is, roughly; None where nothing stands out.
+
+    Otsu's threshold (1979) on the distance of each pixel's colour from that of the surroundings, in Lab. Dark
+    corners do not count as lesion. Of the parts that remain the one counts that is largest, weighed by how near it
+    lies to the middle, and with it all that are a quarter as large.
+
+    Args:
+        pixels: uint8 (side, side, 3).
+
+    """
+    side = len(pixels)
+    lab = cv2.cvtColor(cv2.GaussianBlur(pixels, (0, 0), side / 64), cv2.COLOR_RGB2LAB).astype(np.float32)
+    far = distance_from_middle(side)
+    lit = lab[..., 0] > 40
+    around = lit & (far > 0.7)
+    if not around.any():
+        return None
+    distance = np.linalg.norm(lab - np.median(lab[around], axis=0), axis=-1) * lit
+    level = cv2.threshold(np.clip(distance, 0, 255).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)[0]
+    count, parts, stats, centres = cv2.connectedComponentsWithStats((distance > max(level, 8)).astype(np.uint8))
+    if count < 2:
+        return None
+    off = np.hypot(*((centres[1:] - (side - 1) / 2) / (side / 2)).T)
+    weight = stats[1:, cv2.CC_STAT_AREA] * np.exp(-2 * off**2)
+    mask = np.isin(parts, 1 + np.flatnonzero(weight >= weight.max() / 4))
+    return None if mask.mean() < 0.005 else np.asarray(mask)
+
+
+def middle(side: int) -> Mask:
+    """The disc that is taken where no lesion stands out."""
+    return np.asarray(distance_from_middle(side) < 0.6)
+
+
+def distance_from_middle(side: int) -> NDArray[np.float64]:
+    """Of each pixel, (side, side), in halves of the side."""
+    y, x = (np.indices((side, side)) - (side - 1) / 2) / (side / 2)
+    return np.asarray(np.hypot(x, y))

@@ -1,0 +1,106 @@
+"""A classifier on handcrafted features, and its file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nevus.data.ahead import ahead
+from nevus.errors import NevusError
+from nevus.files import written_whole
+from nevus.models.handcrafted.features import VERSION, names, vector
+
+HANDCRAFTED = "handcrafted"
+"""Stands in a bundle where others name their trunk."""
+FILE = "estimator.skops"
+TRUSTED = frozenset(
+    {
+        "nevus.models.handcrafted.estimators.NamedClusters",
+        "nevus.models.handcrafted.estimators.ScoreRule",
+        "sklearn.calibration._CalibratedClassifier",
+        "sklearn.calibration._SigmoidCalibration",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.tree._tree.Tree",
+    }
+)
+"""Types that our estimators are made of beside those which skops trusts by itself."""
+
+
+@dataclass(frozen=True)
+class Handcrafted:
+    """Handcrafted features, and an estimator of scikit-learn on them; an engine like a network's.
+
+    Attributes:
+        estimator: fitted; `predict_proba` of float (n, features) gives (n, classes).
+
+    """
+
+    estimator: Any
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 (n, 128, 128, 3) to the logarithms of the probabilities, float32 (n, classes)."""
+        return self.scores(vectors(pixels))
+
+    def scores(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Float (n, features) to the logarithms of the probabilities, float32 (n, classes)."""
+        p = np.asarray(self.estimator.predict_proba(features), np.float64)
+        return np.log(np.clip(p, 1e-7, 1)).astype(np.float32)
+
+
+def vectors(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Features of several pictures, uint8 (n, 128, 128, 3) to float32 (n, features)."""
+    return np.stack(list(ahead(vector, pixels))) if len(pixels) else np.empty((0, len(names())), np.float32)
+
+
+def save_estimator(model: Handcrafted, path: Path) -> None:
+    """Write an estimator as skops does: no pickle.
+
+    Raises:
+        NevusError: the file cannot be written.
+
+    """
+    import skops.io
+
+    with written_whole(path) as aside:
+        aside.write_bytes(skops.io.dumps({"estimator": model.estimator, "features": VERSION}))
+
+
+def load_estimator(path: Path) -> Handcrafted:
+    """Read what `save_estimator` wrote.
+
+    Raises:
+        NevusError: the file is damaged, holds a type that an estimator has no need of, or was made with features of
+            another version.
+
+    """
+    import skops.io
+
+    try:
+        strange = skops.io.get_untrusted_types(file=path)
+        refused = sorted(set(strange) - TRUSTED)
+        if refused:
+            raise NevusError(f"{path} holds {refused[0]}, which is no part of a classifier; do not use it.")
+        held = skops.io.load(path, trusted=strange)
+    except NevusError:
+        raise
+    except Exception as error:  # whatever a hostile archive makes skops, zipfile or json raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise NevusError(f"{path} is damaged ({reason}); copy it again.") from None
+    if not isinstance(held, dict) or not hasattr(held.get("estimator"), "predict_proba"):
+        raise NevusError(f"{path} holds no classifier; copy it again.")
+    if held.get("features") != VERSION:
+        raise NevusError(
+            f"{path} is made for features of version {held.get('features')}, and this program computes "
+            f"{VERSION}; train it again."
+        )
+    return Handcrafted(held["estimator"])
+
+
+def columns(prefixes: Sequence[str]) -> list[int]:
+    """Places of the features whose names begin with one of these."""
+    return [k for k, name in enumerate(names()) if name.startswith(tuple(prefixes))]

@@ -1,0 +1,200 @@
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn.metrics import accuracy_score, roc_auc_score
+
+from nevus.bundle import load_bundle
+from nevus.comparison.comparison import PLAN, UNITS, compare
+from nevus.comparison.plan import Wanted, timed, units
+from nevus.comparison.table import rows
+from nevus.comparison.unit import DONE, FAILED, said
+from nevus.data.reading import read
+from nevus.errors import NevusError
+from nevus.methods.preparation import Preparation
+from nevus.report.comparison_page import FIGURES, as_csv, as_latex, write_comparison
+from nevus.training.changes import RecipeChanges
+
+QUICK = RecipeChanges(side=32, resize=40, batch=8, steps=4, warmup=1, evaluate_every=2, precision="fp32")
+PREPARATION = Preparation(audit=False)
+WANTED = Wanted(("bit", "svm", "abcd-rule"), ("head",), seeds=2, changes=QUICK, trunk="bit-r26x0.5-generic")
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    from nevus.data.phantom.dataset import PhantomConfig, write
+
+    folder = tmp_path_factory.mktemp("elsewhere") / "set"
+    write(PhantomConfig(n=40, side=64, seed=9), folder, workers=1)
+    return read(folder)
+
+
+@pytest.fixture(scope="module")
+def compared(phantoms, elsewhere, tmp_path_factory):
+    out = tmp_path_factory.mktemp("comparison") / "out"
+    compare(read(phantoms), out, WANTED, PREPARATION, others=elsewhere)
+    return out
+
+
+def test_every_figure_of_the_table_against_what_was_said(compared):
+    found = rows(compared)
+    assert [(row.system, row.mode, row.half) for row in found] == [
+        ("bit", "head", "pretrained"),
+        ("svm", "", "features"),
+        ("abcd-rule", "", "features"),
+    ]
+    for row in found:
+        for name, figures in (("test", row.figures), ("elsewhere", row.elsewhere)):
+            y, p, images = said(compared / UNITS / row.name, name)
+            assert len(set(images)) == len(y)
+            assert figures["accuracy"].value == pytest.approx(accuracy_score(y, p.argmax(1)))
+            assert figures["auroc"].value == pytest.approx(roc_auc_score(y, p[:, 1]))
+        assert len(row.accuracies) == 2
+        assert row.accuracies[0] == row.figures["accuracy"].value
+        assert row.seconds > 0
+        assert row.milliseconds > 0
+        assert row.peak_bytes > 50e6
+        folder = compared / UNITS / row.name / "bundle"
+        assert row.bytes == sum(path.stat().st_size for path in folder.iterdir())
+    bit = found[0]
+    assert bit.parameters > 3e6
+    assert "bit-r26x0.5-generic" in bit.start
+    assert bit.paper == 0.8813
+    assert np.isnan(found[2].paper)
+
+
+def test_each_looked_at_the_test_split_once(compared):
+    for folder in (compared / UNITS).iterdir():
+        looks = (folder / "bundle" / "evaluations.jsonl").read_text().splitlines()
+        assert len(looks) == 2  # at the test split, and at the images from elsewhere
+
+
+def test_finished_units_are_not_repeated_and_others_can_be_added(compared, phantoms, elsewhere, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(compared, out)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob(DONE)}
+    shutil.rmtree(out / UNITS / "svm-seed1")
+    more = Wanted(("bit", "svm", "kmeans"), ("head",), seeds=2, changes=QUICK, trunk="bit-r26x0.5-generic")
+    compare(read(phantoms), out, more, PREPARATION, others=elsewhere)
+    for path, then in before.items():
+        if "svm-seed1" not in str(path):
+            assert path.stat().st_mtime_ns == then
+    assert [row.system for row in rows(out)] == ["bit", "svm", "kmeans", "abcd-rule"]
+    a, b = (said(folder / UNITS / "svm-seed1", "test")[1] for folder in (compared, out))
+    assert (a == b).all()
+    with pytest.raises(NevusError, match="was made with another others"):
+        compare(read(phantoms), out, more, PREPARATION)
+    (out / PLAN).write_text("{")
+    with pytest.raises(NevusError, match=r"plan\.json is damaged"):
+        compare(read(phantoms), out, more, PREPARATION, others=elsewhere)
+
+
+def test_a_failing_system_is_a_row_that_says_why(class_folders, tmp_path):
+    three = read(class_folders({"a": 12, "b": 12, "c": 12}))
+    from nevus.data.splits import SplitConfig
+
+    cut = Preparation(SplitConfig(test=0.3), audit=False)
+    drawn = []
+    out = tmp_path / "out"
+    compare(three, out, Wanted(("abcd-rule", "kmeans")), cut, drawn=drawn.append)
+    assert len(drawn) == 3
+    found = {row.system: row for row in rows(out)}
+    assert "two classes" in found["abcd-rule"].failure
+    assert not found["kmeans"].failure
+    assert np.isnan(found["abcd-rule"].seconds)
+    assert (out / UNITS / "abcd-rule-seed0" / FAILED).exists()
+    write_comparison(out)
+    assert "two classes" in (out / "table.html").read_text()
+    assert "two classes" in (out / "table.tex").read_text()
+    assert not (out / "readers.png").exists()  # there is no sensitivity of three classes
+
+
+def test_the_tests_are_against_the_halfs_own_bit(phantoms, tmp_path):
+    wanted = Wanted(("bit", "bit-bn"), ("head",), changes=QUICK, trunk="bit-r26x0.5-generic")
+    out = tmp_path / "out"
+    compare(read(phantoms), out, wanted, PREPARATION)
+    found = {(row.system, row.half): row for row in rows(out)}
+    assert set(found) == {("bit", "pretrained"), ("bit", "random"), ("bit-bn", "random")}
+    assert found["bit", "pretrained"].reference
+    assert found["bit", "random"].reference
+    other = found["bit-bn", "random"]
+    y, p, _ = said(out / UNITS / other.name, "test")
+    _, q, _ = said(out / UNITS / found["bit", "random"].name, "test")
+    b = int(((p.argmax(1) == y) & (q.argmax(1) != y)).sum())
+    c = int(((p.argmax(1) != y) & (q.argmax(1) == y)).sum())
+    assert other.mcnemar.p == pytest.approx(binomtest(b, b + c).pvalue if b + c else 1.0)
+    assert other.delong.difference == pytest.approx(roc_auc_score(y, p[:, 1]) - roc_auc_score(y, q[:, 1]))
+    assert "random" in other.start
+    recipe = load_bundle(out / UNITS / other.name / "bundle").provenance["recipe"]
+    assert recipe["mode"] == "full"
+
+
+def test_what_is_planned(phantoms):
+    planned, lacking = units(Wanted())
+    assert sum("are not on this machine" in sentence for sentence in lacking) == 5
+    assert {unit.half for unit in planned if unit.system == "bit"} == {"pretrained", "random"}
+    assert {unit.mode for unit in planned if unit.half == "random"} == {"full"}
+    assert len({unit.name for unit in planned}) == len(planned)
+    alone, lacking = units(Wanted(("bit", "svm"), ("head", "full")))
+    assert not lacking
+    assert [unit.name for unit in alone] == ["bit-head-seed0", "bit-full-seed0", "svm-seed0"]
+    asked, _ = units(Wanted(("bit", "vgg16"), weights={"vgg16": "random"}))
+    assert {unit.name for unit in asked} == {"bit-head-seed0", "bit-full-random-seed0", "vgg16-full-random-seed0"}
+    with pytest.raises(NevusError, match="takes no weights"):
+        Wanted(weights={"svm": "random"})
+    with pytest.raises(NevusError, match="there is no method"):
+        Wanted(("forest",))
+    with pytest.raises(NevusError, match="at least one seed"):
+        Wanted(seeds=0)
+
+
+def test_a_budget_is_shared_and_random_starts_get_the_same_time(phantoms):
+    from nevus.data.splits import SplitConfig, with_splits
+
+    manifest = with_splits(read(phantoms), SplitConfig())
+    changes = RecipeChanges(side=32, resize=40, batch=8, precision="fp32")
+    wanted = Wanted(("bit", "bit-bn"), ("full",), budget=1000.0, changes=changes)
+    chosen = timed(wanted, units(wanted)[0], manifest)
+    assert [unit.expected for unit in chosen] == pytest.approx([1000 / 3] * 3)
+    assert all(unit.epochs > 1 for unit in chosen)
+    alike = Wanted(("bit", "bit-bn"), ("head",), changes=changes)
+    random = [unit for unit in timed(alike, units(alike)[0], manifest) if unit.half == "random"]
+    assert random[0].expected == random[1].expected
+    short = Wanted(("bit",), ("full",), budget=0.001, changes=changes)
+    with pytest.raises(NevusError, match="raise --budget"):
+        timed(short, units(short)[0], manifest)
+
+
+def test_the_files(compared):
+    page = write_comparison(compared)
+    text = page.read_text()
+    assert "Research use only" in text
+    assert "on other images" in text
+    assert "http://" not in text.replace("http://www.w3.org", "")
+    for name in ("accuracy", "time", "accuracy-against-time", "readers"):
+        assert (compared / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    found = rows(compared)
+    table = list(csv.DictReader((compared / "table.csv").read_text().splitlines()))
+    for plain, row in zip(table, found, strict=True):
+        assert plain["system"] == row.system
+        for name in FIGURES:
+            if name in row.figures:
+                assert float(plain[name]) == row.figures[name].value
+                low = row.figures[name].low
+                assert plain[f"{name}_low"] == ("" if np.isnan(low) else str(low))
+        assert float(plain["accuracy_sd"]) == pytest.approx(np.std(row.accuracies, ddof=1))
+    assert as_csv(found) == (compared / "table.csv").read_text()
+    latex = as_latex(found)
+    assert latex.count("\\\\") == 1 + 2 + 3  # the head, two parts, three systems
+    assert latex.count("{") == latex.count("}")
+    widths = {line.count("&") for line in latex.splitlines() if "&" in line}
+    assert len(widths) == 1
+
+
+def test_the_plan_is_kept(compared):
+    held = json.loads((compared / PLAN).read_text())
+    assert len(held["units"]) == 6
+    assert all(unit["expected"] > 0 for unit in held["units"])
