@@ -5,9 +5,9 @@
 Written into runs/lesions: `upstream` (to be taught on, no labels), `ham` (to train on without isic2017), `both`
 (with isic2017's training and validation images), `isic` (these alone), to choose by `isic-judge` and
 `ham-judge` (melanoma against nevus, what the other one is not trained on), and to judge on `isic2017-nevus`
-(melanoma against nevus, the whole set), `isic2017-test` (melanoma against the rest, the challenge's test split)
-`ham-test` (the fold of HAM10000 that comes with the package) and
-`isic2017-elsewhere` (melanoma against the rest, without the lesions of isic-malignant-benign). What is said of a lesion by follow-up alone
+(melanoma against nevus, the whole set), `isic2017-test` (melanoma against the rest, the challenge's test split),
+`ham-test` (the fold of HAM10000 that comes with the package) and `isic2017-elsewhere` (melanoma against the rest,
+without the lesions of isic-malignant-benign). What is said of a lesion by follow-up alone
 is left out of training: half of HAM10000's nevi, nearly all from one device, so that the device would tell the
 label.
 """

@@ -60,10 +60,10 @@ def comparison(found: Mapping[str, Any], docs: Path) -> str:
     lines = [
         "## The table of the paper, with intervals",
         "",
-        "Each system on the same split and machine, chosen on validation, looked at the test split once; in percent with "
-        "95 % intervals. McNemar's and DeLong's tests are against the BiT of the same part of the table, p after Holm's "
-        "correction. Parts began differently and are not ranked with one another. *Elsewhere*: isic2017 without the lesions "
-        "of this set, melanoma against the rest.",
+        "Each system on the same split and machine, chosen on validation, looked at the test split once; in "
+        "percent with 95 % intervals. McNemar's and DeLong's tests are against the BiT of the same part of the "
+        "table, p after Holm's correction. Parts began differently and are not ranked with one another. "
+        "*Elsewhere*: isic2017 without the lesions of this set, melanoma against the rest.",
         "",
     ]
     for key, title in TITLES.items():

@@ -7,7 +7,7 @@ import json
 import resource
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,9 +85,15 @@ class Unit:
             taps=self.taps,
             weights=self.weights,
             # A share of the time sets the length: one that was asked for gives way.
-            changes=changes if self.epochs is None else replace(changes, steps=None),
+            changes=changes if self.epochs is None else without_length(changes),
             **shared,
         )
+
+
+def without_length(changes: RecipeChanges) -> RecipeChanges:
+    """All changes but that of the number of steps."""
+    given: dict[str, Any] = {**vars(changes), "steps": None}
+    return RecipeChanges(**given)
 
 
 def asdict_of(preparation: Preparation) -> dict[str, Any]:
