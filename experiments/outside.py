@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 from experiments.common import RESULTS, RUNS, evaluate, keep, read, train
-from experiments.transfer import ADAPTED, GENERIC, HEAD, SHORT, TABLES, VIEWS
+from experiments.transfer import ADAPTED, GENERIC, HEAD, SHORTER, TABLES, VIEWS
 
 BALANCED = ["--class-weights", "balanced"]
 SETTINGS: dict[str, list[object]] = {
@@ -20,8 +20,8 @@ SETTINGS: dict[str, list[object]] = {
     "head, dermoscopy": ["--trunk", ADAPTED, *HEAD],
     "head, dermoscopy, balanced": ["--trunk", ADAPTED, *HEAD, *BALANCED],
     "head, dermoscopy, last layer": ["--trunk", ADAPTED, "--mode", "head"],
-    "full, dermoscopy": ["--trunk", ADAPTED, *SHORT],
-    "full, dermoscopy, strong views": ["--trunk", ADAPTED, *SHORT, *VIEWS],
+    "full, dermoscopy": ["--trunk", ADAPTED, *SHORTER],
+    "full, dermoscopy, strong views": ["--trunk", ADAPTED, *SHORTER, *VIEWS],
 }
 WAYS = {
     "there": ("ham", ["--answer", "benign=nv,bkl,df,vasc", "malignant=mel,bcc,akiec"], "isic-judge"),

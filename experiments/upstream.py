@@ -59,7 +59,7 @@ STAGES: dict[str, dict[str, Any]] = {
     "adapted-2": {
         "data": RUNS / "lesions" / "upstream.parquet",
         "start": "generic-2",
-        "flags": ["--epochs", 8],
+        "flags": ["--epochs", 6],
     },
 }
 """By name: which table, which weights to begin with, and what else `nevus distill` is told."""
