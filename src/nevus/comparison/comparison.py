@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from nevus.comparison.apart import apart
 from nevus.comparison.plan import Wanted, timed, units
 from nevus.comparison.unit import Unit, done, failed, run
 from nevus.data.manifest import Manifest
@@ -15,6 +16,8 @@ from nevus.errors import NevusError
 from nevus.files import to_json, writable_folder, write_json
 from nevus.methods.preparation import Preparation
 from nevus.progress import console
+from nevus.runtime.processes import processes
+from nevus.training.changes import changed
 from nevus.training.loop import duration
 from nevus.training.stopwatch import Stopwatch
 
@@ -44,9 +47,12 @@ def compare(
         The units that were planned.
 
     Raises:
-        NevusError: the settings or the data set are at fault, or another comparison is in the folder.
+        NevusError: the settings or the data set are at fault, another comparison is in the folder, or this is one
+            of several processes.
 
     """
+    if processes().count > 1:
+        raise NevusError("a comparison runs in one process; start it without torchrun.")
     writable_folder(out)
     shown, protocol = preparation.of(manifest, Stopwatch())
     if "test" not in shown.splits():
@@ -60,7 +66,7 @@ def compare(
         "data": {"name": shown.name, "digest": shown.digest, "classes": shown.classes, **protocol},
         "others": {"name": others.name, "digest": others.digest} if others is not None else None,
         "budget": wanted.budget,
-        "recipe": wanted.recipe,
+        "changes": changed(wanted.changes),
     }
     planned = _planned(out, settings, chosen, wanted, shown)
     _announce(planned, out)
@@ -69,11 +75,10 @@ def compare(
             continue
         console.rule(f"{number} of {len(planned)}: {unit.name}")
         try:
-            run(unit, manifest, out / UNITS, preparation, wanted.changes, others)
-        except (NevusError, MemoryError, RuntimeError) as error:
-            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-            console.print(f"{unit.name} comes to nothing: {reason}", style="red", highlight=False)
-            failed(unit, out / UNITS, reason)
+            apart(run, unit, manifest, out / UNITS, preparation, wanted.changes, others)
+        except NevusError as error:
+            console.print(f"{unit.name} comes to nothing: {error}", style="red", highlight=False)
+            failed(unit, out / UNITS, str(error))
         drawn(out)
     drawn(out)
     return planned
@@ -103,10 +108,17 @@ def _planned(
                 f"the comparison in {out} was made with another {differing[0]}; repeat that, or choose another "
                 "folder with --out."
             )
-    if any(unit.name not in known for unit in chosen):
+    for unit in chosen:
+        before = known.get(unit.name)
+        if before and replace(before, epochs=None, expected=0.0) != replace(unit, epochs=None, expected=0.0):
+            raise NevusError(
+                f"{unit.name} in {out} was planned with other weights, trunk, recipe or taps; repeat these, or "
+                "choose another folder with --out."
+            )
+    fresh = [unit for unit in chosen if unit.name not in known]
+    if fresh:
         with console.status("timing what is to be done"):
-            fresh = {unit.name: unit for unit in timed(wanted, chosen, manifest)}
-        known = {**fresh, **known}
+            known |= {unit.name: unit for unit in timed(wanted, fresh, manifest, list(known.values()))}
     planned = [known[unit.name] for unit in chosen]
     kept = [unit for name, unit in known.items() if name not in {unit.name for unit in planned}]
     write_json(path, {"settings": plain, "units": [asdict(unit) for unit in (*planned, *kept)]})

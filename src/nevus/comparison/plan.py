@@ -23,8 +23,6 @@ from nevus.training.timing import expected_seconds
 
 TRIED = 200
 """Images on which the time of a learner is taken."""
-LEAST = 0.25
-"""Passes over the images that a share of the time must at least be good for."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,8 @@ class Wanted:
         for name in self.weights:
             if not is_network(name):
                 raise NevusError(f"{name} learns from handcrafted features and takes no weights; leave it out.")
+            if name not in self.systems:
+                raise NevusError(f"--weights names {name}, which is not compared; add it to --methods.")
         if self.seeds < 1 or not self.modes:
             raise NevusError("a comparison wants at least one seed and one mode; correct --seeds or --modes.")
 
@@ -110,28 +110,25 @@ def units(wanted: Wanted) -> tuple[list[Unit], list[str]]:
                     found.append(Unit(name, seed, "pretrained", mode, trunk, weights, wanted.recipe, taps=taps))
             if alike:
                 trunk, weights = started(system(name), RANDOM, wanted.trunk)
-                found.append(Unit(name, seed, "random", "full", _architecture(trunk), weights, wanted.recipe))
+                found.append(Unit(name, seed, "random", "full", trunk, weights, wanted.recipe))
     return found, lacking
 
 
-def _architecture(trunk: str) -> str:
-    return resolved(trunk) if trunk == AUTO else trunk
-
-
-def timed(wanted: Wanted, chosen: Sequence[Unit], manifest: Manifest) -> list[Unit]:
+def timed(wanted: Wanted, chosen: Sequence[Unit], manifest: Manifest, known: Sequence[Unit] = ()) -> list[Unit]:
     """The same units with the seconds that each should take here, and those of whole networks shortened so that
     they fit their share of the budget.
 
     All that start from random weights are given one and the same time: that of the budget, else what the first
-    of them takes by its recipe.
+    of them takes by its recipe. Where some are known from an earlier start, theirs.
 
     Args:
         wanted: see `Wanted`.
         chosen: the units.
         manifest: the data set with its splits.
+        known: units with their shares.
 
     Raises:
-        NevusError: the budget is too short for one of them.
+        NevusError: the budget is too short, or there is nothing to share it among.
 
     """
     seconds: dict[tuple[str, str, str], float] = {}
@@ -142,30 +139,33 @@ def timed(wanted: Wanted, chosen: Sequence[Unit], manifest: Manifest) -> list[Un
             seconds[key] = _expected(unit, wanted, manifest)
         found.append(replace(unit, expected=seconds[key]))
     whole = [unit for unit in found if unit.mode == "full"]
+    before = [unit.expected for unit in known if unit.mode == "full" and (wanted.budget or unit.half == "random")]
     if wanted.budget:
-        left = wanted.budget - sum(unit.expected for unit in found if unit.mode != "full")
-        share = left / max(1, len(whole))
-        if whole and share <= 0:
+        if not whole:
             raise NevusError(
-                f"the budget of {wanted.budget:.0f} s is spent before a whole network is trained; raise --budget, "
-                "or take --modes head."
+                "--budget is shared among trainings of whole networks, and there are none; add --modes full."
             )
+        share = before[0] if before else _share(wanted, found, len(whole))
         return [_fitted(unit, share, wanted, manifest) if unit.mode == "full" else unit for unit in found]
-    first = next((unit.expected for unit in whole if unit.half == "random"), 0.0)
+    first = next(iter([*before, *(unit.expected for unit in whole if unit.half == "random")]), 0.0)
     return [_fitted(unit, first, wanted, manifest) if unit.half == "random" else unit for unit in found]
 
 
+def _share(wanted: Wanted, found: Sequence[Unit], whole: int) -> float:
+    share = (wanted.budget - sum(unit.expected for unit in found if unit.mode != "full")) / whole
+    if share <= 0:
+        raise NevusError(
+            f"the budget of {wanted.budget:.0f} s is spent before a whole network is trained; raise --budget."
+        )
+    return share
+
+
 def _fitted(unit: Unit, share: float, wanted: Wanted, manifest: Manifest) -> Unit:
-    """With as many epochs as a share of the time is good for."""
+    """With as many epochs as a share of the time is good for; a step at least."""
     train = manifest.split("train")
     recipe = make_recipe(unit.recipe, facts_of(train, unit.trunk), "full", changes=wanted.changes)
     epochs = recipe.steps * recipe.batch / len(train) * share / unit.expected
-    if epochs < LEAST:
-        raise NevusError(
-            f"{share:.0f} s are good for {epochs:.2f} passes of {unit.system} over the images; raise --budget, or "
-            "leave it out."
-        )
-    return replace(unit, epochs=round(epochs, 2), expected=share)
+    return replace(unit, epochs=float(f"{max(epochs, recipe.batch / len(train)):.3g}"), expected=share)
 
 
 def _expected(unit: Unit, wanted: Wanted, manifest: Manifest) -> float:
@@ -196,4 +196,5 @@ HALVES: dict[Half, str] = {
     "pretrained": "Networks with pretrained weights",
     "random": "Networks from random weights, each trained for the same time",
     "features": "Handcrafted features",
+    "readers": "Dermatologists, on other images: context, no comparison",
 }

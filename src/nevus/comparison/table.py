@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from nevus.comparison.comparison import UNITS
-from nevus.comparison.published import ACCURACY, SECONDS
-from nevus.comparison.unit import Half, read_unit, said
+from nevus.comparison.published import ACCURACY, READERS, SECONDS, Readers
+from nevus.comparison.unit import Half, read_units, said
 from nevus.methods.systems import SYSTEMS
 from nevus.metrics.figures import Figure
 from nevus.metrics.paired import DeLong, McNemar, delong_difference, holm, mcnemar
@@ -44,14 +44,17 @@ class Row:
         bytes: of its bundle.
         accuracies: on the test split, of each seed.
         areas: AUROC on the test split, of each seed.
-        reference: whether others of its half are held against it.
-        mcnemar: against the reference of its half; None for itself.
+        reference: whether others are held against it.
+        mcnemar: against the reference; None for itself.
         delong: likewise.
-        mcnemar_holm: the p of `mcnemar`, corrected for the rows of its half.
+        mcnemar_holm: the p of `mcnemar`, corrected for all rows that are held against the same one.
         delong_holm: likewise.
         paper: accuracy that the paper prints.
         paper_seconds: likewise.
         failure: why there is nothing; empty where there is.
+        failures: of single seeds, where others came to something.
+        times: seconds of training, of each seed.
+        resumed: whether the training was interrupted, so that its times are those of its last part.
 
     """
 
@@ -81,10 +84,13 @@ class Row:
     paper: float = NAN
     paper_seconds: float = NAN
     failure: str = ""
+    failures: tuple[str, ...] = ()
+    times: tuple[float, ...] = ()
+    resumed: bool = False
 
 
 def rows(out: Path) -> list[Row]:
-    """Rows of what is there, by half and then in the order of the systems.
+    """Rows of what is there, by half and then in the order of the systems; dermatologists last.
 
     Args:
         out: folder of a comparison, finished or not.
@@ -93,33 +99,51 @@ def rows(out: Path) -> list[Row]:
         NevusError: a file is damaged.
 
     """
-    held: dict[tuple[str, str, str], list[tuple[Path, dict[str, Any]]]] = {}
+    held: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     order = list(SYSTEMS)
-    folders = sorted((out / UNITS).iterdir()) if (out / UNITS).is_dir() else []
-    for folder in folders:
-        found = read_unit(folder)
-        if found:
-            unit = found["unit"]
-            held.setdefault((unit["half"], unit["system"], unit["mode"]), []).append((folder, found))
-    made: list[Row] = []
-    for half in ("pretrained", "random", "features"):
-        keys = sorted((key for key in held if key[0] == half), key=lambda key: (order.index(key[1]), key[2]))
-        ours = [_row(held[key]) for key in keys]
-        made += _held_against(ours, {row.name: out / UNITS / row.name for row in ours})
-    return made
+    for name, found in read_units(out / UNITS).items():
+        unit = found["unit"]
+        held.setdefault((unit["half"], unit["system"], unit["mode"]), []).append({**found, "name": name})
+    keys = sorted(held, key=lambda key: (HALF_ORDER.index(key[0]), order.index(key[1]), key[2]))
+    made = _tested([_row(held[key]) for key in keys], out / UNITS)
+    told = any(row.figures and "sensitivity" in row.figures for row in made)
+    return [*made, *(map(_reader, READERS) if told else ())]
 
 
-def _row(seeds: Sequence[tuple[Path, dict[str, Any]]]) -> Row:
-    seeds = sorted(seeds, key=lambda pair: ("reason" in pair[1], pair[1]["unit"]["seed"]))
-    folder, first = seeds[0]
+HALF_ORDER = ("pretrained", "random", "features")
+
+
+def _reader(study: Readers) -> Row:
+    def published(value: float) -> Figure:
+        return Figure(value, study.readers, NAN, NAN, "published")
+
+    figures = {"sensitivity": published(study.sensitivity), "specificity": published(study.specificity)}
+    title = f"{study.readers} dermatologists ({study.study}; {study.images})"
+    return Row(title, "dermatologists", title, "", "readers", figures=figures)
+
+
+def _row(seeds: Sequence[dict[str, Any]]) -> Row:
+    seeds = sorted(seeds, key=lambda one: ("reason" in one, one["unit"]["seed"]))
+    first, whole = seeds[0], [one for one in seeds if "reason" not in one]
     unit = first["unit"]
-    row = Row(folder.name, unit["system"], SYSTEMS[unit["system"]].title, unit["mode"], unit["half"])
-    row = replace(row, paper=ACCURACY.get(unit["system"], NAN), paper_seconds=SECONDS.get(unit["system"], NAN))
-    if "reason" in first:
+    system = SYSTEMS[unit["system"]]
+    title = f"{system.title} ({unit['trunk']})" if unit["trunk"] in system.near else system.title
+    row = Row(
+        first["name"],
+        unit["system"],
+        title,
+        unit["mode"],
+        unit["half"],
+        paper=ACCURACY.get(unit["system"], NAN),
+        paper_seconds=SECONDS.get(unit["system"], NAN),
+    )
+    if not whole:
         return replace(row, failure=first["reason"], start=unit["weights"])
+    failures = tuple(f"seed {one['unit']['seed']}: {one['reason']}" for one in seeds if "reason" in one)
     fit = first["fit"]
-    tests = [_figures(one["figures"]["test"]) for _, one in seeds if "reason" not in one]
+    tests = [_figures(one["figures"]["test"]) for one in whole]
     area = "auroc" if "auroc" in tests[0] else "auroc_macro"
+    times = [_training(one["fit"]) for one in whole]
     return replace(
         row,
         start=first["weights"],
@@ -127,7 +151,8 @@ def _row(seeds: Sequence[tuple[Path, dict[str, Any]]]) -> Row:
         elsewhere=_figures(first["figures"].get("elsewhere", {})),
         training_accuracy=fit["training_accuracy"],
         gap=fit["gap"],
-        seconds=sum(s for stage, s in fit["seconds"].items() if stage not in NOT_TRAINING),
+        seconds=times[0],
+        resumed=first["resumed"],
         feature_seconds=fit["seconds"].get("features", NAN),
         milliseconds=1000 * first["seconds_an_image"] if first["seconds_an_image"] is not None else NAN,
         peak_bytes=first["peak_bytes"],
@@ -135,7 +160,13 @@ def _row(seeds: Sequence[tuple[Path, dict[str, Any]]]) -> Row:
         bytes=first["bytes"],
         accuracies=tuple(test["accuracy"].value for test in tests),
         areas=tuple(test[area].value for test in tests),
+        times=tuple(times),
+        failures=failures,
     )
+
+
+def _training(fit: Mapping[str, Any]) -> float:
+    return float(sum(seconds for stage, seconds in fit["seconds"].items() if stage not in NOT_TRAINING))
 
 
 def _figures(plain: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:
@@ -148,23 +179,39 @@ def _figures(plain: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:
     }
 
 
-def _held_against(ours: list[Row], folders: Mapping[str, Path]) -> list[Row]:
-    """With tests against the half's BiT, on the images that both could read, and Holm's correction."""
-    reference = next((row for row in ours if row.system == "bit" and not row.failure), None)
-    if reference is None:
-        return ours
-    y, p, images = said(folders[reference.name], "test")
-    tested: list[Row] = []
-    for row in ours:
-        if row.failure or row.name == reference.name:
-            tested.append(replace(row, reference=row.name == reference.name))
-            continue
-        _, theirs, names = said(folders[row.name], "test")
-        _, first, second = np.intersect1d(images, names, return_indices=True)
-        classes = p.shape[1]
-        areas = delong_difference(y[first] == 1, theirs[second][:, 1], p[first][:, 1]) if classes == 2 else None
-        calls = mcnemar(y[first], theirs[second].argmax(1), p[first].argmax(1))
-        tested.append(replace(row, mcnemar=calls, delong=areas))
-    called = holm([row.mcnemar.p if row.mcnemar else NAN for row in tested])
-    ranked = holm([row.delong.p if row.delong else NAN for row in tested])
-    return [replace(row, mcnemar_holm=a, delong_holm=b) for row, a, b in zip(tested, called, ranked, strict=True)]
+def _tested(found: Sequence[Row], folder: Path) -> list[Row]:
+    """With tests on the images that both could read, and Holm's correction over all that were held against one BiT.
+
+    Networks are held against the BiT that began as they did. What learns from handcrafted features began with
+    nothing, and is held against the pretrained one where there is one.
+    """
+    references = {
+        half: next((row for row in found if (row.system, row.half) == ("bit", half) and not row.failure), None)
+        for half in ("pretrained", "random")
+    }
+    references["features"] = references["pretrained"] or references["random"]
+    made: list[Row] = []
+    for row in found:
+        reference = references[row.half]
+        if reference is None or row.failure:
+            made.append(row)
+        elif row.name == reference.name:
+            made.append(replace(row, reference=True))
+        else:
+            made.append(_against(row, reference, folder))
+    for name in {reference.name for reference in references.values() if reference}:
+        mine = [k for k, row in enumerate(made) if row.mcnemar and references[row.half].name == name]  # type: ignore[union-attr]
+        called = holm([made[k].mcnemar.p for k in mine])  # type: ignore[union-attr]
+        ranked = holm([delong.p if (delong := made[k].delong) else NAN for k in mine])
+        for k, a, b in zip(mine, called, ranked, strict=True):
+            made[k] = replace(made[k], mcnemar_holm=a, delong_holm=b)
+    return made
+
+
+def _against(row: Row, reference: Row, folder: Path) -> Row:
+    y, p, images = said(folder / reference.name, "test")
+    _, theirs, names = said(folder / row.name, "test")
+    _, first, second = np.intersect1d(images, names, return_indices=True)
+    areas = delong_difference(y[first] == 1, theirs[second][:, 1], p[first][:, 1]) if p.shape[1] == 2 else None
+    calls = mcnemar(y[first], theirs[second].argmax(1), p[first].argmax(1))
+    return replace(row, mcnemar=calls, delong=areas)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import resource
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from nevus.data.reading import read
 from nevus.errors import NevusError
 from nevus.evaluation.evaluation import Evaluation, evaluate
 from nevus.files import write_json, written_whole
+from nevus.looks import EVALUATIONS, evaluations
 from nevus.methods.bit import BiT
 from nevus.methods.handcrafted import OnFeatures
 from nevus.methods.preparation import Preparation
@@ -27,13 +27,14 @@ from nevus.methods.systems import is_network
 from nevus.models.handcrafted.model import Handcrafted
 from nevus.models.registry import RANDOM, parameter_count
 from nevus.training.changes import RecipeChanges
+from nevus.training.run import CONFIG
 
-DONE, FAILED = "unit.json", "failed.json"
+DONE = "unit.json"
 TIMED = 32
 """Images whose time is taken, one by one."""
 
-Half = Literal["pretrained", "random", "features"]
-"""What a system starts from. Rows of one half are never ranked with those of another."""
+Half = Literal["pretrained", "random", "features", "readers"]
+"""What a system starts from; `readers` are people. Networks of one half are never ranked with those of another."""
 
 
 @dataclass(frozen=True)
@@ -122,14 +123,15 @@ def run(
         out: folder of all units.
         preparation: of the data set.
         changes: to the recipe of networks.
-        others: images from elsewhere, judged as a whole; None where there are none.
+        others: images from elsewhere: their test split is judged, or all of them where they have none; None where
+            there are no such images.
 
     Raises:
         NevusError: the data set or the settings are at fault, or the loss is not finite.
 
     """
     folder = out / unit.name
-    lowest = _peak(reset=True)
+    resumed = (folder / CONFIG).exists()
     began = time.perf_counter()
     classifier = unit.method(preparation, changes).fit(manifest, folder, resume=True)
     seconds = time.perf_counter() - began
@@ -154,42 +156,48 @@ def run(
             "data": {name: one.about["data"] for name, one in judged.items()},
             "classes": list(classifier.classes),
             "fit": about["fit"],
+            "resumed": resumed,
             "seconds": seconds,
             "seconds_an_image": _seconds_an_image(classifier, split),
             "peak_bytes": peak,
-            "peak_before": lowest,
             "parameters": None if isinstance(network, Handcrafted) else parameter_count(network),
-            "bytes": sum(path.stat().st_size for path in (folder / "bundle").iterdir()),
+            "bytes": sum(path.stat().st_size for path in (folder / "bundle").iterdir() if path.name != EVALUATIONS),
             "figures": {
                 name: {key: figure.as_dict() for key, figure in one.figures.items()} for name, one in judged.items()
             },
             "n": {name: len(one.y) for name, one in judged.items()},
+            "looks": len(evaluations(classifier.bundle)),
         },
     )
-    (folder / FAILED).unlink(missing_ok=True)
+    failure_of(unit.name, out).unlink(missing_ok=True)
+
+
+def failure_of(name: str, out: Path) -> Path:
+    """Where it is noted why a unit came to nothing: beside its folder, in which a run would not begin otherwise."""
+    return out / f"{name}.failed.json"
 
 
 def failed(unit: Unit, out: Path, reason: str) -> None:
     """Note why a unit came to nothing; it is tried again the next time."""
-    write_json(out / unit.name / FAILED, {"unit": asdict(unit), "reason": reason})
+    write_json(failure_of(unit.name, out), {"unit": asdict(unit), "reason": reason})
 
 
-def read_unit(folder: Path) -> dict[str, Any] | None:
-    """What is known of a unit, finished or failed; None where there is nothing.
+def read_units(out: Path) -> dict[str, dict[str, Any]]:
+    """What is known of the units, finished or failed, by name.
 
     Raises:
-        NevusError: the file is damaged.
+        NevusError: a file is damaged.
 
     """
-    for name in (DONE, FAILED):
-        path = folder / name
-        if path.exists():
-            try:
-                found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise NevusError(f"{path} is damaged ({error}); delete {folder}.") from None
-            return found
-    return None
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted([*out.glob(f"*/{DONE}"), *out.glob("*.failed.json")]):
+        try:
+            held = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise NevusError(f"{path} is damaged ({error}); delete it.") from None
+        name = path.parent.name if path.name == DONE else path.name.removesuffix(".failed.json")
+        found.setdefault(name, held)
+    return found
 
 
 def said(folder: Path, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.str_]]:
@@ -215,13 +223,6 @@ def _seconds_an_image(classifier: Classifier, manifest: Manifest) -> float:
     return float(np.median(taken[1:] or taken)) if taken else float("nan")  # the first one pays for the start
 
 
-def _peak(*, reset: bool = False) -> int:
-    """The most memory that this process has held, in bytes; `reset` counts from now on, where Linux allows it."""
-    if reset:
-        with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    with contextlib.suppress(OSError, ValueError):
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        fields: Mapping[str, str] = dict(line.partition(":")[::2] for line in lines)
-        return int(fields["VmHWM"].split()[0]) * 1024
+def _peak() -> int:
+    """The most memory that this process has held, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -8,7 +8,7 @@ from typing import Literal
 
 from nevus.errors import NevusError
 from nevus.methods.learners import LEARNERS
-from nevus.models.registry import AUTO, RANDOM, TRUNKS, trunk_spec
+from nevus.models.registry import AUTO, RANDOM, trunk_spec
 from nevus.models.trunkfile import read_trunk
 from nevus.models.weights import on_this_machine
 
@@ -37,6 +37,7 @@ class System:
         trunk: its network; empty for what learns from handcrafted features.
         official: the same network with the weights that are usually meant, by timm's tag; empty where there are
             none.
+        near: trunks that may stand in for it, where a file of weights says that it is of such a one.
 
     """
 
@@ -44,6 +45,7 @@ class System:
     title: str
     trunk: str = ""
     official: str = ""
+    near: tuple[str, ...] = ()
 
 
 SYSTEMS = {
@@ -51,10 +53,22 @@ SYSTEMS = {
     for system in (
         System("bit", "BiT", AUTO),
         System("bit-bn", "BiT with batch normalisation", "bit-r26x0.5-bn"),
-        System("inception-v3", "Inception V3", "timm/inception_v3", "timm/inception_v3.tf_in1k"),
-        System("vgg16", "VGG16", "timm/vgg16", "timm/vgg16.tv_in1k"),
-        System("resnet50", "ResNet50", "timm/resnet50", "timm/resnet50.tv_in1k"),
-        System("efficientnet-b0", "EfficientNetB0", "timm/efficientnet_b0", "timm/efficientnet_b0.ra_in1k"),
+        System(
+            "inception-v3",
+            "Inception V3",
+            "timm/inception_v3",
+            "timm/inception_v3.tf_in1k",
+            ("inception-v3-keras",),
+        ),
+        System("vgg16", "VGG16", "timm/vgg16", "timm/vgg16.tv_in1k", ("vgg16-base",)),
+        System("resnet50", "ResNet50", "timm/resnet50", "timm/resnet50.tv_in1k", ("resnet50-half",)),
+        System(
+            "efficientnet-b0",
+            "EfficientNetB0",
+            "timm/efficientnet_b0",
+            "timm/efficientnet_b0.ra_in1k",
+            ("efficientnet-lite0",),
+        ),
         System("svm", "SVM"),
         System("adaboost", "AdaBoost"),
         System("ann", "ANN"),
@@ -83,8 +97,8 @@ def started(one: System, weights: str, trunk: str = AUTO) -> tuple[str, str]:
 
     Args:
         one: a system that is a network.
-        weights: `auto` for BiT's own or the official ones, `random`, or the path of a file. A file that says which
-            network it is of brings this network along.
+        weights: `auto` for BiT's own or the official ones, `random`, or the path of a file. A file that says that
+            it is of a near relation brings this network along; of BiT it brings the size.
         trunk: for BiT, another one of its sizes.
 
     Returns:
@@ -98,10 +112,7 @@ def started(one: System, weights: str, trunk: str = AUTO) -> tuple[str, str]:
     if weights == RANDOM:
         return own if own != AUTO else "bit-r26x0.5", RANDOM
     if weights != AUTO:
-        said = str(read_trunk(Path(weights))[1].get("architecture", "")) if weights.endswith(".safetensors") else ""
-        if said in TRUNKS and one.trunk != AUTO:
-            own = said
-        return own, weights
+        return _said(one, weights, own), weights
     if one.trunk == AUTO:
         return own, weights
     if one.official and on_this_machine(trunk_spec(one.official)):
@@ -111,6 +122,21 @@ def started(one: System, weights: str, trunk: str = AUTO) -> tuple[str, str]:
         f"pretrained weights for {one.name} are not on this machine{there}, give a file with --weights, or say "
         "--weights random."
     )
+
+
+def _said(one: System, weights: str, own: str) -> str:
+    """The trunk that a file of weights is for."""
+    file = Path(weights)
+    said = (
+        str(read_trunk(file)[1].get("architecture", "")) if file.suffix == ".safetensors" and file.is_file() else ""
+    )
+    if not said or said == own:
+        return own
+    if said in one.near or (own == AUTO and said.startswith("bit-")):
+        return said
+    if own.startswith("bit-") and said.startswith("bit-"):
+        return own  # a size was asked for: whether they fit is seen where they are loaded
+    raise NevusError(f"{weights} holds {said}, which is no {one.name}; give the weights of this.")
 
 
 def is_network(name: str) -> bool:

@@ -91,8 +91,8 @@ def pretrained(name: str, *, classes: int, seed: int = 0, weights: str = "auto")
         net = network(name, classes=classes, seed=seed)
         found, about = _read(path)
         load_into(net, found, str(path), head=False)
-        licence = f", {about['licence']}" if "licence" in about else ""
-        return net, f"{path.name} ({digest_of_file(path)}){licence}"
+        more = "".join(f", {about[key]}" for key in ("origin", "licence") if about.get(key))
+        return net, f"{path.name} ({digest_of_file(path)}){more}"
     if spec.origin == "shipped":
         with as_file(SHIPPED.joinpath(spec.address)) as path:
             found, _ = read_trunk(path)

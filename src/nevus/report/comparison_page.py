@@ -12,9 +12,11 @@ import numpy as np
 from rich.table import Table
 
 from nevus.card import DISCLAIMER
+from nevus.comparison.comparison import UNITS
 from nevus.comparison.plan import HALVES
-from nevus.comparison.published import PAPER, READERS
+from nevus.comparison.published import PAPER
 from nevus.comparison.table import Row, rows
+from nevus.comparison.unit import read_units
 from nevus.files import write_text
 from nevus.metrics.figures import Figure
 from nevus.report import comparison_plots, plots
@@ -36,9 +38,9 @@ def write_comparison(out: Path) -> Path:
         The page's path.
 
     """
-    found = rows(out)
+    found, about = rows(out), measured_on(out)
     write_text(out / "table.csv", as_csv(found))
-    write_text(out / "table.tex", as_latex(found))
+    write_text(out / "table.tex", as_latex(found, about))
     drawn = {
         "accuracy": comparison_plots.accuracies(found),
         "time": comparison_plots.times(found),
@@ -60,12 +62,28 @@ def write_comparison(out: Path) -> Path:
             label=label,
             heads=heads(found),
             plots=[(name, plots.data_uri(figure)) for name, figure in drawn.items()],
-            readers=READERS,
+            about=about,
+            failures=[f"{label(row)}, {one}" for row in found for one in row.failures],
             paper=PAPER,
             disclaimer=DISCLAIMER,
         ),
     )
     return page
+
+
+def measured_on(out: Path) -> str:
+    """Which images, how many, and their digest, in one sentence; empty before the first unit is done."""
+    unit = next((one for one in read_units(out / UNITS).values() if "reason" not in one), None)
+    if unit is None:
+        return ""
+    parts = [
+        f"{unit['data'][key]['name']}, n {unit['n'][key]:,}, {unit['data'][key]['digest']}" for key in unit["n"]
+    ]
+    return (
+        f"Test split ({unit['protocol']}) of {parts[0]}"
+        + "".join(f"; elsewhere: {part}" for part in parts[1:])
+        + "."
+    )
 
 
 def names(found: Sequence[Row]) -> list[str]:
@@ -80,7 +98,8 @@ def heads(found: Sequence[Row]) -> list[str]:
     return [
         *test,
         *away,
-        "over seeds",
+        "accuracy over seeds",
+        "AUROC over seeds",
         "training accuracy %",
         "gap, points",
         "McNemar p",
@@ -112,13 +131,14 @@ def cells(row: Row, found: Sequence[str], *, elsewhere: bool) -> list[str]:
         *(interval(own.get(name)) for name in found),
         *([interval(area), interval(away.get("accuracy"))] if elsewhere else []),
         _spread(row.accuracies),
+        _spread(row.areas),
         _number(100 * row.training_accuracy, 1),
         _number(100 * row.gap, 1, sign=True),
         _p(row.mcnemar_holm, row),
         _difference(row),
         _p(row.delong_holm, row),
-        _number(row.seconds, 1),
-        _number(row.feature_seconds, 1),
+        f"{'> ' * row.resumed}{_number(row.seconds, 1)}",
+        f"{'> ' * row.resumed}{_number(row.feature_seconds, 1)}",
         _number(row.milliseconds, 1),
         _number(row.peak_bytes / 1e6, 0),
         _number((row.parameters or math.nan) / 1e6, 2),
@@ -209,31 +229,34 @@ def as_csv(found: Sequence[Row]) -> str:
     return made.getvalue()
 
 
-def as_latex(found: Sequence[Row]) -> str:
-    """A `tabular` with booktabs' rules, one block for each half."""
-    chosen = names(found)
+def as_latex(found: Sequence[Row], about: str = "") -> str:
+    """A `tabular` with booktabs' rules and every column of the page, one block for each half.
+
+    Args:
+        found: rows.
+        about: what it was measured on, for a comment.
+
+    """
+    chosen, away = names(found), any(row.elsewhere for row in found)
+    columns = heads(found)
     lines = [
-        f"% {DISCLAIMER} Made by nevus compare; needs \\usepackage{{booktabs}}.",
-        f"\\begin{{tabular}}{{l{'r' * (len(chosen) + 3)}}}",
+        f"% {DISCLAIMER} Made by nevus compare. {about}".rstrip(),
+        "% Needs \\usepackage{booktabs}; wide: put it into \\resizebox{\\linewidth}{!}{...} or leave columns out.",
+        f"\\begin{{tabular}}{{l{'r' * len(columns)}}}",
         "\\toprule",
-        " & ".join(
-            ["system", *(_tex(f"{words(name)} %") for name in chosen), "McNemar $p$", "DeLong $p$", "training s"]
-        )
-        + " \\\\",
+        " & ".join(["system", *map(_tex, columns)]) + " \\\\",
     ]
     for half, title in HALVES.items():
         ours = [row for row in found if row.half == half]
         if not ours:
             continue
-        lines += ["\\midrule", f"\\multicolumn{{{len(chosen) + 4}}}{{l}}{{\\emph{{{_tex(title)}}}}} \\\\"]
+        lines += ["\\midrule", f"\\multicolumn{{{len(columns) + 1}}}{{l}}{{\\emph{{{_tex(title)}}}}} \\\\"]
         for row in ours:
             if row.failure:
                 text = _tex(row.failure)
-                lines.append(f"{_tex(label(row))} & \\multicolumn{{{len(chosen) + 3}}}{{l}}{{{text}}} \\\\")
+                lines.append(f"{_tex(label(row))} & \\multicolumn{{{len(columns)}}}{{l}}{{{text}}} \\\\")
                 continue
-            values = [interval((row.figures or {}).get(name)) for name in chosen]
-            values += [_p(row.mcnemar_holm, row), _p(row.delong_holm, row), _number(row.seconds, 1)]
-            lines.append(" & ".join(map(_tex, [label(row), *values])) + " \\\\")
+            lines.append(" & ".join(map(_tex, [label(row), *cells(row, chosen, elsewhere=away)])) + " \\\\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
 
 
@@ -259,9 +282,7 @@ def _tex(text: str) -> str:
 
 def as_console(found: Sequence[Row]) -> Table:
     """The table for a terminal, with the columns that fit there."""
-    chosen = [
-        name for name in names(found) if name in ("accuracy", "sensitivity", "specificity", "auroc", "auroc_macro")
-    ]
+    chosen = [name for name in names(found) if name in FIGURES]
     away = any(row.elsewhere for row in found)
     made = Table(title="95 % intervals; p after Holm, against BiT of the same start")
     made.add_column("system")

@@ -15,7 +15,7 @@ from nevus.comparison.published import READERS
 from nevus.comparison.table import Row
 from nevus.report.plots import BLUE, INK, RED, axes
 
-COLOURS = {"pretrained": BLUE, "random": "#d98e04", "features": "#2f855a"}
+COLOURS = {"pretrained": BLUE, "random": "#d98e04", "features": "#2f855a", "readers": RED}
 """By what a system starts from."""
 
 
@@ -26,7 +26,7 @@ def label(row: Row) -> str:
 
 def accuracies(rows: Sequence[Row]) -> Figure:
     """Accuracy of all systems (the paper's Fig. 1) with 95 % intervals, and what the paper prints."""
-    drawn = [row for row in rows if row.figures]
+    drawn = [row for row in rows if row.figures and "accuracy" in row.figures]
     figure, ax = axes(7.4, 0.9 + 0.42 * max(1, len(drawn)))
     places = np.arange(len(drawn))[::-1]
     for place, row in zip(places, drawn, strict=True):
@@ -40,19 +40,26 @@ def accuracies(rows: Sequence[Row]) -> Figure:
         if np.isfinite(row.paper):
             ax.plot(100 * row.paper, place, marker="D", markersize=5, color=RED, linestyle="none")
     _names(ax, drawn, places)
-    ax.set(xlabel="accuracy on the test split in %, 95 % interval", xlim=(40, 105), title="Accuracy")
+    low = min([40.0, *(90 * row.figures["accuracy"].value for row in drawn if row.figures)])
+    ax.set(xlabel="accuracy on the test split in %, 95 % interval", xlim=(low, 105), title="Accuracy")
     _legend(figure, ax, drawn, "printed by the paper")
     return figure
 
 
 def times(rows: Sequence[Row]) -> Figure:
-    """Training time of all systems (the paper's Fig. 2), and what the paper prints, on a P100 GPU."""
+    """Training time of all systems (the paper's Fig. 2) with the range over seeds, and what the paper prints, on a
+    P100 GPU.
+    """
     drawn = [row for row in rows if np.isfinite(row.seconds)]
     figure, ax = axes(7.4, 0.9 + 0.42 * max(1, len(drawn)))
     places = np.arange(len(drawn))[::-1]
     for place, row in zip(places, drawn, strict=True):
         ax.barh(place, max(row.seconds, 1e-2), color=COLOURS[row.half], height=0.62)
-        ax.text(row.seconds * 1.1, place, f"{row.seconds:,.1f} s", va="center", fontsize=8, color=INK)
+        if len(row.times) > 1:
+            ax.plot([min(row.times), max(row.times)], [place, place], color=INK, linewidth=1.4)
+        ax.text(
+            max(row.seconds, *row.times) * 1.1, place, f"{row.seconds:,.1f} s", va="center", fontsize=8, color=INK
+        )
         if np.isfinite(row.paper_seconds):
             ax.plot(row.paper_seconds, place, marker="D", markersize=5, color=RED, linestyle="none")
     _names(ax, drawn, places)
@@ -89,7 +96,7 @@ def trade(rows: Sequence[Row]) -> Figure:
 def readers(rows: Sequence[Row]) -> Figure:
     """Sensitivity and specificity of each system, and those of dermatologists on other images."""
     figure, ax = axes(6.4, 4.6)
-    drawn = [row for row in rows if row.figures and "sensitivity" in row.figures]
+    drawn = [row for row in rows if row.figures and "sensitivity" in row.figures and row.half != "readers"]
     for row in drawn:
         assert row.figures is not None
         x, y = 100 - 100 * row.figures["specificity"].value, 100 * row.figures["sensitivity"].value

@@ -4,6 +4,7 @@ import zipfile
 import numpy as np
 import pytest
 import skops.io
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from nevus.errors import NevusError
@@ -90,7 +91,7 @@ def broken(path, content):
 
 
 def test_files_that_are_not_what_they_should_be(tmp_path):
-    good = skops.io.dumps({"estimator": ScoreRule().fit([[0.0], [1.0]], [0, 1]), "features": VERSION})
+    good = skops.io.dumps({"estimator": ScoreRule().fit(np.eye(2, len(names())), [0, 1]), "features": VERSION})
     cases = {
         "damaged": b"no zip at all",
         "damaged ": good[:-40],
@@ -105,7 +106,9 @@ def test_files_that_are_not_what_they_should_be(tmp_path):
 
 @pytest.mark.parametrize("place", range(12))
 def test_no_flipped_byte_makes_it_die(tmp_path, place):
-    good = bytearray(skops.io.dumps({"estimator": ScoreRule().fit([[0.0], [1.0]], [0, 1]), "features": VERSION}))
+    good = bytearray(
+        skops.io.dumps({"estimator": ScoreRule().fit(np.eye(2, len(names())), [0, 1]), "features": VERSION})
+    )
     good[place * len(good) // 12] ^= 0xFF
     try:
         load_estimator(broken(tmp_path / "file.skops", bytes(good)))
@@ -115,7 +118,7 @@ def test_no_flipped_byte_makes_it_die(tmp_path, place):
 
 def test_an_archive_that_names_a_class_of_its_own_choosing(tmp_path):
     """The schema inside is rewritten to call something else: nothing of it is made."""
-    held = skops.io.dumps({"estimator": ScoreRule().fit([[0.0], [1.0]], [0, 1]), "features": VERSION})
+    held = skops.io.dumps({"estimator": ScoreRule().fit(np.eye(2, len(names())), [0, 1]), "features": VERSION})
     made = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(held)) as old, zipfile.ZipFile(made, "w") as new:
         for name in old.namelist():
@@ -127,3 +130,50 @@ def test_an_archive_that_names_a_class_of_its_own_choosing(tmp_path):
             new.writestr(name, data)
     with pytest.raises(NevusError, match=r"subprocess\.Popen"):
         load_estimator(broken(tmp_path / "file.skops", made.getvalue()))
+
+
+def crafted(change):
+    """A file whose estimator was changed after it was fitted."""
+    x, y, groups = sample()
+    estimator, _ = learnt(LEARNERS["adaboost"], x, y, groups, (x, y), 0)
+    change(estimator)
+    return skops.io.dumps({"estimator": estimator, "features": VERSION})
+
+
+def tree_of(estimator):
+    return estimator.calibrated_classifiers_[0].estimator.estimator.estimators_[0].tree_
+
+
+def far_child(estimator):
+    tree_of(estimator).children_left[0] = 10**6
+
+
+def circle(estimator):
+    tree_of(estimator).children_left[0] = 0
+
+
+def far_feature(estimator):
+    tree_of(estimator).feature[0] = 10**6
+
+
+def other_classes(estimator):
+    estimator.classes_ = np.array([7, 9])
+
+
+@pytest.mark.parametrize("change", [far_child, circle, far_feature, other_classes])
+def test_arrays_that_would_be_read_out_of_bounds_are_refused(tmp_path, change):
+    with pytest.raises(NevusError, match="no classifier of this program"):
+        load_estimator(broken(tmp_path / "file.skops", crafted(change)))
+
+
+def test_a_kind_of_estimator_that_is_none_of_ours(tmp_path):
+    forest = RandomForestClassifier(2).fit(np.zeros((4, len(names()))), [0, 1, 0, 1])
+    content = skops.io.dumps({"estimator": forest, "features": VERSION})
+    with pytest.raises(NevusError, match="it is made of RandomForestClassifier"):
+        load_estimator(broken(tmp_path / "file.skops", content))
+
+
+def test_an_archive_that_unpacks_to_too_much(tmp_path, monkeypatch):
+    monkeypatch.setattr("nevus.models.handcrafted.model.MOST_BYTES", 1000)
+    with pytest.raises(NevusError, match="unpacks to more than"):
+        load_estimator(broken(tmp_path / "file.skops", crafted(lambda _: None)))

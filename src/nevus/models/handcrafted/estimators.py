@@ -17,7 +17,7 @@ from nevus.models.handcrafted.abcd import HIGHLY_SUSPICIOUS, SUSPICIOUS
 class ScoreRule(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Calls by one feature, the total dermoscopy score: nothing is learnt.
 
-    Called positive from 5.45 on ("highly suspicious of melanoma"). Its probability is a way to write the rule
+    Called positive above 5.45 ("highly suspicious of melanoma"). Its probability is a way to write the rule
     down, 1/2 there and 1/4 at 4.75, where the suspicious begins; no frequency stands behind it.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nevus.data.ahead import ahead
 from nevus.errors import NevusError
 from nevus.files import written_whole
+from nevus.models.handcrafted.checked import fault_of
 from nevus.models.handcrafted.features import VERSION, names, vector
 
 HANDCRAFTED = "handcrafted"
@@ -29,6 +30,8 @@ TRUSTED = frozenset(
     }
 )
 """Types that our estimators are made of beside those which skops trusts by itself."""
+MOST_BYTES = 1 << 30
+"""Of a file, unpacked: the support vectors of 100,000 images take a tenth of it."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,9 @@ def load_estimator(path: Path) -> Handcrafted:
     import skops.io
 
     try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > MOST_BYTES:
+                raise NevusError(f"{path} unpacks to more than {MOST_BYTES >> 20} MB; do not use it.")
         strange = skops.io.get_untrusted_types(file=path)
         refused = sorted(set(strange) - TRUSTED)
         if refused:
@@ -98,9 +104,7 @@ def load_estimator(path: Path) -> Handcrafted:
             f"{path} is made for features of version {held.get('features')}, and this program computes "
             f"{VERSION}; train it again."
         )
+    fault = fault_of(held["estimator"], len(names()))
+    if fault:
+        raise NevusError(f"{path} holds no classifier of this program ({fault}); do not use it.")
     return Handcrafted(held["estimator"])
-
-
-def columns(prefixes: Sequence[str]) -> list[int]:
-    """Places of the features whose names begin with one of these."""
-    return [k for k, name in enumerate(names()) if name.startswith(tuple(prefixes))]
