@@ -56,6 +56,13 @@ SETTINGS["random"] = {
         *ELSEWHERE,
     ],
 }
+for _batch in (8, 64):
+    SETTINGS[f"batch-{_batch}"] = {
+        "folder": f"batch-{_batch}",
+        "data": PAPER,
+        "methods": ("bit", "bit-bn"),
+        "words": ["--weights", "bit=random", "bit-bn=random", "--batch", _batch, "--budget", "10m"],
+    }
 SETTINGS["ham10000"] = {
     "folder": "ham10000",
     "data": DATA / "ham10000",

@@ -54,6 +54,7 @@ class Row:
         failure: why there is nothing; empty where there is.
         failures: of single seeds, where others came to something.
         times: seconds of training, of each seed.
+        looks: at test splits and at images from elsewhere, by its bundle so far.
         resumed: whether the training was interrupted, so that its times are those of its last part.
 
     """
@@ -86,6 +87,7 @@ class Row:
     failure: str = ""
     failures: tuple[str, ...] = ()
     times: tuple[float, ...] = ()
+    looks: int | None = None
     resumed: bool = False
 
 
@@ -162,6 +164,7 @@ def _row(seeds: Sequence[dict[str, Any]]) -> Row:
         areas=tuple(test[area].value for test in tests),
         times=tuple(times),
         failures=failures,
+        looks=first["looks"],
     )
 
 

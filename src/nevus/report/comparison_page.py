@@ -111,6 +111,7 @@ def heads(found: Sequence[Row]) -> list[str]:
         "peak MB",
         "parameters M",
         "MB on disk",
+        "looks",
         "starts from",
         "the paper's %",
     ]
@@ -143,6 +144,7 @@ def cells(row: Row, found: Sequence[str], *, elsewhere: bool) -> list[str]:
         _number(row.peak_bytes / 1e6, 0),
         _number((row.parameters or math.nan) / 1e6, 2),
         _number(row.bytes / 1e6, 1),
+        DASH if row.looks is None else str(row.looks),
         row.start,
         _number(100 * row.paper, 2),
     ]
