@@ -60,11 +60,11 @@ def comparison(found: Mapping[str, Any], docs: Path) -> str:
     lines = [
         "## The table of the paper, with intervals",
         "",
-        "Each system on the same split and machine, chosen on validation; *looks* counts those at the test split and "
-        "at images from elsewhere. In percent with 95 % intervals. McNemar's and DeLong's tests are against the BiT "
-        "that began alike, what learns from handcrafted features against the pretrained one, p after Holm's "
-        "correction. Networks that began differently are not ranked with one another. *Elsewhere*: isic2017 without "
-        "the lesions of this set, melanoma against the rest.",
+        "Each system on the same split and machine, chosen on validation; *looks* counts those at the test split "
+        "and at images from elsewhere. In percent with 95 % intervals. McNemar's and DeLong's tests are against "
+        "the BiT that began alike, what learns from handcrafted features against the pretrained one, p after "
+        "Holm's correction. Networks that began differently are not ranked with one another. *Elsewhere*: isic2017 "
+        "without the lesions of this set, melanoma against the rest.",
         "",
     ]
     for key, title in TITLES.items():
