@@ -52,7 +52,7 @@ class DeLong:
 
     Attributes:
         difference: of the first less the second.
-        low: lower end of its 95 % interval; NaN where it has none.
+        low: lower end of its 95 % interval, cut to [-1, 1]; NaN where it has none.
         high: upper end.
         p: two-sided; NaN where the variance is 0 though the areas differ, 1 where nothing differs.
 
@@ -86,7 +86,8 @@ def delong_difference(positive: NDArray[np.bool_], first: Floats, second: Floats
         return DeLong(difference, nan, nan, 1.0 if difference == 0 else nan)
     spread = variance**0.5
     half = float(norm.ppf(0.975)) * spread
-    return DeLong(difference, difference - half, difference + half, float(2 * norm.sf(abs(difference) / spread)))
+    low, high = max(-1.0, difference - half), min(1.0, difference + half)
+    return DeLong(difference, low, high, float(2 * norm.sf(abs(difference) / spread)))
 
 
 def holm(p: Sequence[float]) -> list[float]:
