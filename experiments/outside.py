@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 
 from experiments.common import RESULTS, RUNS, evaluate, keep, read, train
-from experiments.transfer import ADAPTED, GENERIC, HEAD, SHORTER, TABLES, VIEWS
+from experiments.transfer import ADAPTED, FIRM, GENERIC, HEAD, SHORTER, TABLES, VIEWS
 
 BALANCED = ["--class-weights", "balanced"]
 SETTINGS: dict[str, list[object]] = {
     "head, generic": ["--trunk", GENERIC, *HEAD],
     "head, dermoscopy": ["--trunk", ADAPTED, *HEAD],
-    "head, dermoscopy, balanced": ["--trunk", ADAPTED, *HEAD, *BALANCED],
+    "head, dermoscopy, firm": ["--trunk", ADAPTED, *HEAD, *FIRM],
+    "head, dermoscopy, firm, balanced": ["--trunk", ADAPTED, *HEAD, *FIRM, *BALANCED],
     "head, dermoscopy, last layer": ["--trunk", ADAPTED, "--mode", "head"],
     "full, dermoscopy": ["--trunk", ADAPTED, *SHORTER],
     "full, dermoscopy, strong views": ["--trunk", ADAPTED, *SHORTER, *VIEWS],
