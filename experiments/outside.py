@@ -19,7 +19,6 @@ SETTINGS: dict[str, list[object]] = {
     "head, generic": ["--trunk", GENERIC, *HEAD],
     "head, dermoscopy": ["--trunk", ADAPTED, *HEAD],
     "head, dermoscopy, firm": ["--trunk", ADAPTED, *HEAD, *FIRM],
-    "head, dermoscopy, firm, balanced": ["--trunk", ADAPTED, *HEAD, *FIRM, *BALANCED],
     "head, dermoscopy, last layer": ["--trunk", ADAPTED, "--mode", "head"],
     "full, dermoscopy": ["--trunk", ADAPTED, *SHORTER],
     "full, dermoscopy, strong views": ["--trunk", ADAPTED, *SHORTER, *VIEWS],
