@@ -1,17 +1,19 @@
 """Put what a run made into the package: trunks and classifiers that come with nevus.
 
     python -m experiments.ship trunk RUN NAME
-    python -m experiments.ship classifier RUN NAME [--diagnoses]
+    python -m experiments.ship classifier RUN NAME [--diagnoses | --even]
 
 A trunk is put there with the list of the images that it was taught on (ids and digests, no images). A classifier is
 stored in half precision, with the list of its images likewise and its log of looks at test splits; what the halving
 does to its probabilities on validation is printed. `--diagnoses` takes the diagnoses that it tells apart inside for
-its answer, not their sums.
+its answer, not their sums. `--even` moves the answer's logit by a constant, so that on validation it calls as large
+a share of the malignant images malignant as of the benign ones benign, and says so in its card.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import shutil
 from dataclasses import replace
@@ -27,7 +29,10 @@ from nevus.classifier import Classifier
 from nevus.data.reading import read
 from nevus.files import digest_of_file, write_json
 from nevus.looks import EVALUATIONS
+from nevus.metrics.figures import figures
 from nevus.models.answer import Summed
+from nevus.models.registry import head_of
+from nevus.runtime.inference import softmax
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "nevus"
 TRUNKS, CLASSIFIERS = PACKAGE / "models" / "shipped", PACKAGE / "classifiers"
@@ -93,12 +98,51 @@ def apart(bundle: Bundle) -> tuple[Bundle, str]:
     return replace(bundle, network=bundle.network.whole, classes=classes, answer=None), card
 
 
-def classifier(run: Path, name: str, diagnoses: bool) -> None:
+def even(bundle: Bundle, run: Path) -> tuple[Bundle, str]:
+    """A bundle whose calls are as often right of one class as of the other on validation, and its card."""
+    if bundle.answer is None or len(bundle.classes) != 2:
+        raise SystemExit(f"{bundle.folder} does not answer with two sums of diagnoses.")
+    network = copy.deepcopy(bundle.network)
+    assert isinstance(network, Summed)
+    held = read(run / "manifest.parquet").with_classes(bundle.answer.diagnoses).split("validation")
+    targets = bundle.answer.targets(held.targets)
+    logits = np.log(np.clip(Classifier(bundle).predict_proba(held.paths), 1e-12, 1))
+    margin, positive = logits[:, 1] - logits[:, 0], targets == 1
+    steps = np.sort(margin)
+    missed = np.array([abs((margin[positive] > t).mean() - (margin[~positive] <= t).mean()) for t in steps])
+    shift = -float(steps[missed.argmin()])
+    parts = network.parts[1]
+    head_of(network.whole).bias.data[list(parts)] += shift
+    moved = np.stack([logits[:, 0], logits[:, 1] + shift], 1)
+    validation = {
+        key: figure.as_dict()
+        for key, figure in figures(targets, softmax(moved), bundle.classes, held.groups).items()
+    }
+    about = {**bundle.provenance, "fit": {**bundle.provenance["fit"], "validation": validation, "even": shift}}
+    card = model_card(
+        trunk=bundle.trunk,
+        classes=bundle.classes,
+        side=bundle.preprocess.side,
+        licence=bundle.licence,
+        provenance=about,
+        validation=validation,
+        answer=bundle.answer.as_dict(),
+    )
+    words = (
+        f"\n## Calls\n\nThe logit of {bundle.classes[1]} is moved by {shift:+.3f}, chosen on validation, so that "
+        "as large a share of either class is called right there. Its probabilities are therefore no frequencies.\n"
+    )
+    return replace(bundle, network=network, provenance=about), card + words
+
+
+def classifier(run: Path, name: str, diagnoses: bool, evened: bool) -> None:
     """Store a run's bundle in half precision."""
     whole = load_bundle(run / "bundle")
     card = (run / "bundle" / "README.md").read_text(encoding="utf-8")
     if diagnoses:
         whole, card = apart(whole)
+    if evened:
+        whole, card = even(whole, run)
     folder = CLASSIFIERS / name
     shutil.rmtree(folder, ignore_errors=True)
     half = save_bundle(replace(whole, folder=None), folder, card, half=True)
@@ -118,8 +162,9 @@ if __name__ == "__main__":
     words.add_argument("run", type=Path)
     words.add_argument("name")
     words.add_argument("--diagnoses", action="store_true")
+    words.add_argument("--even", action="store_true")
     given = words.parse_args()
     if given.what == "trunk":
         trunk(given.run, given.name)
     else:
-        classifier(given.run, given.name, given.diagnoses)
+        classifier(given.run, given.name, given.diagnoses, given.even)
