@@ -42,6 +42,8 @@ def cell(figure: Mapping[str, Any], percent: bool = False) -> str:
     value, low, high = (figure[name] for name in ("value", "low", "high"))
     if value is None:
         return "undefined"
+    if percent and low is None:
+        return f"{100 * value:.2f} %"
     if percent:
         return f"{100 * value:.2f} % ({100 * low:.1f} to {100 * high:.1f})"
     return f"{value:.4f} ({low:.3f} to {high:.3f})" if low is not None else f"{value:.4f}"

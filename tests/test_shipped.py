@@ -39,7 +39,7 @@ def test_predict_works_without_a_bundle_of_ones_own(shelf, picture, tmp_path, ca
     out, err = capsys.readouterr()
     assert "p_malignant" in out
     said = " ".join(err.split())
-    assert "comes with nevus: a first stage, weak on images from elsewhere; licence of its weights" in said
+    assert "comes with nevus: weak on images from elsewhere; licence of its weights" in said
 
 
 def test_looks_at_a_shipped_classifier_are_not_written_into_the_package(shelf):

@@ -59,7 +59,7 @@ class Command:
         bundle = classifier.bundle
         if bundle.folder and is_shipped(bundle.folder):
             console.print(
-                f"{self.bundle} comes with nevus: a first stage, weak on images from elsewhere; licence of its "
+                f"{self.bundle} comes with nevus: weak on images from elsewhere; licence of its "
                 f"weights: {bundle.licence}",
                 highlight=False,
             )
