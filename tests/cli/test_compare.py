@@ -17,7 +17,7 @@ def test_faults_are_told_in_one_sentence(nevus, phantoms, tmp_path):
     out = tmp_path / "comparison"
     cases = {
         ("--weights", "vgg16"): "is no NAME=PATH",
-        ("--weights", "vgg16=none.safetensors"): "none.safetensors",
+        ("--weights", "vgg16=none.safetensors"): "none.safetensors do not exist",
         ("--budget", "soon"): "a budget of 'soon' is none",
         ("--seeds", "0"): "at least one seed",
     }

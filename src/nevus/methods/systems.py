@@ -127,9 +127,9 @@ def started(one: System, weights: str, trunk: str = AUTO) -> tuple[str, str]:
 def _said(one: System, weights: str, own: str) -> str:
     """The trunk that a file of weights is for."""
     file = Path(weights)
-    said = (
-        str(read_trunk(file)[1].get("architecture", "")) if file.suffix == ".safetensors" and file.is_file() else ""
-    )
+    if not file.is_file():
+        raise NevusError(f"the weights {file} do not exist; give an .npz or a .safetensors file.")
+    said = str(read_trunk(file)[1].get("architecture", "")) if file.suffix == ".safetensors" else ""
     if not said or said == own:
         return own
     if said in one.near or (own == AUTO and said.startswith("bit-")):

@@ -9,6 +9,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import NullFormatter
 
 from nevus.comparison.plan import HALVES
 from nevus.comparison.published import READERS
@@ -63,7 +64,7 @@ def times(rows: Sequence[Row]) -> Figure:
         if np.isfinite(row.paper_seconds):
             ax.plot(row.paper_seconds, place, marker="D", markersize=5, color=RED, linestyle="none")
     _names(ax, drawn, places)
-    ax.set_xscale("log")
+    _decades(ax)
     most = max([row.seconds for row in drawn] + [row.paper_seconds for row in drawn if row.paper_seconds > 0] + [1])
     ax.set(xlabel="training time in seconds, features included", xlim=(0.1, 6 * most), title="Training time")
     _legend(figure, ax, drawn, "printed by the paper, on a P100 GPU")
@@ -87,7 +88,9 @@ def trade(rows: Sequence[Row]) -> Figure:
             fontsize=7.5,
             color=INK,
         )
-    ax.set_xscale("log")
+    _decades(ax)
+    spans = [max(row.seconds, 1e-2) for row in drawn] or [1.0]
+    ax.set_xlim(min(spans) / 3, max(spans) * 5)  # room for the names
     ax.set(xlabel="training time in seconds", ylabel="accuracy in %", title="Accuracy against training time")
     _legend(figure, ax, drawn, "")
     return figure
@@ -116,6 +119,13 @@ def readers(rows: Sequence[Row]) -> Figure:
     )
     _legend(figure, ax, drawn, "")
     return figure
+
+
+def _decades(ax: Axes) -> None:
+    """A logarithmic axis with plain numbers."""
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _names(ax: Axes, drawn: Sequence[Row], places: np.ndarray) -> None:
