@@ -194,6 +194,7 @@ def _tested(found: Sequence[Row], folder: Path) -> list[Row]:
     }
     references["features"] = references["pretrained"] or references["random"]
     made: list[Row] = []
+    held: dict[str, list[int]] = {}
     for row in found:
         reference = references[row.half]
         if reference is None or row.failure:
@@ -201,11 +202,13 @@ def _tested(found: Sequence[Row], folder: Path) -> list[Row]:
         elif row.name == reference.name:
             made.append(replace(row, reference=True))
         else:
+            held.setdefault(reference.name, []).append(len(made))
             made.append(_against(row, reference, folder))
-    for name in {reference.name for reference in references.values() if reference}:
-        mine = [k for k, row in enumerate(made) if row.mcnemar and references[row.half].name == name]  # type: ignore[union-attr]
-        called = holm([made[k].mcnemar.p for k in mine])  # type: ignore[union-attr]
-        ranked = holm([delong.p if (delong := made[k].delong) else NAN for k in mine])
+    for mine in held.values():
+        called, ranked = (
+            holm([test.p if test else NAN for test in tests])
+            for tests in ([made[k].mcnemar for k in mine], [made[k].delong for k in mine])
+        )
         for k, a, b in zip(mine, called, ranked, strict=True):
             made[k] = replace(made[k], mcnemar_holm=a, delong_holm=b)
     return made
