@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nevus.shipped import folder_of
 from nevus.training.history import epochs_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,14 +65,22 @@ def train(out: Path, data: Path, *flags: object) -> dict[str, Any]:
     }
 
 
-def evaluate(out: Path, data: Path, split: str = "test") -> dict[str, Any]:
-    """Evaluate once: a result that is there is read, and the test split is not looked at again."""
+def evaluate(out: Path, data: Path, split: str = "test", *, bundle: str = "") -> dict[str, Any]:
+    """Evaluate once: a result that is there is read, and the test split is not looked at again.
+
+    Args:
+        out: folder of the run.
+        data: what it is judged on.
+        split: of `data`.
+        bundle: one of the package's classifiers, by name, in place of the run's own.
+
+    """
     page = out / f"evaluation-{split}"
-    words = ["evaluate", data, "--split", split, "--bundle", out / "bundle", "--out", page]
+    words = ["evaluate", data, "--split", split, "--bundle", bundle or out / "bundle", "--out", page]
     if (page / "evaluation.json").exists():
         command = shlex.join(["nevus", *(_short(str(w)) for w in words)])
     else:
         command = nevus(*words)
-    log = out / "bundle" / "evaluations.jsonl"
+    log = folder_of(bundle or out / "bundle") / "evaluations.jsonl"
     looks = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     return {"command": command, "evaluation": read(page / "evaluation.json"), "looks_at_test": len(looks)}

@@ -9,7 +9,7 @@ import sys
 _hidden = "openvino_telemetry" not in sys.modules
 if _hidden:
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-import openvino  # noqa: E402
+import openvino  # noqa: E402 - with its telemetry hidden
 
 if _hidden:
     del sys.modules["openvino_telemetry"]

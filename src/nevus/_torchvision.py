@@ -19,7 +19,7 @@ _KEPT: list[torch.library.Library] = []  # a Library takes its declarations alon
 def _import() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "failed to load image extension": decoding is Pillow's here
-        import torchvision  # noqa: F401
+        import torchvision  # noqa: F401 - whether it can be imported is the question
 
 
 try:
@@ -35,6 +35,6 @@ except RuntimeError as error:
     _KEPT.append(library)
     _import()
 
-from torchvision.transforms.v2 import functional  # noqa: E402
+from torchvision.transforms.v2 import functional  # noqa: E402 - after the operators are declared
 
 __all__ = ["functional"]

@@ -6,7 +6,7 @@ from tests.audit.conftest import EDITS
 
 from nevus.audit import relations as relations_module
 from nevus.audit.audit import audit
-from nevus.audit.leaks import grouped, leaking, protocol_of, without_leaks
+from nevus.audit.leaks import grouped, leaking, protocol_of, unseen, without_leaks
 from nevus.audit.relations import named_once, relate
 from nevus.errors import NevusError
 
@@ -47,6 +47,16 @@ def test_leaks_are_found_counted_and_dropped(leaky, cache):
     assert dropped == 3
     assert (judged.table["split"] == "test").sum() == 4
     assert (judged.table["split"] == "train").sum() == 20
+
+
+def test_images_from_elsewhere_that_are_known_are_left_out(leaky, cache):
+    test = (leaky.table["split"] == "test").to_numpy()
+    trained, elsewhere = leaky.where(~test), leaky.where(test)
+    left, known = unseen(elsewhere, trained, cache)
+    assert known == 3  # copies of the first three for training
+    assert left.table["image"].tolist() == elsewhere.table["image"].tolist()[3:]
+    with pytest.raises(NevusError, match="judge on other images"):
+        unseen(elsewhere.where(np.arange(3)), trained, cache)
 
 
 def test_a_test_split_that_leaks_whole_is_told(leaky, cache):

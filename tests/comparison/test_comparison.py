@@ -299,6 +299,11 @@ def test_killed_in_the_middle_a_unit_goes_on(phantoms, tmp_path, compared):
     assert "> " in (write_comparison(out).parent / "table.html").read_text().replace("&gt;", ">")
 
 
+def test_images_from_elsewhere_may_not_be_the_data_sets_own(phantoms, tmp_path):
+    with pytest.raises(NevusError, match="shows what .* shows; judge on other images"):
+        compare(read(phantoms), tmp_path / "out", WANTED, Preparation(), others=read(phantoms))
+
+
 def test_the_plan_is_kept(compared):
     held = json.loads((compared / PLAN).read_text())
     assert len(held["units"]) == 6

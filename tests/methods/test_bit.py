@@ -9,6 +9,7 @@ from nevus.bundle import load_bundle
 from nevus.data.reading import read
 from nevus.errors import NevusError
 from nevus.methods.bit import BiT
+from nevus.methods.preparation import Preparation
 from nevus.methods.weighing import class_weights
 from nevus.training.changes import RecipeChanges, make_recipe
 from nevus.training.recipe import Facts
@@ -79,7 +80,9 @@ def test_taps_are_saved_with_the_bundle_and_used_again(phantoms, tmp_path):
     from nevus.models.registry import network
 
     changes = RecipeChanges(resize=32, side=32, steps=50, lr=1.0, batch=8, evaluate_every=25)
-    method = BiT(trunk="bit-r26x0.5", mode="head", taps=3, seed=2, changes=changes, audit=False)
+    method = BiT(
+        trunk="bit-r26x0.5", mode="head", taps=3, seed=2, changes=changes, preparation=Preparation(audit=False)
+    )
     classifier = method.fit(read(phantoms), tmp_path / "run")
     bundle = load_bundle(tmp_path / "run" / "bundle")
     assert bundle.taps == 3

@@ -10,12 +10,15 @@ from nevus.data.reading import read
 from nevus.errors import NevusError
 from nevus.export.export import export
 from nevus.methods.handcrafted import OnFeatures
+from nevus.methods.preparation import Preparation
+
+UNAUDITED = Preparation(audit=False)
 
 
 @pytest.fixture(scope="module")
 def trained(phantoms, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "svm"
-    return OnFeatures("svm", audit=False).fit(read(phantoms), out), out
+    return OnFeatures("svm", preparation=UNAUDITED).fit(read(phantoms), out), out
 
 
 def test_the_run_and_the_bundle(trained):
@@ -38,14 +41,14 @@ def test_the_run_and_the_bundle(trained):
 
 def test_the_same_seed_gives_the_same_and_a_finished_run_is_taken(trained, phantoms, tmp_path):
     classifier, out = trained
-    again = OnFeatures("svm", audit=False).fit(read(phantoms), tmp_path / "again")
+    again = OnFeatures("svm", preparation=UNAUDITED).fit(read(phantoms), tmp_path / "again")
     paths = read(out / "manifest.parquet").split("test").paths
     assert (again.predict_proba(paths) == classifier.predict_proba(paths)).all()
     before = (out / "bundle" / "bundle.json").stat().st_mtime_ns
-    OnFeatures("svm", audit=False).fit(read(phantoms), out, resume=True)
+    OnFeatures("svm", preparation=UNAUDITED).fit(read(phantoms), out, resume=True)
     assert (out / "bundle" / "bundle.json").stat().st_mtime_ns == before
     with pytest.raises(NevusError, match="seed was 0, is 1"):
-        OnFeatures("svm", seed=1, audit=False).fit(read(phantoms), out, resume=True)
+        OnFeatures("svm", seed=1, preparation=UNAUDITED).fit(read(phantoms), out, resume=True)
 
 
 def test_a_bad_file_is_left_out(phantoms, tmp_path):
@@ -56,7 +59,7 @@ def test_a_bad_file_is_left_out(phantoms, tmp_path):
     train = table.index[table["split"] == "train"][0]
     table.loc[train, "image"] = str(tmp_path / "broken.png")
     broken = type(manifest)(table, manifest.root, manifest.classes, manifest.name)
-    OnFeatures("abcd-rule", audit=False).fit(broken, tmp_path / "run")
+    OnFeatures("abcd-rule", preparation=UNAUDITED).fit(broken, tmp_path / "run")
     assert "broken.png" in (tmp_path / "run" / "skipped.txt").read_text()
     assert load_bundle(tmp_path / "run" / "bundle").provenance["data"]["skipped"] == 1
 
@@ -66,7 +69,7 @@ def test_faults(phantoms, tmp_path, class_folders):
         OnFeatures("forest")
     three = read(class_folders({"a": 9, "b": 9, "c": 9}))
     with pytest.raises(NevusError, match="abcd-rule cannot learn from set: the ABCD rule tells two classes"):
-        OnFeatures("abcd-rule", audit=False).fit(three, tmp_path / "run")
+        OnFeatures("abcd-rule", preparation=UNAUDITED).fit(three, tmp_path / "run")
 
 
 def test_it_has_no_graph(trained, phantoms, tmp_path):

@@ -103,6 +103,21 @@ def without_leaks(manifest: Manifest, *, judged: bool = False) -> tuple[Manifest
     return manifest.where(~out), int(out.sum())
 
 
+def unseen(others: Manifest, manifest: Manifest, cache: Cache) -> tuple[Manifest, int]:
+    """Images from elsewhere, without those that show what a data set shows, and how many these were.
+
+    Raises:
+        NevusError: no image can be used, or nothing would be left.
+
+    """
+    relations = relate(manifest, (others,), cache)
+    own = relations.own()
+    known = np.isin(relations.codes[~own], relations.codes[own])
+    if known.all():
+        raise NevusError(f"every image of {others.name} shows what {manifest.name} shows; judge on other images.")
+    return others.where(~known), int(known.sum())
+
+
 def protocol_of(manifest: Manifest, *, corrected: bool) -> str:
     """What a figure on the test split of a set is called.
 

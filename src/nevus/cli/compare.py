@@ -11,15 +11,13 @@ import tyro
 from rich.console import Console
 
 from nevus.card import DISCLAIMER
+from nevus.cli.preparing import PreparingConfig
 from nevus.comparison.comparison import compare
 from nevus.comparison.plan import Wanted
 from nevus.comparison.table import rows
-from nevus.data.cache import CacheConfig
 from nevus.data.manifest import Manifest
 from nevus.data.reading import DataConfig, read
-from nevus.data.splits import SplitConfig
 from nevus.errors import NevusError
-from nevus.methods.preparation import Preparation
 from nevus.methods.systems import SystemName
 from nevus.models.registry import AUTO
 from nevus.progress import console
@@ -65,15 +63,8 @@ class Command:
     """Of networks: `default`, `hyperrule` or `paper`."""
     taps: int = 0
     """Of networks in mode `head`; see `nevus train`."""
-    corrected: Annotated[Literal["own", "corrected"], tyro.conf.arg(name="split")] = "own"
-    """As in `nevus train`."""
-    audit: bool = True
-    """As in `nevus train`."""
-    drop_leaks: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """As in `nevus train`."""
     reading: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()
-    split: SplitConfig = SplitConfig()
-    cache: CacheConfig = CacheConfig()
+    preparing: Annotated[PreparingConfig, tyro.conf.arg(name="")] = PreparingConfig()
     changes: Annotated[RecipeChanges, tyro.conf.arg(name="")] = field(default_factory=RecipeChanges)
 
     def run(self) -> int:
@@ -90,12 +81,9 @@ class Command:
             taps=self.taps,
             changes=self.changes,
         )
-        preparation = Preparation(
-            self.split, self.cache, self.corrected == "corrected", self.audit, self.drop_leaks
-        )
         manifest = read(self.data, self.reading)
         others: Manifest | None = read(self.against, self.reading) if self.against else None
-        compare(manifest, self.out, wanted, preparation, others=others, drawn=write_comparison)
+        compare(manifest, self.out, wanted, self.preparing.preparation(), others=others, drawn=write_comparison)
         found = rows(self.out)
         Console(markup=False, highlight=False, width=None if Console().is_terminal else 160).print(
             as_console(found)

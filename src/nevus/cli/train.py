@@ -9,9 +9,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from nevus.data.cache import CacheConfig
+from nevus.cli.preparing import PreparingConfig
 from nevus.data.reading import DataConfig, read
-from nevus.data.splits import SplitConfig
 from nevus.errors import NevusError
 from nevus.methods.bit import BiT
 from nevus.methods.handcrafted import OnFeatures
@@ -60,17 +59,8 @@ class Command:
     apart in training, and their probabilities are added up."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on with the run in OUT."""
-    corrected: Annotated[Literal["own", "corrected"], tyro.conf.arg(name="split")] = "own"
-    """`own` keeps the data set's split, where it has one; `corrected` takes the leak-free one that comes with
-    nevus, for isic-malignant-benign and ham10000.
-    """
-    audit: bool = True
-    """Look for copies and other pictures of one lesion first, and cut no split between them."""
-    drop_leaks: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Leave out the training images that show what a test image shows."""
     reading: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()
-    split: SplitConfig = SplitConfig()
-    cache: CacheConfig = CacheConfig()
+    preparing: Annotated[PreparingConfig, tyro.conf.arg(name="")] = PreparingConfig()
     changes: Annotated[RecipeChanges, tyro.conf.arg(name="")] = field(default_factory=RecipeChanges)
 
     def run(self) -> int:
@@ -113,11 +103,7 @@ class Command:
             taps=self.taps,
             weights=weights,
             changes=self.changes,
-            split=self.split,
-            cache=self.cache,
-            corrected=self.corrected == "corrected",
-            audit=self.audit,
-            drop_leaks=self.drop_leaks,
+            preparation=self.preparing.preparation(),
             permissive=self.license == "permissive",
             answer=self.answer,
         )
@@ -129,15 +115,7 @@ class Command:
             if one.name in fixed and getattr(self, one.name) != _default(one):
                 flag = f"--{one.name}" if one.name != "changes" else "a recipe's value"
                 raise NevusError(f"{self.method} is no network, and {flag} is for these; leave it out.")
-        return OnFeatures(
-            learner=self.method,
-            seed=self.seed,
-            split=self.split,
-            cache=self.cache,
-            corrected=self.corrected == "corrected",
-            audit=self.audit,
-            drop_leaks=self.drop_leaks,
-        )
+        return OnFeatures(self.method, self.seed, self.preparing.preparation())
 
 
 def _default(one: Field[Any]) -> Any:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from nevus.audit.leaks import unseen
 from nevus.comparison.apart import apart
 from nevus.comparison.plan import Wanted, timed, units
 from nevus.comparison.unit import Unit, done, failed, run
+from nevus.data.cache import Cache
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
 from nevus.files import to_json, writable_folder, write_json
@@ -40,7 +43,8 @@ def compare(
         out: folder of the comparison.
         wanted: see `Wanted`.
         preparation: of the data set.
-        others: images from elsewhere with the same classes.
+        others: images from elsewhere with the same classes; with an audit, those that show what the data set shows
+            are left out.
         drawn: called with `out` whenever a unit has ended, to draw what is there.
 
     Returns:
@@ -59,6 +63,14 @@ def compare(
         raise NevusError(f"{manifest.name} has no test split to compare on; cut one with --split.test 0.2.")
     if others is not None:
         others = others.with_classes(shown.classes)
+        if preparation.audit:
+            with contextlib.closing(Cache(preparation.cache)) as cache:
+                others, known = unseen(others, shown, cache)
+            if known:
+                console.print(
+                    f"{known} images of {others.name} show what {shown.name} shows and are left out.",
+                    highlight=False,
+                )
     chosen, lacking = units(wanted)
     for sentence in lacking:
         console.print(sentence, style="yellow", highlight=False)

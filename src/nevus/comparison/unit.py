@@ -74,9 +74,8 @@ class Unit:
 
     def method(self, preparation: Preparation, changes: RecipeChanges) -> BiT | OnFeatures:
         """As a method."""
-        shared = asdict_of(preparation)
         if not is_network(self.system):
-            return OnFeatures(learner=self.system, seed=self.seed, **shared)
+            return OnFeatures(self.system, self.seed, preparation)
         return BiT(
             trunk=self.trunk,
             mode="head" if self.mode == "head" else "full",
@@ -87,7 +86,7 @@ class Unit:
             weights=self.weights,
             # A share of the time sets the length: one that was asked for gives way.
             changes=changes if self.epochs is None else without_length(changes),
-            **shared,
+            preparation=preparation,
         )
 
 
@@ -95,11 +94,6 @@ def without_length(changes: RecipeChanges) -> RecipeChanges:
     """All changes but that of the number of steps."""
     given: dict[str, Any] = {**vars(changes), "steps": None}
     return RecipeChanges(**given)
-
-
-def asdict_of(preparation: Preparation) -> dict[str, Any]:
-    """A preparation's fields, as every method takes them."""
-    return {name: getattr(preparation, name) for name in ("split", "cache", "corrected", "audit", "drop_leaks")}
 
 
 def done(unit: Unit, out: Path) -> bool:

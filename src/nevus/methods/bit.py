@@ -11,11 +11,10 @@ from torch import nn
 
 from nevus.bundle import Bundle, load_bundle
 from nevus.classifier import Classifier
-from nevus.data.cache import Cache, CacheConfig
+from nevus.data.cache import Cache
 from nevus.data.manifest import Manifest
 from nevus.data.pixels import decode_all
 from nevus.data.preprocess import Preprocess
-from nevus.data.splits import SplitConfig
 from nevus.errors import NevusError
 from nevus.methods.facts import facts_of
 from nevus.methods.finish import save
@@ -49,11 +48,7 @@ class BiT:
             `nevus.models.taps`.
         weights: `auto` for the trunk's own, `random`, or the path of an .npz or .safetensors file.
         changes: to the recipe's fields.
-        split: how validation (and test) are cut where the data set does not say.
-        cache: where decoded images are kept.
-        corrected: take the corrected split that comes with the package, in place of the data set's own.
-        audit: look for pictures of one lesion first, and never cut between them.
-        drop_leaks: leave out training images that show what a test image shows.
+        preparation: of the data set: groups, split, leaks.
         answer: classes to answer with, each `class=diagnosis,diagnosis`; see `nevus.models.answer.Answer`.
 
     """
@@ -66,11 +61,7 @@ class BiT:
     taps: int = 0
     weights: str = "auto"
     changes: RecipeChanges = field(default_factory=RecipeChanges)
-    split: SplitConfig = SplitConfig()
-    cache: CacheConfig = CacheConfig()
-    corrected: bool = False
-    audit: bool = True
-    drop_leaks: bool = False
+    preparation: Preparation = Preparation()
     permissive: bool = False
     answer: tuple[str, ...] = ()
 
@@ -103,8 +94,7 @@ class BiT:
                 "choose another --trunk."
             )
         watch = Stopwatch()
-        preparation = Preparation(self.split, self.cache, self.corrected, self.audit, self.drop_leaks)
-        manifest, protocol = preparation.of(manifest, watch)
+        manifest, protocol = self.preparation.of(manifest, watch)
         answer = Answer.of(self.answer, manifest.classes) if self.answer else None
         facts = facts_of(manifest.split("train"), self.trunk)
         recipe = make_recipe(self.recipe, facts, self.mode, epochs=self.epochs, changes=self.changes)
@@ -121,7 +111,7 @@ class BiT:
             "recipe": asdict(recipe),
             "changes": changed(self.changes),
             "seed": self.seed,
-            "split": asdict(self.split),
+            "split": asdict(self.preparation.split),
             "data": {"name": manifest.name, "digest": manifest.digest, "classes": manifest.classes, **protocol},
         }
         together = processes()
@@ -135,7 +125,7 @@ class BiT:
                 return Classifier(load_bundle(run.bundle))
             if together.main:
                 manifest.save(out / "manifest.parquet")
-            with contextlib.closing(Cache(self.cache)) as cache:
+            with contextlib.closing(Cache(self.preparation.cache)) as cache:
                 begun = {"weights": weights, "changes": changed(self.changes), "protocol": protocol}
                 bundle = self._trained(manifest, recipe, run, cache, made, begun, answer, watch)
         return Classifier(bundle)

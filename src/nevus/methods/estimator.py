@@ -24,6 +24,7 @@ from nevus.data.manifest import REQUIRED, Manifest
 from nevus.data.splits import SplitConfig, with_splits
 from nevus.errors import NevusError
 from nevus.methods.bit import BiT
+from nevus.methods.preparation import Preparation
 from nevus.methods.weighing import class_weights
 from nevus.models.registry import AUTO, trunk_spec
 from nevus.models.weights import resolved
@@ -179,8 +180,8 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             taps=self.taps,
             weights=self.weights,
             changes=self._changes(),
-            split=self._split(),
-            audit=False,  # here the caller knows the groups, and cross-validation would audit each fold anew
+            # Here the caller knows the groups, and cross-validation would audit each fold anew.
+            preparation=Preparation(split=self._split(), audit=False),
         )
         self.classifier_: Classifier | None = method.fit(manifest, folder)
         self.head_: Head | None = None

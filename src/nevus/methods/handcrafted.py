@@ -9,11 +9,10 @@ from typing import Any
 
 from nevus.bundle import load_bundle
 from nevus.classifier import Classifier
-from nevus.data.cache import Cache, CacheConfig
+from nevus.data.cache import Cache
 from nevus.data.manifest import Manifest
 from nevus.data.pixels import decode_all
 from nevus.data.preprocess import Preprocess
-from nevus.data.splits import SplitConfig
 from nevus.errors import NevusError
 from nevus.methods.learners import LEARNERS, learnt
 from nevus.methods.preparation import Preparation, report_faults
@@ -33,21 +32,13 @@ class OnFeatures:
     Attributes:
         learner: one of `nevus.methods.learners.LEARNERS`.
         seed: of everything random.
-        split: how validation (and test) are cut where the data set does not say.
-        cache: where decoded images are kept.
-        corrected: take the corrected split that comes with the package, in place of the data set's own.
-        audit: look for pictures of one lesion first, and never cut between them.
-        drop_leaks: leave out training images that show what a test image shows.
+        preparation: of the data set: groups, split, leaks.
 
     """
 
     learner: str
     seed: int = 0
-    split: SplitConfig = SplitConfig()
-    cache: CacheConfig = CacheConfig()
-    corrected: bool = False
-    audit: bool = True
-    drop_leaks: bool = False
+    preparation: Preparation = Preparation()
 
     def __post_init__(self) -> None:
         if self.learner not in LEARNERS:
@@ -69,13 +60,12 @@ class OnFeatures:
 
         """
         out, watch = Path(out), Stopwatch()
-        preparation = Preparation(self.split, self.cache, self.corrected, self.audit, self.drop_leaks)
-        manifest, protocol = preparation.of(manifest, watch)
+        manifest, protocol = self.preparation.of(manifest, watch)
         config = {
             "method": self.learner,
             "features": VERSION,
             "seed": self.seed,
-            "split": asdict(self.split),
+            "split": asdict(self.preparation.split),
             "data": {"name": manifest.name, "digest": manifest.digest, "classes": manifest.classes, **protocol},
         }
         with Run.open(out, config, resume=resume) as run:
@@ -83,7 +73,7 @@ class OnFeatures:
                 console.print(f"{out} is complete; its bundle is {run.bundle}")
                 return Classifier(load_bundle(run.bundle))
             manifest.save(out / "manifest.parquet")
-            with contextlib.closing(Cache(self.cache)) as cache:
+            with contextlib.closing(Cache(self.preparation.cache)) as cache:
                 self._trained(manifest, run, cache, watch, protocol)
         return Classifier(load_bundle(run.bundle))
 

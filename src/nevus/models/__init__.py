@@ -1,3 +1,3 @@
 """Networks. timm imports torchvision, which must have been made importable before."""
 
-import nevus._torchvision  # noqa: F401
+import nevus._torchvision  # noqa: F401 - before timm imports torchvision

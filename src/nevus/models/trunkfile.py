@@ -65,7 +65,7 @@ def read_trunk(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, "pt") as file:
             notes = file.metadata() or {}
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
         about = json.loads(notes["about"]) if notes.get("format") == FORMAT else {}
         if not isinstance(about, dict):
             raise ValueError("its description is none")

@@ -149,7 +149,8 @@ def gradients(
 ) -> tuple[float, float]:
     """Add the gradients of a batch, or of a process' part of it, to the parameters, in micro-batches.
 
-    Nothing in these networks looks across a batch, so sums over parts are those of the whole batch.
+    Group normalisation looks at one image at a time, so sums over parts are those of the whole batch. Batch
+    normalisation sees each part for itself: there a smaller micro-batch is another training.
 
     Args:
         x: float (n, ...), n at most the recipe's batch.

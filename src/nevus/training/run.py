@@ -146,7 +146,7 @@ class Run:
         try:
             with safe_open(path, "pt") as file:
                 notes: dict[str, Any] = json.loads((file.metadata() or {})["notes"])
-                return {key: file.get_tensor(key) for key in file.keys()}, notes  # noqa: SIM118
+                return {key: file.get_tensor(key) for key in file.keys()}, notes  # noqa: SIM118 - no mapping
         except (SafetensorError, KeyError, ValueError, OSError) as error:
             raise NevusError(f"{path} is damaged ({error}); delete {self.folder} and train again.") from None
 
