@@ -75,7 +75,7 @@ def comparison(found: Mapping[str, Any], docs: Path) -> str:
 
 def _part(key: str, title: str, one: Mapping[str, Any], docs: Path) -> list[str]:
     found = [row_of(plain) for plain in one["rows"]]
-    columns, shown = heads(found), names(found)
+    columns, shown = [head for part in heads(found).values() for head in part], names(found)
     kept = [k for k, head in enumerate(columns) if head not in LEFT_OUT]
     away = any(row.elsewhere for row in found)
     lines = [

@@ -17,6 +17,13 @@ KINDS = {
     "shipped": "isic2017's test split, melanoma against the rest; trained on HAM10000 and isic2017",
 }
 """What a setting's last word says that it is judged on."""
+BESIDE = {
+    "official": ("official: accuracy", "accuracy"),
+    "leak-free": ("leak-free: accuracy", "accuracy"),
+    "ham10000": ("in source, HAM10000: balanced accuracy", "balanced_accuracy"),
+    "ham": ("out of source, HAM10000 to isic2017: AUROC", "auroc"),
+}
+"""Column and figure of a test where ways of training stand side by side."""
 SHOWN = {
     "ham10000": ("accuracy", "balanced_accuracy", "auroc"),
     "": ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "auroc"),
@@ -47,6 +54,7 @@ def transfer(found: Mapping[str, Any], cell: Cell) -> str:
         f"The paper's figure is {PAPER} %, with neither interval nor leak check.",
         "",
     ]
+    lines += _side_by_side(found, cell)
     for kind, title in KINDS.items():
         runs = {name: run for name, run in found.items() if kind_of(name) == kind}
         if runs:
@@ -66,6 +74,21 @@ def transfer(found: Mapping[str, Any], cell: Cell) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _side_by_side(found: Mapping[str, Any], cell: Cell) -> list[str]:
+    """What each way of training on each trunk does on every test: in source, without leaks, and out of source."""
+    kinds = [kind for kind in KINDS if kind != "shipped"]
+    ways = list(dict.fromkeys(name.removesuffix(f"-{kind_of(name)}") for name in found if kind_of(name) in kinds))
+    lines = ["### Side by side", "", "| | " + " | ".join(BESIDE[kind][0] for kind in kinds) + " |"]
+    lines += ["|---|" + "---|" * len(kinds)]
+    for way in ways:
+        runs = [(found.get(f"{way}-{kind}"), BESIDE[kind][1]) for kind in kinds]
+        cells = [
+            cell(run["evaluate"]["evaluation"]["figures"][key], key in PERCENT) if run else "" for run, key in runs
+        ]
+        lines.append(f"| `{way}` | " + " | ".join(cells) + " |")
+    return [*lines, ""]
 
 
 def _table(kind: str, title: str, runs: Mapping[str, Any], cell: Cell) -> list[str]:

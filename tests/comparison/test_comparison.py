@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from nevus.errors import NevusError
 from nevus.methods.preparation import Preparation
 from nevus.models.registry import network
 from nevus.models.trunkfile import save_trunk
-from nevus.report.comparison_page import FIGURES, as_csv, as_latex, write_comparison
+from nevus.report.comparison_page import FIGURES, as_csv, as_latex, blocks, heads, write_comparison
 from nevus.training.changes import RecipeChanges
 
 QUICK = RecipeChanges(side=32, resize=40, batch=8, steps=4, warmup=1, evaluate_every=2, precision="fp32")
@@ -214,6 +215,24 @@ def test_the_files(compared):
     assert latex.count("{") == latex.count("}")
     widths = {line.count("&") for line in latex.splitlines() if "&" in line}
     assert len(widths) == 1
+
+
+def test_the_pages_tables_leave_out_what_is_empty(compared):
+    found = rows(compared)
+    drawn = blocks([row for row in found if row.half == "features"], found)
+    assert len(drawn) == len(heads(found))
+    assert "parameters M" not in drawn[-1].heads  # of networks only
+    for block in drawn:
+        assert {name for name, _ in block.lines} == {"SVM", "ABCD rule"}
+        assert all(len(line) == len(block.heads) for _, line in block.lines)
+    svm = next(row for row in found if row.system == "svm")
+    shown = dict(zip(drawn[0].heads, dict(drawn[0].lines)["SVM"], strict=True))
+    assert shown["accuracy %"].startswith(f"{100 * svm.figures['accuracy'].value:.1f} (")
+    (people,) = blocks([row for row in found if row.half == "readers"], found)
+    assert people.title == "On the images of these studies"
+    assert people.heads == ["sensitivity %", "specificity %"]
+    failing = [replace(svm, failure="for want of memory"), svm]
+    assert blocks(failing, found)[0].lines[0] == ("SVM", None)
 
 
 def test_what_learns_from_features_is_held_against_the_pretrained_bit(compared):

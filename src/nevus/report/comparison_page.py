@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -55,12 +56,8 @@ def write_comparison(out: Path) -> Path:
     write_text(
         page,
         template.render(
-            halves=[(HALVES[half], [row for row in found if row.half == half]) for half in HALVES],
-            names=names(found),
-            elsewhere=any(row.elsewhere for row in found),
-            cells=cells,
-            label=label,
-            heads=heads(found),
+            halves=[(HALVES[half], blocks([row for row in found if row.half == half], found)) for half in HALVES],
+            nothing=[(label(row), row.failure) for row in found if row.failure],
             plots=[(name, plots.data_uri(figure)) for name, figure in drawn.items()],
             about=about,
             failures=[f"{label(row)}, {one}" for row in found for one in row.failures],
@@ -91,34 +88,79 @@ def names(found: Sequence[Row]) -> list[str]:
     return [name for name in FIGURES if any(row.figures and name in row.figures for row in found)]
 
 
-def heads(found: Sequence[Row]) -> list[str]:
-    """Of the columns, after the system's name."""
+def heads(found: Sequence[Row]) -> dict[str, list[str]]:
+    """Of the columns, after the system's name, by what they tell."""
     test = [f"{words(name)} %" for name in names(found)]
     away = ["AUROC elsewhere %", "accuracy elsewhere %"] if any(row.elsewhere for row in found) else []
-    return [
-        *test,
-        *away,
-        "accuracy over seeds",
-        "AUROC over seeds",
-        "training accuracy %",
-        "gap, points",
-        "McNemar p",
-        "AUROC - BiT's, points",
-        "DeLong p",
-        "training s",
-        "features s",
-        "ms an image",
-        "peak MB",
-        "parameters M",
-        "MB on disk",
-        "looks",
-        "starts from",
-        "the paper's %",
-    ]
+    return {
+        "On the test split": test,
+        "Elsewhere, over seeds, and in training": [
+            *away,
+            "accuracy over seeds",
+            "AUROC over seeds",
+            "training accuracy %",
+            "gap, points",
+        ],
+        "Against BiT, and the paper": [
+            "McNemar p",
+            "AUROC - BiT's, points",
+            "DeLong p",
+            "the paper's accuracy %",
+        ],
+        "What it takes": [
+            "training s",
+            "features s",
+            "ms an image",
+            "peak MB",
+            "parameters M",
+            "MB on disk",
+            "looks",
+            "starts from",
+        ],
+    }
+
+
+@dataclass(frozen=True)
+class Block:
+    """A table of the page: what some rows tell of one kind.
+
+    Attributes:
+        title: what they tell.
+        heads: of the columns in which something stands.
+        lines: a row's name, and its cells or, where it came to nothing, None.
+
+    """
+
+    title: str
+    heads: list[str]
+    lines: list[tuple[str, list[str] | None]]
+
+
+def blocks(ours: Sequence[Row], found: Sequence[Row]) -> list[Block]:
+    """The page's tables of one half; a column without content is left out, and so is a table.
+
+    Args:
+        ours: rows of the half.
+        found: all rows.
+
+    """
+    chosen, away = names(found), any(row.elsewhere for row in found)
+    whole = [(label(row), None if row.failure else cells(row, chosen, elsewhere=away)) for row in ours]
+    made, start = [], 0
+    for title, columns in heads(found).items():
+        places = range(start, start + len(columns))
+        start += len(columns)
+        kept = [k for k in places if any(line and line[k] not in (DASH, "") for _, line in whole)]
+        lines = [(name, None if line is None else [line[k] for k in kept]) for name, line in whole]
+        if ours and ours[0].half == "readers":
+            title = "On the images of these studies"
+        if kept:
+            made.append(Block(title, [columns[k - places.start] for k in kept], lines))
+    return made
 
 
 def cells(row: Row, found: Sequence[str], *, elsewhere: bool) -> list[str]:
-    """Of a row, in the order of `heads`; what is undefined is a dash.
+    """Of a row, in the order of `heads`, one part after the other; what is undefined is a dash.
 
     Args:
         row: of the table.
@@ -138,6 +180,7 @@ def cells(row: Row, found: Sequence[str], *, elsewhere: bool) -> list[str]:
         _p(row.mcnemar_holm, row),
         _difference(row),
         _p(row.delong_holm, row),
+        _number(100 * row.paper, 2),
         f"{'> ' * row.resumed}{_number(row.seconds, 1)}",
         f"{'> ' * row.resumed}{_number(row.feature_seconds, 1)}",
         _number(row.milliseconds, 1),
@@ -146,7 +189,6 @@ def cells(row: Row, found: Sequence[str], *, elsewhere: bool) -> list[str]:
         _number(row.bytes / 1e6, 1),
         DASH if row.looks is None else str(row.looks),
         row.start,
-        _number(100 * row.paper, 2),
     ]
 
 
@@ -240,7 +282,7 @@ def as_latex(found: Sequence[Row], about: str = "") -> str:
 
     """
     chosen, away = names(found), any(row.elsewhere for row in found)
-    columns = heads(found)
+    columns = [head for part in heads(found).values() for head in part]
     lines = [
         f"% {DISCLAIMER} Made by nevus compare. {about}".rstrip(),
         "% Needs \\usepackage{booktabs}; wide: put it into \\resizebox{\\linewidth}{!}{...} or leave columns out.",
