@@ -151,6 +151,8 @@ def mixed_batch(
     """
     rows = rows_of_step(images, recipe.batch, seed, step)
     places = np.arange(recipe.batch)[part]
+    if not recipe.mixup:  # the same as below, without its copies
+        return inputs(rows[places], places), targets(rows[places])
     share, partners = drawn(recipe.batch, recipe.mixup, np.random.default_rng([seed, MIX, step]))
     needed, where = np.unique(np.concatenate([places, partners[places]]), return_inverse=True)
     own, other = torch.from_numpy(where).view(2, len(places))
