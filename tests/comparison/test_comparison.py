@@ -102,12 +102,13 @@ def test_finished_units_are_not_repeated_and_others_can_be_added(compared, phant
         compare(read(phantoms), out, more, PREPARATION, others=elsewhere)
 
 
-def test_a_failing_system_is_a_row_that_says_why(class_folders, tmp_path):
+def test_a_failing_system_is_a_row_that_says_why(class_folders, tmp_path, monkeypatch):
     three = read(class_folders({"a": 12, "b": 12, "c": 12}))
     from nevus.data.splits import SplitConfig
 
     cut = Preparation(SplitConfig(test=0.3), audit=False)
     drawn = []
+    monkeypatch.setattr("nevus.comparison.comparison.OFTEN", 0.0)
     out = tmp_path / "out"
     compare(three, out, Wanted(("abcd-rule", "kmeans")), cut, drawn=drawn.append)
     assert len(drawn) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from nevus.training.loop import duration
 from nevus.training.stopwatch import Stopwatch
 
 PLAN, UNITS = "plan.json", "units"
+OFTEN = 60.0
+"""Seconds between two drawings of the table: they take some themselves."""
 
 
 def compare(
@@ -45,7 +48,7 @@ def compare(
         preparation: of the data set.
         others: images from elsewhere with the same classes; with an audit, those that show what the data set shows
             are left out.
-        drawn: called with `out` whenever a unit has ended, to draw what is there.
+        drawn: called with `out` at the end, and on the way at most every `OFTEN` seconds, to draw what is there.
 
     Returns:
         The units that were planned.
@@ -82,6 +85,7 @@ def compare(
     }
     planned = _planned(out, settings, chosen, wanted, shown)
     _announce(planned, out)
+    shown_at = time.monotonic()
     for number, unit in enumerate(planned, 1):
         if done(unit, out / UNITS):
             continue
@@ -91,7 +95,9 @@ def compare(
         except NevusError as error:
             console.print(f"{unit.name} comes to nothing: {error}", style="red", highlight=False)
             failed(unit, out / UNITS, str(error))
-        drawn(out)
+        if time.monotonic() - shown_at > OFTEN:
+            drawn(out)
+            shown_at = time.monotonic()
     drawn(out)
     return planned
 
