@@ -20,7 +20,7 @@ from nevus.models.trunkfile import read_trunk, save_trunk
 from nevus.runtime.graph import graph_of
 from nevus.runtime.teacher import load_teacher, save_teacher, teacher
 from nevus.training.changes import RecipeChanges
-from nevus.training.distill import Distill
+from nevus.training.distill import Distill, Student
 from nevus.training.lesson import Lesson, Said
 
 SMALL = RecipeChanges(batch=8, side=32, resize=40, evaluate_every=4, precision="fp32", lr=0.02)
@@ -92,6 +92,31 @@ def test_the_same_seed_gives_the_same_trunk_and_a_resumed_run_too(phantoms, wise
     assert start(out, "--resume").wait() == 0
     one, other = (load_file(folder / "trunk.safetensors") for folder in (tmp_path / "whole", out))
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_the_stages_are_taught_too(phantoms, wise, tmp_path):
+    one, other = (
+        Distill(teachers=(str(wise),), taps=taps, epochs=1, changes=SMALL).fit(read_unlabelled([phantoms]), out)
+        for taps, out in ((0, tmp_path / "last"), (2, tmp_path / "stages"))
+    )
+    (plain, about), (tapped, more) = read_trunk(one), read_trunk(other)
+    assert plain.keys() == tapped.keys()  # the trunk alone
+    assert any(not torch.equal(plain[key], tapped[key]) for key in plain)
+    assert (about["taps"], more["taps"]) == (0, 2)
+    with pytest.raises(NevusError, match="stages and no 9"):
+        Distill(teachers=(str(wise),), taps=9).fit(read_unlabelled([phantoms]), tmp_path / "many")
+    assert not (tmp_path / "many").exists()
+
+
+def test_a_students_layer_sees_its_stages():
+    trunk = network("bit-r26x0.5", classes=0, seed=7)
+    student = Student(Tapped(trunk, 2), 5)
+    assert student.says.in_features == 512 + 1024 + 1024
+    x = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    student.says.weight.data.normal_(generator=torch.Generator().manual_seed(1))
+    student(x).square().sum().backward()
+    assert trunk.stages[0].blocks[0].conv1.weight.grad.abs().sum() > 0
+    assert student(x).shape == (3, 5)
 
 
 def test_targets_are_standardised_over_the_training_images(wise):

@@ -36,6 +36,9 @@ class Command:
     """The student; see `nevus models`."""
     start: Annotated[str, tyro.conf.arg(name="from")] = "random"
     """Go on from these weights: `auto` for the trunk's own, or the path of an .npz or .safetensors file."""
+    taps: int = 0
+    """Of the student's stages, how many of the last are taught beside its last layer; `nevus train --taps` then
+    sees what was taught."""
     fast: bool = True
     """Ask the teachers once for each image, and keep what they say in the cache; else at every step, about the very
     view that the student sees."""
@@ -58,6 +61,7 @@ class Command:
             teachers=self.teachers,
             trunk=self.trunk,
             start=self.start,
+            taps=self.taps,
             fast=self.fast,
             epochs=self.epochs,
             divergence=self.divergence,

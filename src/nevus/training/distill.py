@@ -17,6 +17,7 @@ from nevus.data.pixels import decode_all
 from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
 from nevus.models.registry import trunk_spec
+from nevus.models.taps import Tapped
 from nevus.models.weights import pretrained
 from nevus.runtime.device import device
 from nevus.runtime.inference import TorchEngine, many
@@ -36,22 +37,25 @@ from nevus.training.upstream_recipes import distillation
 class Student(nn.Module):
     """A trunk with a linear layer that says what the teachers would: float (n, 3, h, w) to (n, outputs).
 
+    With taps the layer also sees the means of the trunk's last stages, so that these are taught, too: what the
+    teachers' early stages tell need not be carried to the last layer.
+
     The layer sees features of mean 0 and variance 1 over the batch. Means of what a ReLU lets through are all
     positive and hardly differ between images: a linear layer on them learns little but their common mean for
     thousands of steps, and the trunk is taught as little.
     """
 
-    def __init__(self, trunk: nn.Module, width: int, outputs: int) -> None:
+    def __init__(self, tapped: Tapped, outputs: int) -> None:
         super().__init__()
-        self.trunk = trunk
-        self.norm = nn.BatchNorm1d(width, affine=False)
-        self.says = nn.Linear(width, outputs)
+        self.tapped = tapped
+        self.norm = nn.BatchNorm1d(tapped.width, affine=False)
+        self.says = nn.Linear(tapped.width, outputs)
         nn.init.zeros_(self.says.weight)
         nn.init.zeros_(self.says.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features, then what is said of them."""
-        return torch.as_tensor(self.says(self.norm(self.trunk(x))))
+        return torch.as_tensor(self.says(self.norm(self.tapped(x))))
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Distill:
         teachers: folders or names of trunks; see `nevus.runtime.teacher.teacher`. Features of all are learnt,
             probabilities of the first that has some.
         trunk: name of the student.
+        taps: of the student's stages, how many of the last are taught beside its last layer.
         start: weights to go on from: `auto`, `random`, or the path of a trunk.
         fast: whether the teachers are asked once for each image.
         epochs: passes over the images, instead of ten.
@@ -80,6 +85,7 @@ class Distill:
     teachers: tuple[str, ...]
     trunk: str = "bit-r26x0.5"
     start: str = "random"
+    taps: int = 0
     fast: bool = True
     epochs: float | None = None
     divergence: float = 1.0
@@ -113,6 +119,7 @@ class Distill:
         if min(recipe.batch, recipe.micro_batch or recipe.batch) < 2:
             raise NevusError("a distillation wants two images at once at least; raise --batch or --micro-batch.")
         made, weights = pretrained(self.trunk, classes=0, seed=self.seed, weights=self.start)
+        tapped = Tapped(made, self.taps)  # here, since too many taps are a fault of the settings
         config = {
             "method": "distill",
             "architecture": spec.architecture,
@@ -121,6 +128,7 @@ class Distill:
             "teachers": [
                 {"name": t.name, "origin": t.origin, "licence": t.licence, "digest": t.digest} for t in teachers
             ],
+            "taps": self.taps,
             "fast": self.fast,
             "divergence": self.divergence,
             "recipe": asdict(recipe),
@@ -135,20 +143,20 @@ class Distill:
             manifest.save(out / "manifest.parquet")
             began = time.perf_counter()
             with contextlib.closing(Cache(self.cache)) as cache:
-                student, judged = self._taught(made, shown, held, teachers, recipe, run, cache)
+                judged = self._taught(tapped, shown, held, teachers, recipe, run, cache)
             precision = "bf16" if device(recipe.precision).bf16 else "fp32"
-            return written(student.trunk, run, judged, time.perf_counter() - began, precision)
+            return written(tapped.trunk, run, judged, time.perf_counter() - began, precision)
 
     def _taught(
         self,
-        made: nn.Module,
+        tapped: Tapped,
         manifest: Manifest,
         held: Manifest,
         teachers: Sequence[Teacher],
         recipe: Recipe,
         run: Run,
         cache: Cache,
-    ) -> tuple[Student, Judgement]:
+    ) -> Judgement:
         spec = trunk_spec(self.trunk)
         preprocess = Preprocess(recipe.side, spec.mean, spec.std)
         where = device(recipe.precision)
@@ -172,6 +180,6 @@ class Distill:
                 loss, score = objective(outputs, truth)
                 return Judgement(float(loss.mean()), float(score.mean()))
 
-            student = Student(made, made.num_features, lesson.width)  # type: ignore[arg-type]
+            student = Student(tapped, lesson.width)
             train(student, batches, judge, recipe, run, where, images=len(shown.manifest), objective=objective)
-            return student, judge(student)
+            return judge(student)
