@@ -2,7 +2,8 @@
 
     python -m experiments.lesions
 
-Written into runs/lesions: `upstream` (to be taught on, no labels), `ham` (to train on without isic2017), `both`
+Written into runs/lesions: `upstream` (to be taught on, no labels: HAM10000, and isic-malignant-benign's training
+images, without the lesions on which trunks are compared), `ham` (to train on without isic2017), `both`
 (with isic2017's training and validation images), `isic` (these alone), to choose by `isic-judge` and
 `ham-judge` (melanoma against nevus, what the other one is not trained on), and to judge on `isic2017-nevus`
 (melanoma against nevus, the whole set), `isic2017-test` (melanoma against the rest, the challenge's test split),
@@ -27,6 +28,8 @@ from nevus.data.cache import Cache, CacheConfig
 from nevus.data.manifest import REQUIRED, Manifest, ordered_classes
 from nevus.data.published import with_corrected_split
 from nevus.data.reading import read
+from nevus.methods.preparation import Preparation
+from nevus.training.stopwatch import Stopwatch
 
 TABLES = RUNS / "lesions"
 SETS = ("ham10000", "isic-malignant-benign", "isic2017")
@@ -70,6 +73,15 @@ def confirmed() -> NDArray[np.bool_]:
     return ~column.str.contains("follow", case=False).to_numpy()
 
 
+def taught() -> NDArray[np.bool_]:
+    """Rows of isic-malignant-benign to be taught on: not its test split, nor what trainings on it validate on."""
+    sets, relations = related()
+    codes = relations.codes[(relations.images["set"] == 1).to_numpy()]
+    cut, _ = Preparation().of(sets[1], Stopwatch())
+    held = sets[1].table["image"].isin(cut.split("validation").table["image"]).to_numpy()
+    return free(1, of_isic2017=True) & ~np.isin(codes, codes[held]) & (sets[1].table["split"] == "train").to_numpy()
+
+
 def elsewhere() -> NDArray[np.bool_]:
     """Rows of isic2017 that show no lesion of isic-malignant-benign."""
     _, relations = related()
@@ -92,7 +104,7 @@ def tables() -> dict[str, pd.DataFrame]:
     apart = free(0, of_isic2017=True)
     told = sets[0].table["label"].isin(["mel", "nv"]).to_numpy()
     return {
-        "upstream": rows_of(0, apart, "train"),
+        "upstream": pd.concat([rows_of(0, apart, "train"), rows_of(1, taught(), "train")], ignore_index=True),
         "ham": rows_of(0, apart & confirmed()),
         "both": pd.concat(
             [rows_of(0, free(0, of_isic2017=False) & confirmed()), rows_of(2, free(2, of_isic2017=False) & ~test)],

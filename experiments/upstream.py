@@ -4,8 +4,9 @@
     NEVUS_UPSTREAM=FOLDER python -m experiments.upstream generic-1 [--resume]
 
 `FOLDER` holds the public sets of natural images, unpacked under the names of `NATURAL`, and `teachers/`, which
-`python scripts/teachers.py FOLDER/teachers --side 160` writes. The first command writes a table that says which
-images are used. Of lesions the table `upstream` of `experiments.lesions` is used. `experiments.ship` puts a
+`python scripts/teachers.py FOLDER/teachers --only lite0 open-nsfw --side 160` writes; later stages
+want `teachers-260/lite2` and `teachers-320/open-nsfw`, written likewise. The first command writes a table that says
+which images are used. Of lesions the table `upstream` of `experiments.lesions` is used. `experiments.ship` puts a
 stage's trunk into the package.
 """
 
@@ -61,11 +62,17 @@ STAGES: dict[str, dict[str, Any]] = {
         "start": "generic-2",
         "flags": ["--epochs", 6],
     },
+    "adapted-3": {
+        "data": RUNS / "lesions" / "upstream.parquet",
+        "start": "adapted-2",
+        "teachers": ("teachers-260/lite2", "teachers-320/open-nsfw"),
+        "flags": ["--taps", 4, "--epochs", 6, "--lr", 0.05],
+    },
 }
 """By name: which table, which weights to begin with, and what else `nevus distill` is told."""
 SHIP_AS = {"generic": "bit-r26x0.5-generic", "adapted": "bit-r26x0.5-dermoscopy"}
 """The name under which the last stage of a kind comes with the package."""
-TEACHERS = ("lite0", "open-nsfw")
+TEACHERS = ("teachers/lite0", "teachers/open-nsfw")
 
 
 def natural() -> Manifest:
@@ -100,7 +107,7 @@ def weights_of(start: str) -> str | Path:
 def stage(name: str, resume: bool) -> None:
     """Run one stage, or go on with it, and keep its log."""
     about = STAGES[name]
-    teachers = [FOLDER / "teachers" / teacher for teacher in TEACHERS]
+    teachers = [FOLDER / teacher for teacher in about.get("teachers", TEACHERS)]
     out = TABLES / name
     command = nevus(
         "distill",
