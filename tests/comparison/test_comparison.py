@@ -76,6 +76,12 @@ def test_every_figure_of_the_table_against_what_was_said(compared):
     assert np.isnan(found[2].paper)
 
 
+def test_features_that_are_remembered_count_with_their_time(compared):
+    first, second = (row for row in rows(compared) if row.half == "features")
+    assert second.feature_seconds == pytest.approx(first.feature_seconds, rel=0.5)
+    assert all(row.seconds > row.feature_seconds for row in (first, second))
+
+
 def test_each_looked_at_the_test_split_once(compared):
     for folder in (compared / UNITS).glob("*-seed?"):
         looks = (folder / "bundle" / "evaluations.jsonl").read_text().splitlines()

@@ -6,7 +6,7 @@ import contextlib
 import json
 import resource
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from nevus.methods.handcrafted import OnFeatures
 from nevus.methods.preparation import Preparation
 from nevus.methods.systems import is_network
 from nevus.models.handcrafted.model import Handcrafted
+from nevus.models.handcrafted.remembered import Remembered
 from nevus.models.registry import RANDOM, parameter_count
 from nevus.training.changes import RecipeChanges
 from nevus.training.run import CONFIG
@@ -72,10 +73,12 @@ class Unit:
         parts = [self.system, self.mode, RANDOM if self.half == "random" else "", f"seed{self.seed}"]
         return "-".join(part for part in parts if part)
 
-    def method(self, preparation: Preparation, changes: RecipeChanges) -> BiT | OnFeatures:
-        """As a method."""
+    def method(
+        self, preparation: Preparation, changes: RecipeChanges, memory: Remembered | None = None
+    ) -> BiT | OnFeatures:
+        """As a method; the memory is of handcrafted features."""
         if not is_network(self.system):
-            return OnFeatures(self.system, self.seed, preparation)
+            return OnFeatures(self.system, self.seed, preparation, memory)
         return BiT(
             trunk=self.trunk,
             mode="head" if self.mode == "head" else "full",
@@ -126,14 +129,16 @@ def run(
     """
     folder = out / unit.name
     resumed = (folder / CONFIG).exists()
+    memory = Remembered()  # several systems describe the same images
     began = time.perf_counter()
-    classifier = unit.method(preparation, changes).fit(manifest, folder, resume=True)
-    seconds = time.perf_counter() - began
+    classifier = unit.method(preparation, changes, memory).fit(manifest, folder, resume=True)
+    seconds = time.perf_counter() - began + memory.saved
     peak = _peak()
     split = read(folder / "manifest.parquet")
-    judged = {"test": evaluate(classifier, split, "test")}
+    judge = _with_memory(classifier, memory)
+    judged = {"test": evaluate(judge, split, "test")}
     if others is not None:
-        judged["elsewhere"] = evaluate(classifier, others, "test" if "test" in others.splits() else "all")
+        judged["elsewhere"] = evaluate(judge, others, "test" if "test" in others.splits() else "all")
     for name, evaluation in judged.items():
         _keep(evaluation, folder / f"{name}.npz")
     network = classifier.bundle.network
@@ -198,6 +203,14 @@ def said(folder: Path, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64
     """What a unit said of a set: true classes (n,), probabilities (n, classes), the images' names (n,)."""
     with np.load(folder / f"{name}.npz", allow_pickle=False) as held:
         return held["y"], held["p"], held["image"]
+
+
+def _with_memory(classifier: Classifier, memory: Remembered) -> Classifier:
+    """The same classifier, looking up what handcrafted features it can."""
+    network = classifier.bundle.network
+    if not isinstance(network, Handcrafted):
+        return classifier
+    return Classifier(replace(classifier.bundle, network=replace(network, describe=memory)))
 
 
 def _keep(evaluation: Evaluation, path: Path) -> None:

@@ -19,6 +19,7 @@ from nevus.methods.preparation import Preparation, report_faults
 from nevus.methods.record import Judged, Trained, record
 from nevus.models.handcrafted.features import SIDE, VERSION
 from nevus.models.handcrafted.model import HANDCRAFTED, Handcrafted, vectors
+from nevus.models.handcrafted.remembered import Remembered
 from nevus.progress import console
 from nevus.runtime.inference import many
 from nevus.training.run import Run
@@ -33,12 +34,14 @@ class OnFeatures:
         learner: one of `nevus.methods.learners.LEARNERS`.
         seed: of everything random.
         preparation: of the data set: groups, split, leaks.
+        memory: of features that were computed before; their time then counts. By default all are computed.
 
     """
 
     learner: str
     seed: int = 0
     preparation: Preparation = Preparation()
+    memory: Remembered | None = None
 
     def __post_init__(self) -> None:
         if self.learner not in LEARNERS:
@@ -87,8 +90,11 @@ class OnFeatures:
             )
         report_faults(run, manifest, shown, held)
         with watch("features"):
-            features = many(vectors, shown.pixels, what="features of train")
-            held_features = many(vectors, held.pixels, what="features of validation")
+            describe = self.memory or vectors
+            features = many(describe, shown.pixels, what="features of train")
+            held_features = many(describe, held.pixels, what="features of validation")
+        if self.memory:
+            watch.seconds["features"] += self.memory.saved
         learner, rows, judged = LEARNERS[self.learner], shown.manifest, held.manifest
         with watch("training"):
             try:

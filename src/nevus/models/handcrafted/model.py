@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,30 +35,32 @@ MOST_BYTES = 1 << 30
 """Of a file, unpacked: the support vectors of 100,000 images take a tenth of it."""
 
 
+def vectors(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Features of several pictures, uint8 (n, 128, 128, 3) to float32 (n, features)."""
+    return np.stack(list(ahead(vector, pixels))) if len(pixels) else np.empty((0, len(names())), np.float32)
+
+
 @dataclass(frozen=True)
 class Handcrafted:
     """Handcrafted features, and an estimator of scikit-learn on them; an engine like a network's.
 
     Attributes:
         estimator: fitted; `predict_proba` of float (n, features) gives (n, classes).
+        describe: uint8 (n, 128, 128, 3) to features, float32 (n, features).
 
     """
 
     estimator: Any
+    describe: Callable[[NDArray[np.uint8]], NDArray[np.float32]] = vectors
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (n, 128, 128, 3) to the logarithms of the probabilities, float32 (n, classes)."""
-        return self.scores(vectors(pixels))
+        return self.scores(self.describe(pixels))
 
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Float (n, features) to the logarithms of the probabilities, float32 (n, classes)."""
         p = np.asarray(self.estimator.predict_proba(features), np.float64)
         return np.log(np.clip(p, 1e-7, 1)).astype(np.float32)
-
-
-def vectors(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Features of several pictures, uint8 (n, 128, 128, 3) to float32 (n, features)."""
-    return np.stack(list(ahead(vector, pixels))) if len(pixels) else np.empty((0, len(names())), np.float32)
 
 
 def save_estimator(model: Handcrafted, path: Path) -> None:
