@@ -29,10 +29,15 @@ def upstream_page(found: Mapping[str, Any], images: Mapping[str, int], lesions: 
     ]
     listed = ", ".join(f"{source} {n:,}" for source, n in images.items())
     lines.append(f"- Natural images, {sum(images.values()):,}: {listed}")
-    lines.append(
-        f"- Lesions, {sum(lesions['upstream'].values()):,}: HAM10000 without its test fold, the lesions in"
-    )
-    lines.append("  isic-malignant-benign's test split, and the lesions of isic2017")
+    by: dict[str, int] = {}
+    for key, n in lesions["upstream"].items():
+        by[key.split()[0]] = by.get(key.split()[0], 0) + n
+    lines += [
+        f"- Lesions, without their labels, {sum(by.values()):,}: HAM10000 {by['ham10000']:,} and, from",
+        f"  `adapted-3` on, training images of isic-malignant-benign {by['isic-malignant-benign']:,};",
+        "  none of a lesion of isic2017,",
+        "  of HAM10000's test fold, or of isic-malignant-benign's test split or what trainings on it validate on",
+    ]
     lines.append("")
     for name, run in found.items():
         r, judged = run["recipe"], run["judged"]
