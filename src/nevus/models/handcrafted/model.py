@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from nevus.data.ahead import ahead
 from nevus.errors import NevusError
 from nevus.files import written_whole
-from nevus.models.handcrafted.checked import fault_of
 from nevus.models.handcrafted.features import VERSION, names, vector
 
 HANDCRAFTED = "handcrafted"
@@ -85,6 +84,8 @@ def load_estimator(path: Path) -> Handcrafted:
 
     """
     import skops.io
+
+    from nevus.models.handcrafted.checked import fault_of  # with scikit-learn, which takes a second to import
 
     try:
         with zipfile.ZipFile(path) as archive:
