@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.peers import ours
 from nevus._openvino import openvino
@@ -82,6 +83,25 @@ def milliseconds(made: dict[str, Work], pixels: np.ndarray, rounds: int) -> dict
     return {name: 1000 * statistics.median(found) / len(pixels) for name, found in seconds.items()}
 
 
+def gigaflop(name: str, side: int) -> float:
+    """Floating-point operations of one image through a network, in 10^9; multiplying and adding are two."""
+    net = ours(name).eval()
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        net(torch.zeros(1, 3, side, side))
+    return float(counter.get_total_flops()) / 1e9
+
+
+def gigaflops() -> float:
+    """What the set threads reach here in a product of two large matrices, in 10^9 operations a second, at best."""
+    a = torch.ones(1024, 1024)
+    seconds = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        a @ a
+        seconds.append(time.perf_counter() - began)
+    return float(2 * 1024**3 / min(seconds) / 1e9)
+
+
 def measured() -> dict[str, Any]:
     """All rows."""
     threads = torch.get_num_threads()
@@ -91,10 +111,11 @@ def measured() -> dict[str, Any]:
             for n in sorted({1, threads}):
                 torch.set_num_threads(n)
                 made = works(name, side, Path(place))
+                bound = {"gigaflop": gigaflop(name, side), "gigaflops": gigaflops()}
                 for batch in (1, 16):
                     pixels = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
                     found = milliseconds(made, pixels, ROUNDS if batch == 1 else ROUNDS // 3)
-                    rows.append({"network": name, "side": side, "threads": n, "batch": batch, "ms": found})
+                    rows.append({"network": name, "side": side, "threads": n, "batch": batch, "ms": found, **bound})
                     print(rows[-1], flush=True)
             torch.set_num_threads(threads)
     return {"machine": machine(), "torch": torch.__version__, "openvino": openvino.__version__, "rows": rows}

@@ -299,6 +299,14 @@ def engines(found: Mapping[str, Any], _docs: Path) -> str:
             + " | ".join(cells)
             + " |"
         )
+    for name in dict.fromkeys(row["network"] for row in found["rows"]):
+        one = next(row for row in found["rows"] if row["network"] == name and row["threads"] == 1)
+        lines += [
+            "",
+            f"An image takes `{name}` {one['gigaflop']:.2f} GFLOP. One core of this machine reaches "
+            f"{one['gigaflops']:.1f} GFLOP/s in a product of two large float32 matrices: at that rate, which no "
+            f"network reaches as a whole, {1000 * one['gigaflop'] / one['gigaflops']:.1f} ms.",
+        ]
     return "\n".join([*lines, "", "```", "python -m benchmarks.engines --keep", "```", ""])
 
 
