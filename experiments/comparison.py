@@ -35,7 +35,7 @@ for _protocol, _data, _more in (("official", PAPER, []), ("leak-free", LEAK_FREE
     for _name, _methods, _words in (
         ("features", OLD, []),
         ("bit", ("bit",), FOUR),
-        ("networks", NETWORKS, []),
+        ("networks", NETWORKS, FOUR),
         ("seeds", ("bit", "svm", "adaboost"), ["--seeds", 3, *FOUR]),
     ):
         SETTINGS[f"{_protocol}-{_name}"] = {
@@ -67,7 +67,7 @@ SETTINGS["ham10000"] = {
     "folder": "ham10000",
     "data": DATA / "ham10000",
     "methods": ("bit", "svm", "adaboost", "efficientnet-b0"),
-    "words": ["--split", "corrected", "--class-weights", "balanced", *FOUR],
+    "words": ["--split", "corrected", *FOUR],
 }
 
 

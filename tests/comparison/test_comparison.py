@@ -3,7 +3,11 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,7 +49,7 @@ def compared(phantoms, elsewhere, tmp_path_factory):
     return out
 
 
-def test_every_figure_of_the_table_against_what_was_said(compared):
+def test_every_figure_of_the_table_against_what_was_said(compared, monkeypatch):
     found = rows(compared)
     assert [(row.system, row.mode, row.half) for row in found] == [
         ("bit", "head", "pretrained"),
@@ -72,7 +76,11 @@ def test_every_figure_of_the_table_against_what_was_said(compared):
     bit = found[0]
     assert bit.parameters > 3e6
     assert "bit-r26x0.5-generic" in bit.start
-    assert bit.paper == 0.8813
+    assert np.isnan(bit.paper)  # these are not the paper's images
+    y = said(compared / UNITS / bit.name, "test")[0]
+    monkeypatch.setattr("nevus.comparison.table.SUPPORT", tuple(np.bincount(y).tolist()))
+    found = rows(compared)
+    assert found[0].paper == 0.8813
     assert np.isnan(found[2].paper)
 
 
@@ -160,6 +168,10 @@ def test_what_is_planned(phantoms):
     assert [unit.name for unit in alone] == ["bit-head-seed0", "bit-full-seed0", "svm-seed0"]
     asked, _ = units(Wanted(("bit", "vgg16"), weights={"vgg16": "random"}))
     assert {unit.name for unit in asked} == {"bit-head-seed0", "bit-full-random-seed0", "vgg16-full-random-seed0"}
+    with pytest.raises(NevusError, match="has no weights of its own"):
+        units(Wanted(("bit", "svm"), trunk="bit-r26x0.5"))
+    with pytest.raises(NevusError, match="bit-m-r50x1 are not on this machine"):
+        units(Wanted(("bit",), trunk="bit-m-r50x1"))
     with pytest.raises(NevusError, match="takes no weights"):
         Wanted(weights={"svm": "random"})
     with pytest.raises(NevusError, match="there is no method"):
@@ -328,6 +340,56 @@ def test_killed_in_the_middle_a_unit_goes_on(phantoms, tmp_path, compared):
 def test_images_from_elsewhere_may_not_be_the_data_sets_own(phantoms, tmp_path):
     with pytest.raises(NevusError, match="shows what .* shows; judge on other images"):
         compare(read(phantoms), tmp_path / "out", WANTED, Preparation(), others=read(phantoms))
+
+
+def test_images_from_elsewhere_have_the_same_labels(phantoms, elsewhere, tmp_path):
+    """Told before anything is trained."""
+    renamed = elsewhere.with_table(elsewhere.table.replace({"label": {"malignant": "mel"}}))
+    with pytest.raises(NevusError, match="has the label 'mel', which .* has not"):
+        compare(read(phantoms), tmp_path / "out", WANTED, PREPARATION, others=renamed)
+    assert not (tmp_path / "out" / UNITS).exists()
+
+
+def test_intervals_draw_whole_lesions_where_these_have_several_images(compared, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(compared, out)
+    path = out / UNITS / "svm-seed0" / DONE
+    held = json.loads(path.read_text())
+    plain = held["figures"]["test"]["accuracy"]
+    for groups, ends in (
+        (held["n"]["test"], (plain["low"], plain["high"])),
+        (held["n"]["test"] - 1, tuple(plain["bootstrap"])),
+    ):
+        held["groups"]["test"] = groups
+        path.write_text(json.dumps(held))
+        figure = next(row for row in rows(out) if row.system == "svm").figures["accuracy"]
+        assert (figure.low, figure.high) == ends
+
+
+@pytest.mark.long
+def test_a_unit_ends_with_who_waits_for_it(tmp_path):
+    script, told = tmp_path / "waits.py", tmp_path / "pid"
+    script.write_text(
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "def work(path):\n"
+        "    Path(path).write_text(str(os.getpid()))\n"
+        "    time.sleep(600)\n"
+        "if __name__ == '__main__':\n"
+        "    from nevus.comparison.apart import apart\n"
+        "    apart(work, sys.argv[1])\n"
+    )
+    process = subprocess.Popen([sys.executable, script, told])
+    until = time.time() + 120
+    while not (told.exists() and told.read_text()) and time.time() < until:
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    pid = int(told.read_text())
+    until = time.time() + 10
+    while Path(f"/proc/{pid}").exists() and time.time() < until:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_the_plan_is_kept(compared):

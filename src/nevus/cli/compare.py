@@ -53,8 +53,8 @@ class Command:
     seeds: int = 1
     """How many, from 0 on; the table shows the first and the spread."""
     budget: str | None = None
-    """Time for all trainings of whole networks, shared equally, as in 30m or 2h; without it each takes its recipe's
-    length."""
+    """Time for everything, as in 30m or 2h: what heads and other systems leave is shared equally among the
+    trainings of whole networks; without it each takes its recipe's length."""
     against: tuple[Path, ...] = ()
     """Images from elsewhere, with the same classes: every system is judged on them, too."""
     trunk: str = AUTO
@@ -64,6 +64,8 @@ class Command:
     taps: int = 0
     """Of networks in mode `head`; see `nevus train`."""
     reading: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()
+    elsewhere: DataConfig = DataConfig()
+    """How the images of --against are read."""
     preparing: Annotated[PreparingConfig, tyro.conf.arg(name="")] = PreparingConfig()
     changes: Annotated[RecipeChanges, tyro.conf.arg(name="")] = field(default_factory=RecipeChanges)
 
@@ -82,7 +84,7 @@ class Command:
             changes=self.changes,
         )
         manifest = read(self.data, self.reading)
-        others: Manifest | None = read(self.against, self.reading) if self.against else None
+        others: Manifest | None = read(self.against, self.elsewhere) if self.against else None
         compare(manifest, self.out, wanted, self.preparing.preparation(), others=others, drawn=write_comparison)
         found = rows(self.out)
         Console(markup=False, highlight=False, width=None if Console().is_terminal else 160).print(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable
 from functools import cache
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from typing import Any
 
@@ -54,6 +55,14 @@ def _context() -> ForkServerContext:
     return context
 
 
+def _with_parent() -> None:
+    """End with who waits for the answer, however that ended: else a unit would go on unseen beside the next one."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
 def _called(
     answer: Connection,
     folder: str,
@@ -61,6 +70,7 @@ def _called(
     work: Callable[..., None],
     arguments: tuple[Any, ...],
 ) -> None:
+    threading.Thread(target=_with_parent, daemon=True).start()
     os.chdir(folder)  # the server's own may be another
     os.environ.update(environment)
     try:

@@ -65,7 +65,7 @@ def compare(
     if "test" not in shown.splits():
         raise NevusError(f"{manifest.name} has no test split to compare on; cut one with --split.test 0.2.")
     if others is not None:
-        others = others.with_classes(shown.classes)
+        others = _of_the_same_classes(others, shown)
         if preparation.audit:
             with contextlib.closing(Cache(preparation.cache)) as cache:
                 others, known = unseen(others, shown, cache)
@@ -100,6 +100,23 @@ def compare(
             shown_at = time.monotonic()
     drawn(out)
     return planned
+
+
+def _of_the_same_classes(others: Manifest, manifest: Manifest) -> Manifest:
+    """What is judged of images from elsewhere: their test split, or all where they have none.
+
+    Raises:
+        NevusError: they have a label that the data set has not.
+
+    """
+    strange = sorted(set(others.table["label"]) - set(manifest.classes))
+    if strange:
+        raise NevusError(
+            f"{others.name} has the label '{strange[0]}', which {manifest.name} has not; give --against images "
+            f"with the labels {', '.join(manifest.classes)}, or read them otherwise (--elsewhere.task)."
+        )
+    others = others.with_classes(manifest.classes)
+    return others.split("test") if "test" in others.splits() else others
 
 
 def _planned(

@@ -16,8 +16,8 @@ from nevus.methods.learners import LEARNERS, learnt
 from nevus.methods.systems import SYSTEMS, is_network, started, system
 from nevus.models.handcrafted.features import SIDE, names
 from nevus.models.handcrafted.model import vectors
-from nevus.models.registry import AUTO, RANDOM
-from nevus.models.weights import resolved
+from nevus.models.registry import AUTO, RANDOM, trunk_spec
+from nevus.models.weights import on_this_machine, resolved
 from nevus.training.changes import RecipeChanges, make_recipe
 from nevus.training.timing import expected_seconds
 
@@ -35,7 +35,8 @@ class Wanted:
         seeds: how many, from 0 on.
         weights: by system, the path of a file or `random`; others take what is on this machine.
         random: train every network from random weights, too.
-        budget: seconds for all trainings of whole networks together; 0 for the recipes' own length.
+        budget: seconds for everything: what heads and other systems leave is shared among trainings of whole
+            networks; 0 for the recipes' own length.
         trunk: of `bit`.
         recipe: of networks.
         taps: of networks in mode `head`.
@@ -90,9 +91,9 @@ def units(wanted: Wanted) -> tuple[list[Unit], list[str]]:
             continue
         try:
             trunk, weights = started(one, given, wanted.trunk)
-            begun[name] = (resolved(trunk), weights)
+            begun[name] = (_with_weights(resolved(trunk)) if weights == AUTO else resolved(trunk), weights)
         except NevusError as error:
-            if given != AUTO:
+            if given != AUTO or (name == "bit" and wanted.trunk != AUTO):
                 raise
             lacking.append(str(error))
     found: list[Unit] = []
@@ -114,6 +115,21 @@ def units(wanted: Wanted) -> tuple[list[Unit], list[str]]:
     return found, lacking
 
 
+def _with_weights(trunk: str) -> str:
+    """A trunk that brings weights of its own, on this machine."""
+    spec = trunk_spec(trunk)
+    if spec.origin == RANDOM:
+        raise NevusError(
+            f"{trunk} has no weights of its own; compare another --trunk, or say --weights bit=random or bit=PATH."
+        )
+    if not on_this_machine(spec):
+        raise NevusError(
+            f"the weights of {trunk} are not on this machine; download them with nevus models --download {trunk}, "
+            "or compare another --trunk."
+        )
+    return trunk
+
+
 def timed(wanted: Wanted, chosen: Sequence[Unit], manifest: Manifest, known: Sequence[Unit] = ()) -> list[Unit]:
     """The same units with the seconds that each should take here, and those of whole networks shortened so that
     they fit their share of the budget.
@@ -132,12 +148,15 @@ def timed(wanted: Wanted, chosen: Sequence[Unit], manifest: Manifest, known: Seq
 
     """
     seconds: dict[tuple[str, str, str], float] = {}
-    found = []
+    described = any(unit.half == "features" for unit in known)
+    describing = 0.0 if described else _describing(manifest)
+    found: list[Unit] = []
     for unit in chosen:
         key = (unit.system, unit.mode, unit.trunk)
         if key not in seconds:
             seconds[key] = _expected(unit, wanted, manifest)
-        found.append(replace(unit, expected=seconds[key]))
+        begins = unit.half == "features" and not any(one.half == "features" for one in found)
+        found.append(replace(unit, expected=seconds[key] + (describing if begins else 0.0)))
     whole = [unit for unit in found if unit.mode == "full"]
     before = [unit.expected for unit in known if unit.mode == "full" and (wanted.budget or unit.half == "random")]
     if wanted.budget:
@@ -168,6 +187,14 @@ def _fitted(unit: Unit, share: float, wanted: Wanted, manifest: Manifest) -> Uni
     return replace(unit, epochs=float(f"{max(epochs, recipe.batch / len(train)):.3g}"), expected=share)
 
 
+def _describing(manifest: Manifest) -> float:
+    """Seconds that handcrafted features take: once, for they are remembered."""
+    rng = np.random.default_rng(0)
+    began = time.perf_counter()
+    vectors(rng.integers(0, 256, (8, SIDE, SIDE, 3), dtype=np.uint8))
+    return (time.perf_counter() - began) / 8 * len(manifest.split("train")) * 1.2
+
+
 def _expected(unit: Unit, wanted: Wanted, manifest: Manifest) -> float:
     train = manifest.split("train")
     if is_network(unit.system):
@@ -175,9 +202,6 @@ def _expected(unit: Unit, wanted: Wanted, manifest: Manifest) -> float:
         recipe = make_recipe(unit.recipe, facts, "head" if unit.mode == "head" else "full", changes=wanted.changes)
         return expected_seconds(recipe, unit.trunk, facts, len(manifest.classes))
     rng = np.random.default_rng(0)
-    began = time.perf_counter()
-    vectors(rng.integers(0, 256, (8, SIDE, SIDE, 3), dtype=np.uint8))
-    describing = (time.perf_counter() - began) / 8
     n = min(len(train), TRIED)
     rows = np.sort(rng.permutation(len(train))[:n])
     features = rng.normal(size=(n, len(names()))).astype(np.float32)
@@ -189,7 +213,7 @@ def _expected(unit: Unit, wanted: Wanted, manifest: Manifest) -> float:
         return 0.0  # it cannot learn this, and will say so in its row
     times = len(train) / n
     growth = times**2 if unit.system == "svm" else times
-    return describing * len(train) * 1.2 + (time.perf_counter() - began) * growth
+    return (time.perf_counter() - began) * growth
 
 
 HALVES: dict[Half, str] = {

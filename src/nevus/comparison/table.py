@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nevus.comparison.comparison import UNITS
-from nevus.comparison.published import ACCURACY, READERS, SECONDS, Readers
+from nevus.comparison.published import ACCURACY, READERS, SECONDS, SUPPORT, Readers
 from nevus.comparison.unit import Half, read_units, said
 from nevus.methods.systems import SYSTEMS
 from nevus.metrics.figures import Figure
@@ -31,6 +31,7 @@ class Row:
         title: as it is written.
         mode: of a network.
         half: what it starts from; see `nevus.comparison.unit`.
+        taps: stages of a network that its head sees beside the last layer.
         start: its weights, in words.
         figures: on the test split, by name.
         elsewhere: on images from elsewhere; empty where there are none.
@@ -49,7 +50,7 @@ class Row:
         delong: likewise.
         mcnemar_holm: the p of `mcnemar`, corrected for all rows that are held against the same one.
         delong_holm: likewise.
-        paper: accuracy that the paper prints.
+        paper: accuracy that the paper prints, where the test split is the paper's.
         paper_seconds: likewise.
         failure: why there is nothing; empty where there is.
         failures: of single seeds, where others came to something.
@@ -64,6 +65,7 @@ class Row:
     title: str
     mode: str
     half: Half
+    taps: int = 0
     start: str = ""
     figures: Mapping[str, Figure] | None = None
     elsewhere: Mapping[str, Figure] | None = None
@@ -106,7 +108,8 @@ def rows(out: Path) -> list[Row]:
     for name, found in read_units(out / UNITS).items():
         unit = found["unit"]
         held.setdefault((unit["half"], unit["system"], unit["mode"]), []).append({**found, "name": name})
-    keys = sorted(held, key=lambda key: (HALF_ORDER.index(key[0]), order.index(key[1]), key[2]))
+    # The head before the whole network: whether others are held against it must not hang on what is added later.
+    keys = sorted(held, key=lambda key: (HALF_ORDER.index(key[0]), order.index(key[1]), key[2] != "head"))
     made = _tested([_row(held[key]) for key in keys], out / UNITS)
     told = any(row.figures and "sensitivity" in row.figures for row in made)
     return [*made, *(map(_reader, READERS) if told else ())]
@@ -136,28 +139,30 @@ def _row(seeds: Sequence[dict[str, Any]]) -> Row:
         title,
         unit["mode"],
         unit["half"],
-        paper=ACCURACY.get(unit["system"], NAN),
-        paper_seconds=SECONDS.get(unit["system"], NAN),
+        unit["taps"],
     )
+    if whole and tuple(first["support"]) == SUPPORT:
+        row = replace(row, paper=ACCURACY.get(unit["system"], NAN), paper_seconds=SECONDS.get(unit["system"], NAN))
     if not whole:
         return replace(row, failure=first["reason"], start=unit["weights"])
     failures = tuple(f"seed {one['unit']['seed']}: {one['reason']}" for one in seeds if "reason" in one)
     fit = first["fit"]
-    tests = [_figures(one["figures"]["test"]) for one in whole]
+    grouped = {name: first["groups"][name] < first["n"][name] for name in first["n"]}
+    tests = [_figures(one["figures"]["test"], grouped=grouped["test"]) for one in whole]
     area = "auroc" if "auroc" in tests[0] else "auroc_macro"
     times = [_training(one["fit"]) for one in whole]
     return replace(
         row,
         start=first["weights"],
         figures=tests[0],
-        elsewhere=_figures(first["figures"].get("elsewhere", {})),
+        elsewhere=_figures(first["figures"].get("elsewhere", {}), grouped=grouped.get("elsewhere", False)),
         training_accuracy=fit["training_accuracy"],
         gap=fit["gap"],
         seconds=times[0],
         resumed=first["resumed"],
         feature_seconds=fit["seconds"].get("features", NAN),
         milliseconds=1000 * first["seconds_an_image"] if first["seconds_an_image"] is not None else NAN,
-        peak_bytes=first["peak_bytes"],
+        peak_bytes=NAN if first["peak_bytes"] is None else first["peak_bytes"],
         parameters=first["parameters"],
         bytes=first["bytes"],
         accuracies=tuple(test["accuracy"].value for test in tests),
@@ -172,14 +177,19 @@ def _training(fit: Mapping[str, Any]) -> float:
     return float(sum(seconds for stage, seconds in fit["seconds"].items() if stage not in NOT_TRAINING))
 
 
-def _figures(plain: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:
+def _figures(plain: Mapping[str, Mapping[str, Any]], *, grouped: bool) -> dict[str, Figure]:
+    """Figures of a unit; where lesions have several images, with the intervals that draw whole lesions."""
+
     def number(value: float | None) -> float:
         return NAN if value is None else value
 
-    return {
-        name: Figure(number(one["value"]), one["n"], number(one["low"]), number(one["high"]), one["method"])
-        for name, one in plain.items()
-    }
+    found = {}
+    for name, one in plain.items():
+        low, high, method = one["low"], one["high"], one["method"]
+        if grouped and one["bootstrap"][0] is not None:
+            (low, high), method = one["bootstrap"], "bootstrap"
+        found[name] = Figure(number(one["value"]), one["n"], number(low), number(high), method)
+    return found
 
 
 def _tested(found: Sequence[Row], folder: Path) -> list[Row]:

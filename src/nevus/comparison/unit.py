@@ -28,7 +28,7 @@ from nevus.models.handcrafted.model import Handcrafted
 from nevus.models.handcrafted.remembered import Remembered
 from nevus.models.registry import RANDOM, parameter_count
 from nevus.training.changes import RecipeChanges
-from nevus.training.run import CONFIG
+from nevus.training.run import CHECKPOINT
 
 DONE = "unit.json"
 TIMED = 32
@@ -128,12 +128,13 @@ def run(
 
     """
     folder = out / unit.name
-    resumed = (folder / CONFIG).exists()
-    memory = Remembered()  # several systems describe the same images
+    made = (folder / "bundle").exists()
+    resumed = made or (folder / CHECKPOINT).exists()
+    memory = Remembered() if preparation.cache.gigabytes else None  # several systems describe the same images
     began = time.perf_counter()
     classifier = unit.method(preparation, changes, memory).fit(manifest, folder, resume=True)
-    seconds = time.perf_counter() - began + memory.saved
-    peak = _peak()
+    seconds = time.perf_counter() - began + (memory.saved if memory else 0.0)
+    peak = float("nan") if made else _peak()  # what a training held that another process ended is not known
     split = read(folder / "manifest.parquet")
     judge = _with_memory(classifier, memory)
     judged = {"test": evaluate(judge, split, "test")}
@@ -165,6 +166,8 @@ def run(
                 name: {key: figure.as_dict() for key, figure in one.figures.items()} for name, one in judged.items()
             },
             "n": {name: len(one.y) for name, one in judged.items()},
+            "groups": {name: len(set(one.manifest.groups.tolist())) for name, one in judged.items()},
+            "support": np.bincount(judged["test"].y, minlength=len(classifier.classes)).tolist(),
             "looks": len(evaluations(classifier.bundle)),
         },
     )
@@ -205,10 +208,10 @@ def said(folder: Path, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64
         return held["y"], held["p"], held["image"]
 
 
-def _with_memory(classifier: Classifier, memory: Remembered) -> Classifier:
+def _with_memory(classifier: Classifier, memory: Remembered | None) -> Classifier:
     """The same classifier, looking up what handcrafted features it can."""
     network = classifier.bundle.network
-    if not isinstance(network, Handcrafted):
+    if memory is None or not isinstance(network, Handcrafted):
         return classifier
     return Classifier(replace(classifier.bundle, network=replace(network, describe=memory)))
 

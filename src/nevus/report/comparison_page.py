@@ -74,7 +74,9 @@ def measured_on(out: Path) -> str:
     if unit is None:
         return ""
     parts = [
-        f"{unit['data'][key]['name']}, n {unit['n'][key]:,}, {unit['data'][key]['digest']}" for key in unit["n"]
+        f"{unit['data'][key]['name']}, {unit['n'][key]:,} images of {unit['groups'][key]:,} lesions, "
+        f"{unit['data'][key]['digest']}"
+        for key in unit["n"]
     ]
     return (
         f"Test split ({unit['protocol']}) of {parts[0]}"
@@ -181,8 +183,8 @@ def cells(row: Row, found: Sequence[str], *, elsewhere: bool) -> list[str]:
         _difference(row),
         _p(row.delong_holm, row),
         _number(100 * row.paper, 2),
-        f"{'> ' * row.resumed}{_number(row.seconds, 1)}",
-        f"{'> ' * row.resumed}{_number(row.feature_seconds, 1)}",
+        _taken(row.seconds, row),
+        _taken(row.feature_seconds, row),
         _number(row.milliseconds, 1),
         _number(row.peak_bytes / 1e6, 0),
         _number((row.parameters or math.nan) / 1e6, 2),
@@ -208,6 +210,11 @@ def _spread(values: Sequence[float]) -> str:
 
 def _number(value: float, digits: int, *, sign: bool = False) -> str:
     return f"{value:{'+' if sign else ''},.{digits}f}" if math.isfinite(value) else DASH
+
+
+def _taken(seconds: float, row: Row) -> str:
+    shown = _number(seconds, 1)
+    return f"> {shown}" if row.resumed and shown != DASH else shown
 
 
 def _p(value: float, row: Row) -> str:
@@ -242,7 +249,15 @@ def as_csv(found: Sequence[Row]) -> str:
             *("seeds", "accuracy_mean", "accuracy_sd", "auroc_mean", "auroc_sd"),
             *("training_accuracy", "gap", "seconds", "feature_seconds", "ms_an_image", "peak_bytes"),
             *("parameters", "bytes", "mcnemar_p", "mcnemar_p_holm", "auroc_difference", "auroc_difference_low"),
-            *("auroc_difference_high", "delong_p", "delong_p_holm", "paper_accuracy", "paper_seconds", "failure"),
+            *(
+                "auroc_difference_high",
+                "delong_p",
+                "delong_p_holm",
+                "paper_accuracy",
+                "paper_seconds",
+                "resumed",
+                "failure",
+            ),
         ]
     )
     for row in found:
@@ -268,7 +283,7 @@ def as_csv(found: Sequence[Row]) -> str:
         values += [row.parameters, row.bytes, row.mcnemar.p if row.mcnemar else math.nan, row.mcnemar_holm]
         own = row.delong
         values += [own.difference, own.low, own.high, own.p] if own else [math.nan] * 4
-        values += [row.delong_holm, row.paper, row.paper_seconds, row.failure]
+        values += [row.delong_holm, row.paper, row.paper_seconds, row.resumed, row.failure]
         writer.writerow(["" if v is None or (isinstance(v, float) and not math.isfinite(v)) else v for v in values])
     return made.getvalue()
 
@@ -316,6 +331,7 @@ TEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": "$<$",
+    ">": "$>$",
     DASH: "--",
 }
 
@@ -350,5 +366,5 @@ def as_console(found: Sequence[Row]) -> Table:
         values = [interval((row.figures or {}).get(one)) for one in chosen]
         if away:
             values.append(interval((row.elsewhere or {}).get("auroc") or (row.elsewhere or {}).get("auroc_macro")))
-        made.add_row(name, *values, _p(row.mcnemar_holm, row), _p(row.delong_holm, row), _number(row.seconds, 1))
+        made.add_row(name, *values, _p(row.mcnemar_holm, row), _p(row.delong_holm, row), _taken(row.seconds, row))
     return made

@@ -22,7 +22,8 @@ COLOURS = {"pretrained": BLUE, "random": "#d98e04", "features": "#2f855a", "read
 
 def label(row: Row) -> str:
     """Of a system and its mode."""
-    return f"{row.title}, {row.mode}" if row.mode else row.title
+    seen = f" on {row.taps} stages" if row.taps else ""
+    return f"{row.title}, {row.mode}{seen}" if row.mode else row.title
 
 
 def accuracies(rows: Sequence[Row]) -> Figure:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import platform
 import sqlite3
 import time
+from importlib.metadata import version
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +21,13 @@ from nevus.models.handcrafted.model import vectors
 
 _AT_ONCE = 500
 """Digests in a query: SQLite takes no more than 999 values."""
+
+
+def _kind() -> str:
+    """What could change features, or the time they take."""
+    libraries = [cv2.__version__, *map(version, ("numpy", "scipy", "scikit-image"))]
+    told = [VERSION, libraries, platform.node(), os.cpu_count()]
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
 class Remembered:
@@ -34,11 +45,12 @@ class Remembered:
         """Open or begin.
 
         Args:
-            path: of the table; by default in the cache, one for each version of the features.
+            path: of the table; by default in the cache, one for each machine, and for each version of the features
+                and of the libraries that they are computed with.
 
         """
         self.saved = 0.0
-        self._path = path or cache_folder("handcrafted") / f"{VERSION}.sqlite"
+        self._path = path or cache_folder("handcrafted") / f"{_kind()}.sqlite"
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """As `vectors`: uint8 (n, 128, 128, 3) to float32 (n, features)."""
