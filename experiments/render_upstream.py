@@ -35,8 +35,9 @@ def upstream_page(found: Mapping[str, Any], images: Mapping[str, int], lesions: 
     lines += [
         f"- Lesions, without their labels, {sum(by.values()):,}: HAM10000 {by['ham10000']:,} and, from",
         f"  `adapted-3` on, training images of isic-malignant-benign {by['isic-malignant-benign']:,};",
-        "  none of a lesion of isic2017,",
-        "  of HAM10000's test fold, or of isic-malignant-benign's test split or what trainings on it validate on",
+        "  none of a lesion of isic2017, of HAM10000's test fold or of isic-malignant-benign's test split. Of the",
+        "  latter's own images those that trainings on it validate on are left out as well; HAM10000's photographs",
+        "  of the same lesions are not.",
     ]
     lines.append("")
     for name, run in found.items():

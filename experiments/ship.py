@@ -66,7 +66,9 @@ def trunk(run: Path, name: str) -> None:
     listed = json.loads((TRUNKS / "trunks.json").read_text(encoding="utf-8"))
     teachers = " and ".join(teacher["name"] for teacher in about["teachers"])
     sources = ", ".join(sorted(set(images["source"])))
-    begun = [f"{other}, then " for other, one in listed.items() if one["digest"] in about["weights"]]
+    # What it went on from may be the stage before under the same name: so the words of that are taken over.
+    before = next((one["upstream"] for one in listed.values() if one["digest"] in about["weights"]), "")
+    begun = [f"{before}; then "] if before else []
     listed[name] = {
         "architecture": about["architecture"],
         "side": SIDE,

@@ -109,4 +109,12 @@ def test_licence_follows_the_data():
     assert "CC BY-NC" in licence_of(["ham10000"])
     assert licence_of(["my-clinic"]).startswith("not known")
     assert "demo" in licence_of(["phantom"])
+    mixed = licence_of(["phantoms + private", "phantoms", "private"])
+    assert "demo" in mixed
+    assert "not known" in mixed
+    assert "not known" not in licence_of(["both", "ham10000", "phantoms"])
+    begun = licence_of(["phantom"], "a trunk, CC BY-NC 4.0 (HAM10000); Apache-2.0")
+    assert "CC BY-NC 4.0 (HAM10000)" not in licence_of(["phantom"])
+    assert "CC BY-NC 4.0 (HAM10000)" in begun
+    assert "CC BY-NC" in licence_of(["phantom"], "timm's, cc-by-nc-4.0")
     assert np.char.count(licence_of(["ham10000", "isic2017"]), ";") == 1

@@ -11,8 +11,10 @@ from nevus.bundle import load_bundle
 from nevus.card import DISCLAIMER
 from nevus.classifier import Classifier
 from nevus.cli.main import main
-from nevus.data.published import corrected_table
+from nevus.data.published import corrected_table, with_corrected_split
+from nevus.data.reading import read
 from nevus.errors import NevusError
+from nevus.files import digest_of_file
 from nevus.looks import evaluations, log_evaluation
 
 
@@ -58,8 +60,8 @@ LISTS = sorted([*OWN.glob("models/shipped/*.images.parquet"), *OWN.glob("classif
 
 @pytest.mark.parametrize("path", LISTS, ids=lambda path: str(path.relative_to(OWN)))
 def test_nothing_that_is_shipped_saw_a_lesion_of_a_test_split(path):
-    """By the lists of images beside the weights: none of HAM10000's test fold, which holds the lesions of
-    isic-malignant-benign's test split too, and none of isic2017's test split.
+    """By the ids in the lists of images beside the weights: none of HAM10000's test fold, which holds the lesions
+    of isic-malignant-benign's test split too.
     """
     seen = pd.read_parquet(path)
     assert len(seen) > 1000
@@ -70,6 +72,18 @@ def test_nothing_that_is_shipped_saw_a_lesion_of_a_test_split(path):
     assert set(mine["split"]) <= {"train"}
     held = fold[fold["split"] == "test"]
     assert not set(mine["group"]) & set(held["group"])
+
+
+@pytest.mark.parametrize("path", LISTS, ids=lambda path: str(path.relative_to(OWN)))
+def test_no_image_of_a_test_split_is_in_what_is_shipped(path, real):
+    """By the digests of the files."""
+    seen = set(pd.read_parquet(path)["digest"])
+    for data in (read(real / "isic2017"), with_corrected_split(read(real / "ham10000"))):
+        files = data.split("test").paths
+        assert len(files) >= 600
+        assert not seen & {bytes.fromhex(digest_of_file(file).removeprefix("sha256:"))[:16] for file in files}
+    files = read(real / "isic-malignant-benign").split("test").paths
+    assert not seen & {bytes.fromhex(digest_of_file(file).removeprefix("sha256:"))[:16] for file in files}
 
 
 @pytest.mark.parametrize("name", shipped.shipped())

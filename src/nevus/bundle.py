@@ -282,13 +282,17 @@ def licence_of(sources: Sequence[str], start: str = "") -> str:
     """Licence that weights carry which were trained on these data sets, as far as it is known by name.
 
     Args:
-        sources: names of data sets.
+        sources: the name of a data set, then those of its sources.
         start: what is said of the weights to begin with: theirs goes on with them.
 
     """
-    known = [LICENCES[name] for source in sources for name in LICENCES if name in source.lower()]
-    known += [LICENCES["ham10000"]] * ("CC BY-NC" in start)
-    return "; ".join(sorted(set(known))) or "not known: that of the data it was trained on"
+    known = {LICENCES[name] for source in sources for name in LICENCES if name in source.lower()}
+    if "cc by-nc" in start.lower().replace("cc-by", "cc by"):
+        known.add(LICENCES["ham10000"] if "ham10000" in start.lower() else "CC BY-NC (the weights it began with)")
+    # The first is the name of all together.
+    strange = [s for s in sources[1:] or sources if not any(name in s.lower() for name in LICENCES)]
+    unknown = ["not known: that of the data it was trained on"] if strange or not known else []
+    return "; ".join([*sorted(known), *unknown])
 
 
 LICENCES = {

@@ -29,6 +29,13 @@ def test_unknown_commands_and_flags_exit_with_2(nevus):
     assert nevus("train", "data", "--oot", "x")[0] == 2
 
 
+def test_an_option_that_is_given_twice_is_told(nevus):
+    """Only the last would count, and nobody would see it."""
+    status, _, err = nevus("audit", "data", "--against", "a", "--against", "b", "--out", "x")
+    assert status == 2
+    assert "--against is given twice" in err
+
+
 def test_version(nevus):
     assert nevus("--version")[1].startswith("nevus 0.")
 

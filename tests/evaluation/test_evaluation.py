@@ -144,6 +144,25 @@ def test_odd_labels_are_shown_as_they_are(class_folders, tmp_path, capsys, odd):
     assert not (tmp_path / "run" / "bundle" / "evaluations.jsonl").exists()
 
 
+def test_a_classifier_that_adds_diagnoses_up_is_judged_on_them_too(class_folders, tmp_path):
+    """The command that training prints must work: its manifest names the diagnoses."""
+    from nevus.cli.main import main
+
+    folder = class_folders({"nv": 14, "mel": 14, "bcc": 14})
+    run = ["train", str(folder), "--out", str(tmp_path / "run"), "--mode=head", "--side=32", "--steps=3"]
+    assert main([*run, "--answer", "benign=nv", "malignant=mel,bcc"]) == 0
+    table, bundle = str(tmp_path / "run" / "manifest.parquet"), str(tmp_path / "run" / "bundle")
+    words = ["evaluate", table, "--split", "test", "--bundle", bundle, "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    held = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    counts = read(tmp_path / "run" / "manifest.parquet").split("test").table["label"].value_counts()
+    assert held["n"] == counts.sum()
+    assert held["figures"]["specificity"]["n"] == counts["nv"]
+    assert held["figures"]["sensitivity"]["n"] == counts["mel"] + counts["bcc"]
+    words = ["export", bundle, "--out", str(tmp_path / "small"), "--precision", "int8", "--data", table]
+    assert main(words) == 0
+
+
 def test_what_is_there_is_not_written_over(classifier, phantoms, tmp_path, capsys):
     from nevus.cli.main import main
 

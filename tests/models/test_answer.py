@@ -27,6 +27,7 @@ def test_targets_follow():
     assert answer.classes == ("benign", "malignant")
     assert answer.targets(np.array([0, 1, 2, 3])).tolist() == [1, 0, 1, 0]
     assert answer.as_dict() == {"benign": ["bkl", "nv"], "malignant": ["bcc", "mel"]}
+    assert answer.named(["nv", "mel", "malignant", "scc"]) == ["benign", "malignant", "malignant", "scc"]
 
 
 def test_a_network_answers_as_its_logits_do():

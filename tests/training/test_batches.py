@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nevus.data.preprocess import Preprocess
-from nevus.training.batches import FeatureBatches, ImageBatches, rows_of_step, soft_labels
+from nevus.training.batches import FeatureBatches, ImageBatches, SoftLabels, rows_of_step, soft_labels
 from nevus.training.changes import RecipeChanges, make_recipe
 from nevus.training.mixup import drawn, mixed
 from nevus.training.recipe import Facts
@@ -45,6 +45,12 @@ def test_a_batch_is_a_function_of_seed_and_step():
     assert x.abs().max() <= 1
     assert torch.allclose(y.sum(1), torch.ones(8))
     assert not torch.equal(x, one(6)[0])
+
+
+def test_soft_labels_by_row_are_those_of_all_at_once():
+    targets = np.array([0, 2, 1, 2])
+    rows = np.array([3, 0, 3])
+    assert torch.equal(SoftLabels(targets, 3, 0.3)[rows], soft_labels(targets, 3, 0.3)[rows])
 
 
 def test_soft_labels():

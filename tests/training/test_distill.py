@@ -103,6 +103,8 @@ def test_the_stages_are_taught_too(phantoms, wise, tmp_path):
     assert plain.keys() == tapped.keys()  # the trunk alone
     assert any(not torch.equal(plain[key], tapped[key]) for key in plain)
     assert (about["taps"], more["taps"]) == (0, 2)
+    with pytest.raises(NevusError, match="no weights of its own to go on from"):
+        Distill(teachers=(str(wise),), start="auto").fit(read_unlabelled([phantoms]), tmp_path / "many")
     with pytest.raises(NevusError, match="stages and no 9"):
         Distill(teachers=(str(wise),), taps=9).fit(read_unlabelled([phantoms]), tmp_path / "many")
     assert not (tmp_path / "many").exists()

@@ -55,6 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if arguments[0] not in COMMANDS:
         return _told(f"there is no command '{arguments[0]}'; choose one of {', '.join(COMMANDS)}.")
+    flags = [word.partition("=")[0] for word in arguments[1:] if word.startswith("--")]
+    twice = next((flag for flag in flags if flags.count(flag) > 1), "")
+    if twice:
+        return _told(f"{twice} is given twice, and only the last would count; give all its values after one.")
     import tyro
 
     # Pillow warns of odd tags in files; what matters of a file is said in its own sentence.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nevus.bundle import Bundle
 from nevus.classifier import Classifier
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
@@ -60,6 +61,15 @@ class Evaluation:
         }
 
 
+def in_its_words(manifest: Manifest, bundle: Bundle) -> Manifest:
+    """A data set with the classes of a classifier; labels may be diagnoses that it tells apart inside."""
+    if bundle.answer:
+        manifest = manifest.with_table(
+            manifest.table.assign(label=bundle.answer.named(manifest.table["label"].tolist()))
+        )
+    return manifest.with_classes(bundle.classes)
+
+
 def evaluate(
     classifier: Classifier,
     manifest: Manifest,
@@ -89,7 +99,7 @@ def evaluate(
         raise NevusError(
             "the bootstrap wants at least 100 replicates and a seed of 0 or more; correct --replicates or --seed."
         )
-    rows = manifest.with_classes(classifier.classes).split(split)
+    rows = in_its_words(manifest, classifier.bundle).split(split)
     y = rows.targets
     trained_on = classifier.bundle.provenance["data"]
     # The set it was trained on, taken whole or its training part: no figure of a test.

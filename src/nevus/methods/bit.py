@@ -21,9 +21,9 @@ from nevus.methods.finish import save
 from nevus.methods.fitting import Fitting
 from nevus.methods.preparation import Preparation, report_faults
 from nevus.models.answer import Answer
-from nevus.models.registry import AUTO, PERMISSIVE, RANDOM, trunk_of, trunk_spec
+from nevus.models.registry import AUTO, is_permissive, trunk_of, trunk_spec
 from nevus.models.taps import TappedNetwork
-from nevus.models.weights import pretrained, resolved
+from nevus.models.weights import licence_of_weights, pretrained, resolved
 from nevus.progress import console
 from nevus.runtime.processes import processes
 from nevus.training.changes import RecipeChanges, changed, make_recipe
@@ -88,10 +88,12 @@ class BiT:
             return replace(self, trunk=trunk).fit(manifest, out, resume=resume)
         out = Path(out)
         spec = trunk_spec(self.trunk)
-        if self.permissive and self.weights == AUTO and spec.origin != RANDOM and spec.licence not in PERMISSIVE:
+        licence = licence_of_weights(spec, self.weights)
+        if self.permissive and licence is not None and not is_permissive(licence):
             raise NevusError(
-                f"the weights of {spec.name} are under {spec.licence}, which --license permissive leaves out; "
-                "choose another --trunk."
+                f"the weights of {spec.name if self.weights == AUTO else self.weights} are under "
+                f"{licence or 'a licence that is not told'}, which --license permissive leaves out; choose another "
+                "--trunk."
             )
         watch = Stopwatch()
         manifest, protocol = self.preparation.of(manifest, watch)

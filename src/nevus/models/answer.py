@@ -76,6 +76,11 @@ class Answer:
             for name, places in zip(self.classes, self.parts, strict=True)
         }
 
+    def named(self, labels: Sequence[str]) -> list[str]:
+        """The class of each label: of a diagnosis the one that it is added to; others stay as they are."""
+        classes = {diagnosis: name for name, parts in self.as_dict().items() for diagnosis in parts}
+        return [label if label in self.classes else classes.get(label, label) for label in labels]
+
     def targets(self, targets: NDArray[np.int64]) -> NDArray[np.int64]:
         """The class of each diagnosis, int64 (n,)."""
         table = np.empty(len(self.diagnoses), np.int64)

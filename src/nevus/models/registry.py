@@ -42,6 +42,7 @@ class TrunkSpec:
         upstream: what they were trained on.
         mean: of the input's channels, of values in [0, 1].
         std: likewise.
+        digest: of a shipped file.
 
     """
 
@@ -54,6 +55,7 @@ class TrunkSpec:
     upstream: str = ""
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    digest: str = ""
 
 
 def _official() -> list[TrunkSpec]:
@@ -89,7 +91,16 @@ def _shipped() -> list[TrunkSpec]:
     """Those whose weights come with the package; `experiments.upstream` writes the list."""
     listed = json.loads(SHIPPED.joinpath("trunks.json").read_text(encoding="utf-8"))
     return [
-        TrunkSpec(name, one["architecture"], one["side"], "shipped", one["file"], one["licence"], one["upstream"])
+        TrunkSpec(
+            name,
+            one["architecture"],
+            one["side"],
+            "shipped",
+            one["file"],
+            one["licence"],
+            one["upstream"],
+            digest=one["digest"],
+        )
         for name, one in listed.items()
     ]
 
@@ -132,6 +143,11 @@ LARGE = "bit-m-r50x1"
 """What a machine with a GPU can carry."""
 
 
+def is_permissive(licence: str) -> bool:
+    """Whether weights under a licence, or under several at once (`A; B`), may be used for any purpose."""
+    return all(part.strip() in PERMISSIVE for part in licence.split(";"))
+
+
 def chosen_trunk(*, gpu: bool, here: Callable[[TrunkSpec], bool], permissive: bool = False) -> tuple[str, str]:
     """The trunk that a machine can carry, and a sentence that says why it was taken.
 
@@ -144,7 +160,7 @@ def chosen_trunk(*, gpu: bool, here: Callable[[TrunkSpec], bool], permissive: bo
     if gpu and here(TRUNKS[LARGE]):
         return LARGE, f"--trunk auto takes {LARGE}: there is a GPU, and its weights are on this machine."
     shipped = [spec for spec in TRUNKS.values() if spec.origin == "shipped"]
-    free = [spec for spec in shipped if spec.licence in PERMISSIVE]
+    free = [spec for spec in shipped if is_permissive(spec.licence)]
     fit = free if permissive else sorted(shipped, key=lambda spec: spec in free)
     if not fit:
         return "bit-r26x0.5", "--trunk auto takes bit-r26x0.5 with random weights: none come with this package."

@@ -19,7 +19,17 @@ from torch import Tensor, nn
 from nevus.errors import NevusError
 from nevus.files import cache_folder, digest_of_file, sync_folder, write_text
 from nevus.models.npz import load_into, read_npz
-from nevus.models.registry import AUTO, RANDOM, SHIPPED, TrunkSpec, chosen_trunk, head_of, network, trunk_spec
+from nevus.models.registry import (
+    AUTO,
+    RANDOM,
+    SHIPPED,
+    TRUNKS,
+    TrunkSpec,
+    chosen_trunk,
+    head_of,
+    network,
+    trunk_spec,
+)
 from nevus.models.trunkfile import read_trunk
 from nevus.progress import console, progress
 
@@ -74,7 +84,8 @@ def pretrained(name: str, *, classes: int, seed: int = 0, weights: str = "auto")
         classes: of the task.
         seed: of the random head or weights.
         weights: `auto` takes the trunk's own (random ones for a trunk that has none), `random` random ones,
-            else the path of an `.npz` of the BiT authors or of a `.safetensors` file with the network's keys.
+            else the path of an `.npz` of the BiT authors or of a `.safetensors` file with the network's keys, or
+            the name of another trunk of the same architecture.
 
     Returns:
         The network, and a sentence about its weights for the record.
@@ -86,6 +97,8 @@ def pretrained(name: str, *, classes: int, seed: int = 0, weights: str = "auto")
     spec = trunk_spec(name)
     if weights == RANDOM or (weights == "auto" and spec.origin == RANDOM):
         return network(name, classes=classes, seed=seed), "random"
+    if weights in TRUNKS and not Path(weights).exists():
+        return _of_another(spec, weights, classes, seed)
     if weights != "auto":
         path = Path(weights)
         net = network(name, classes=classes, seed=seed)
@@ -95,10 +108,13 @@ def pretrained(name: str, *, classes: int, seed: int = 0, weights: str = "auto")
         return net, f"{path.name} ({digest_of_file(path)}){more}"
     if spec.origin == "shipped":
         with as_file(SHIPPED.joinpath(spec.address)) as path:
+            digest = digest_of_file(path)
+            if digest != spec.digest:
+                raise NevusError(f"{path} is damaged: it is not what came with nevus; install nevus again.")
             found, _ = read_trunk(path)
             net = network(name, classes=classes, seed=seed)
             load_into(net, found, str(path), head=False)
-            return net, f"{spec.name} ({digest_of_file(path)}), {spec.upstream}, {spec.licence}"
+            return net, f"{spec.name} ({digest}), {spec.upstream}, {spec.licence}"
     if spec.origin == "npz":
         path = cached_file(spec)
         if not path.is_file():
@@ -111,6 +127,29 @@ def pretrained(name: str, *, classes: int, seed: int = 0, weights: str = "auto")
         load_into(net, read_npz(path), str(path), head=False)
         return net, f"{path.name} ({digest}), {spec.upstream}, {spec.licence}"
     return _from_hub(spec, classes, seed), f"{spec.address} of the hub, {spec.licence}"
+
+
+def licence_of_weights(spec: TrunkSpec, weights: str) -> str | None:
+    """Licence of the weights that `pretrained` takes: None of random ones, empty where a file does not tell."""
+    if weights == RANDOM or (weights == "auto" and spec.origin == RANDOM):
+        return None
+    if weights == "auto":
+        return spec.licence
+    path = Path(weights)
+    if path.exists():
+        # An .npz is one of the BiT authors'.
+        return "Apache-2.0" if path.suffix == ".npz" else str(_read(path)[1].get("licence", ""))
+    return TRUNKS[weights].licence if weights in TRUNKS else ""
+
+
+def _of_another(spec: TrunkSpec, name: str, classes: int, seed: int) -> tuple[nn.Module, str]:
+    other = trunk_spec(name)
+    if other.architecture != spec.architecture or other.origin == RANDOM:
+        raise NevusError(f"{name} has no weights for {spec.architecture}; name a trunk that has, or a file.")
+    donor, sentence = pretrained(name, classes=0)
+    net = network(spec.name, classes=classes, seed=seed)
+    load_into(net, donor.state_dict(), name, head=False)
+    return net, sentence
 
 
 def _from_hub(spec: TrunkSpec, classes: int, seed: int) -> nn.Module:

@@ -64,6 +64,26 @@ def soft_labels(targets: np.ndarray, classes: int, smoothing: float) -> Tensor:
     return hard * (1 - smoothing) + smoothing / classes
 
 
+@dataclass(frozen=True)
+class SoftLabels:
+    """`soft_labels` of the rows that are asked for: all at once would be gigabytes of ImageNet's.
+
+    Attributes:
+        targets: int64 (n,).
+        classes: how many.
+        smoothing: see `soft_labels`.
+
+    """
+
+    targets: np.ndarray
+    classes: int
+    smoothing: float
+
+    def __getitem__(self, rows: np.ndarray) -> Tensor:
+        """Float32 (m, classes) of rows (m,)."""
+        return soft_labels(self.targets[rows], self.classes, self.smoothing)
+
+
 def augment_of(recipe: Recipe, side: int | None = None) -> Augment:
     """What a recipe's views may differ in, at its side or another."""
     own = {f.name: getattr(recipe, f.name) for f in fields(Augment) if f.name not in ("side", "scale")}
@@ -84,7 +104,7 @@ class ImageBatches:
     """
 
     pixels: np.ndarray | Squares
-    labels: Tensor
+    labels: Tensor | SoftLabels
     recipe: Recipe
     preprocess: Preprocess
     seed: int

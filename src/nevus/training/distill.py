@@ -16,7 +16,7 @@ from nevus.data.manifest import Manifest
 from nevus.data.pixels import decode_all
 from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
-from nevus.models.registry import trunk_spec
+from nevus.models.registry import AUTO, RANDOM, trunk_spec
 from nevus.models.taps import Tapped
 from nevus.models.weights import pretrained
 from nevus.runtime.device import device
@@ -118,12 +118,16 @@ class Distill:
         recipe = distillation(len(shown), spec.side, largest, epochs=self.epochs, changes=self.changes)
         if min(recipe.batch, recipe.micro_batch or recipe.batch) < 2:
             raise NevusError("a distillation wants two images at once at least; raise --batch or --micro-batch.")
+        if self.start == AUTO and spec.origin == RANDOM:
+            raise NevusError(
+                f"{self.trunk} has no weights of its own to go on from; name a trunk, or a file, with --from."
+            )
         made, weights = pretrained(self.trunk, classes=0, seed=self.seed, weights=self.start)
         tapped = Tapped(made, self.taps)  # here, since too many taps are a fault of the settings
         config = {
             "method": "distill",
             "architecture": spec.architecture,
-            "licence": self.licence or licence_of_all(manifest, [t.licence for t in teachers]),
+            "licence": self.licence or licence_of_all(manifest, [t.licence for t in teachers], weights),
             "weights": weights,
             "teachers": [
                 {"name": t.name, "origin": t.origin, "licence": t.licence, "digest": t.digest} for t in teachers
@@ -167,19 +171,19 @@ class Distill:
             said = Said.of(teachers, stores, shown)
             lesson = Lesson.of(teachers, said)
             truth = lesson.targets(Said.of(teachers, stores, looked)[:])
-            objective = Distillation(lesson.features, self.divergence)
-            batches: LookedUp | Shown
-            if self.fast:
-                batches = LookedUp(shown.pixels, said, lesson, recipe, preprocess, self.seed)
-            else:
-                batches = Shown(shown.pixels, teachers, lesson, recipe, preprocess, self.seed)
+        objective = Distillation(lesson.features, self.divergence)
+        batches: LookedUp | Shown
+        if self.fast:
+            batches = LookedUp(shown.pixels, said, lesson, recipe, preprocess, self.seed)
+        else:
+            batches = Shown(shown.pixels, teachers, lesson, recipe, preprocess, self.seed)
 
-            def judge(network: nn.Module) -> Judgement:
-                engine = TorchEngine(network, preprocess, where.device)
-                outputs = torch.from_numpy(many(engine, looked.pixels, what="held-out images"))
-                loss, score = objective(outputs, truth)
-                return Judgement(float(loss.mean()), float(score.mean()))
+        def judge(network: nn.Module) -> Judgement:
+            engine = TorchEngine(network, preprocess, where.device)
+            outputs = torch.from_numpy(many(engine, looked.pixels, what="held-out images"))
+            loss, score = objective(outputs, truth)
+            return Judgement(float(loss.mean()), float(score.mean()))
 
-            student = Student(tapped, lesson.width)
-            train(student, batches, judge, recipe, run, where, images=len(shown.manifest), objective=objective)
-            return judge(student)
+        student = Student(tapped, lesson.width)
+        train(student, batches, judge, recipe, run, where, images=len(shown.manifest), objective=objective)
+        return judge(student)

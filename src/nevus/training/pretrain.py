@@ -16,12 +16,12 @@ from nevus.data.manifest import Manifest
 from nevus.data.pixels import decode_all
 from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
-from nevus.models.registry import trunk_of, trunk_spec
+from nevus.models.registry import AUTO, RANDOM, trunk_of, trunk_spec
 from nevus.models.weights import pretrained
 from nevus.runtime.device import device
 from nevus.runtime.inference import TorchEngine, many
 from nevus.runtime.processes import processes
-from nevus.training.batches import ImageBatches, soft_labels
+from nevus.training.batches import ImageBatches, SoftLabels, soft_labels
 from nevus.training.changes import RecipeChanges, changed
 from nevus.training.loop import Judgement, train
 from nevus.training.objective import CrossEntropy, Objective, SigmoidCrossEntropy
@@ -78,11 +78,15 @@ class Pretrain:
         train_rows, held = held_out(manifest, self.seed)
         spec = trunk_spec(self.trunk)
         recipe = upstream(self.recipe, len(train_rows), spec.side, epochs=self.epochs, changes=self.changes)
+        if self.start == AUTO and spec.origin == RANDOM:
+            raise NevusError(
+                f"{self.trunk} has no weights of its own to go on from; name a trunk, or a file, with --from."
+            )
         made, weights = pretrained(self.trunk, classes=len(manifest.classes), seed=self.seed, weights=self.start)
         config = {
             "method": "pretrain",
             "architecture": spec.architecture,
-            "licence": self.licence or licence_of_all(manifest, []),
+            "licence": self.licence or licence_of_all(manifest, [], weights),
             "weights": weights,
             "loss": self.loss,
             "recipe": asdict(recipe),
@@ -114,7 +118,7 @@ class Pretrain:
                     loss, score = objective(outputs, truth)
                     return Judgement(float(loss.mean()), float(score.mean()))
 
-                labels = soft_labels(shown.manifest.targets, len(manifest.classes), recipe.label_smoothing)
+                labels = SoftLabels(shown.manifest.targets, len(manifest.classes), recipe.label_smoothing)
                 batches = ImageBatches(shown.pixels, labels, recipe, preprocess, self.seed)
                 train(made, batches, judge, recipe, run, where, images=len(shown.manifest), objective=objective)
                 judged = judge(made)

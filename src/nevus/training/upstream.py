@@ -47,9 +47,11 @@ def held_out(manifest: Manifest, seed: int) -> tuple[Manifest, Manifest]:
     return manifest.where(~held), manifest.where(held)
 
 
-def licence_of_all(manifest: Manifest, others: Sequence[str]) -> str:
-    """Licence of weights that were trained on images and, perhaps, on what other networks say of these."""
-    images = licence_of([manifest.name, *sorted(set(manifest.table["source"]))])
+def licence_of_all(manifest: Manifest, others: Sequence[str], start: str) -> str:
+    """Licence of weights that were trained on images and, perhaps, on what other networks say of these; `start`
+    says what they began with.
+    """
+    images = licence_of([manifest.name, *sorted(set(manifest.table["source"]))], start)
     return "; ".join(dict.fromkeys([images, *others]))
 
 
