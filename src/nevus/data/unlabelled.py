@@ -12,6 +12,7 @@ from nevus.data.manifest import REQUIRED, Manifest
 from nevus.data.reading import TABLES
 from nevus.data.table import read_table
 from nevus.errors import NevusError
+from nevus.progress import console
 
 LABEL = "unlabelled"
 
@@ -34,6 +35,14 @@ def read_unlabelled(data: Sequence[Path]) -> Manifest:
             table = found.table.assign(image=[str(path.absolute()) for path in found.paths])
         elif place.is_dir():
             images = [str(path.absolute()) for path in images_below(place)]
+            known = sum("test" in Path(image).relative_to(place.absolute()).parts[:-1] for image in images)
+            if known:
+                console.print(
+                    f"{known} of the images of {place} lie in a folder named test: a trunk that was taught on them "
+                    "cannot be judged by them. Give the other folders by name to leave them out.",
+                    style="yellow",
+                    highlight=False,
+                )
             table = pd.DataFrame({"image": images, "group": images, "source": place.resolve().name}, dtype=str)
         else:
             raise NevusError(f"{place} is no folder and no csv or Parquet file; give one of these.")
