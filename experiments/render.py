@@ -345,6 +345,10 @@ PARTS = {
 }
 
 
+PAGES = ("upstream", "upstream-images", "lesions", "trunks")
+"""Results that docs/upstream.md is made of."""
+
+
 def render(results: Path, docs: Path) -> list[str]:
     """Write `docs/results.md`; the names of the results that it shows."""
     shown = []
@@ -364,7 +368,7 @@ def render(results: Path, docs: Path) -> list[str]:
     if (results / "upstream.json").exists():
         write_text(
             docs / "upstream.md",
-            upstream_page(*(read(results / f"{name}.json") for name in ("upstream", "upstream-images", "lesions"))),
+            upstream_page(*(read(results / f"{name}.json") for name in PAGES)),
         )
         shown.append("upstream")
     return shown

@@ -8,13 +8,16 @@ from typing import Any
 from nevus.training.loop import duration
 
 
-def upstream_page(found: Mapping[str, Any], images: Mapping[str, int], lesions: Mapping[str, Any]) -> str:
+def upstream_page(
+    found: Mapping[str, Any], images: Mapping[str, int], lesions: Mapping[str, Any], heads: Mapping[str, Any]
+) -> str:
     """The log of every stage.
 
     Args:
         found: results/upstream.json: by stage its command and what its trunk says of itself.
         images: results/upstream-images.json: the number of natural images of each set.
         lesions: results/lesions.json: by table the number of images of each source and label.
+        heads: results/trunks.json: what a linear head on each is worth on validation.
 
     """
     lines = [
@@ -63,4 +66,27 @@ def upstream_page(found: Mapping[str, Any], images: Mapping[str, int], lesions: 
             f"| held-out images | loss {judged['loss']:.3f}, score {judged['score']:.1%} |",
             "",
         ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_heads(heads)])
+
+
+def _heads(found: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "## What they are worth",
+        "",
+        "A linear head on four stages of the frozen trunk, on the validation split of isic-malignant-benign that "
+        "is cut between the audit's groups. `adapted-3`, which was taught its stages by larger views of better "
+        "teachers, and on that set's own images, too, is no better than `adapted-2` and is not in the package; its "
+        "score above is that of another lesson, and not to be compared. Larger images help a little, and cost in "
+        "proportion.",
+        "",
+        "| trunk and side in pixels | accuracy | AUROC | n | features |",
+        "|---|---|---|---|---|",
+    ]
+    for name, run in found.items():
+        a, b = run["accuracy"], run["auroc"]
+        lines.append(
+            f"| {name} | {a['value']:.1%} ({a['low']:.1%} to {a['high']:.1%}) "
+            f"| {b['value']:.3f} ({b['low']:.3f} to {b['high']:.3f}) | {a['n']} "
+            f"| {run['seconds']['features']:.0f} s |"
+        )
+    return [*lines, "", "Other work ran beside some of these. `python -m experiments.trunks`", ""]
