@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from importlib.metadata import version
 from types import FrameType
 from typing import Any
@@ -55,15 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if arguments[0] not in COMMANDS:
         return _told(f"there is no command '{arguments[0]}'; choose one of {', '.join(COMMANDS)}.")
-    flags = [word.partition("=")[0] for word in arguments[1:] if word.startswith("--")]
-    twice = next((flag for flag in flags if flags.count(flag) > 1), "")
-    if twice:
-        return _told(f"{twice} is given twice, and only the last would count; give all its values after one.")
     import tyro
 
     # Pillow warns of odd tags in files; what matters of a file is said in its own sentence.
     warnings.filterwarnings("ignore", module="PIL")
     module = importlib.import_module(f"nevus.cli.{arguments[0]}")
+    several = {f"--{one.name.replace('_', '-')}" for one in fields(module.Command) if "tuple[" in str(one.type)}
+    flags = [word.partition("=")[0] for word in arguments[1:]]
+    twice = next((flag for flag in flags if flag in several and flags.count(flag) > 1), "")
+    if twice:
+        return _told(f"{twice} is given twice, and only the last would count; give all its values after one.")
     before = _terminable()
     try:
         command = tyro.cli(module.Command, prog=f"nevus {arguments[0]}", args=arguments[1:])
