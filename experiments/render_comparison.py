@@ -11,7 +11,7 @@ from nevus.comparison.table import Row
 from nevus.metrics.figures import Figure
 from nevus.metrics.paired import DeLong, McNemar
 from nevus.report import comparison_plots, plots
-from nevus.report.comparison_page import cells, heads, names
+from nevus.report.comparison_cells import cells, heads, names
 from nevus.report.comparison_plots import label
 
 TITLES = {

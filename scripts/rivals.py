@@ -250,9 +250,12 @@ def inception(folder: Path, out: Path) -> None:
         mean = arrays[f"batch_normalization_{k}/moving_mean"]
         if k == 1:
             # It takes x / 255, ours (x / 255 - mean) / std. Nothing is padded here, so that this can be put into
-            # the kernel and the norm behind it. That x / 255 is right can be seen in this norm: its variances are
-            # those of natural images (median ratio 0.89), its means those of one colour, (151, 133, 124) of 255
-            # (least squares over the kernels' sums, R2 0.998): they were taken again on the other task's images.
+            # the kernel and the norm behind it. Its means are nearly those of one colour, x / 255: those of the
+            # other task's images, on which they were taken again, and not of ImageNet's.
+            sums = kernel.sum((2, 3))
+            colour, rest, *_ = np.linalg.lstsq(sums, mean, rcond=None)
+            told = 1 - float(rest[0]) / float(np.square(mean - mean.mean()).sum())
+            print(f"the first norm's means are those of the colour {255 * colour} of 255: R2 {told:.3f}")
             mean = mean - (kernel * np.float32(spec.mean)[:, None, None]).sum((1, 2, 3))
             kernel = kernel * np.float32(spec.std)[:, None, None]
         assert conv.weight.shape == kernel.shape, (k, kernel.shape)

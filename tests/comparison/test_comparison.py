@@ -25,7 +25,9 @@ from nevus.errors import NevusError
 from nevus.methods.preparation import Preparation
 from nevus.models.registry import network
 from nevus.models.trunkfile import save_trunk
-from nevus.report.comparison_page import FIGURES, as_csv, as_latex, blocks, heads, write_comparison
+from nevus.report.comparison_cells import FIGURES, heads
+from nevus.report.comparison_files import as_csv, as_latex
+from nevus.report.comparison_page import blocks, write_comparison
 from nevus.training.changes import RecipeChanges
 
 QUICK = RecipeChanges(side=32, resize=40, batch=8, steps=4, warmup=1, evaluate_every=2, precision="fp32")

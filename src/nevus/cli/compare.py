@@ -21,7 +21,8 @@ from nevus.errors import NevusError
 from nevus.methods.systems import SystemName
 from nevus.models.registry import AUTO
 from nevus.progress import console
-from nevus.report.comparison_page import as_console, write_comparison
+from nevus.report.comparison_console import as_console
+from nevus.report.comparison_page import write_comparison
 from nevus.training.changes import RecipeChanges
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}

@@ -149,7 +149,8 @@ def timed(wanted: Wanted, chosen: Sequence[Unit], manifest: Manifest, known: Seq
     """
     seconds: dict[tuple[str, str, str], float] = {}
     described = any(unit.half == "features" for unit in known)
-    describing = 0.0 if described else _describing(manifest)
+    wants = any(unit.half == "features" for unit in chosen)
+    describing = _describing(manifest) if wants and not described else 0.0
     found: list[Unit] = []
     for unit in chosen:
         key = (unit.system, unit.mode, unit.trunk)
