@@ -74,16 +74,3 @@ def class_folders(tmp_path, picture):
         return tmp_path / name
 
     return make
-
-
-@pytest.fixture
-def unprivileged():
-    """Become a user whom permissions bind, as root is bound by none."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
