@@ -206,10 +206,49 @@ def audit_speed(found: Mapping[str, Any], _docs: Path) -> str:
     return "\n".join([*lines, "", "```", "python -m benchmarks.audit --keep", "```", ""])
 
 
+def taught(found: Mapping[str, Any], _docs: Path) -> str:
+    """What the lists of the networks that come with the package say of the test splits."""
+    sets = list(dict.fromkeys(row["data"] for row in found["splits"]))
+    networks = list(dict.fromkeys(row["network"] for row in found["splits"]))
+    of = {(row["network"], row["data"]): row for row in found["splits"]}
+
+    def said(row: Mapping[str, Any]) -> str:
+        ways = ", ".join(f"{n} by {by}" for by, n in row["by"].items())
+        return f"{row['found']} of {row['images']:,}" + (f" ({ways})" if ways else "")
+
+    lines = [
+        "## What the networks in the package were taught on",
+        "",
+        "Images of each test split (HAM10000: the fold that comes with the package) that are in the list of a "
+        "network, or show a lesion that is, by file, ISIC id, lesion id and look, as `nevus audit --against NAME` "
+        "finds them:",
+        "",
+        "| | taught on | " + " | ".join(sets) + " |",
+        "|---|---|" + "---|" * len(sets),
+        *(
+            f"| `{name}` | {of[name, sets[0]]['listed']:,} | {' | '.join(said(of[name, one]) for one in sets)} |"
+            for name in networks
+        ),
+        "",
+        "Looks are hashes of 143 bits. Of isic-malignant-benign's images, copied from HAM10000 at another size and "
+        "squeezed, these are told to be in it, by the bits that may differ; what the audit finds on aligned "
+        "pixels is taken for the truth:",
+        "",
+        "| bits | told | right | of all that are there |",
+        "|---|---|---|---|",
+        *(
+            f"| {row['bits']} | {row['told']:,} | {row['copies']:,} | {100 * row['copies'] / row['of']:.1f} % |"
+            for row in found["looks"]
+        ),
+    ]
+    return "\n".join([*lines, "", "```", "python -m experiments.taught", "```", ""])
+
+
 AUDIT_PARTS = {
     "audits": audits,
     "thresholds": thresholds,
     "judged-pairs": judged,
     "corrected": corrected,
+    "taught": taught,
     "audit-speed": audit_speed,
 }

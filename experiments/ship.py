@@ -1,9 +1,11 @@
 """Put what a run made into the package: trunks and classifiers that come with nevus.
 
     python -m experiments.ship trunk RUN NAME
+    python -m experiments.ship list RUN NAME
     python -m experiments.ship classifier RUN NAME [--diagnoses | --even]
 
-A trunk is put there with the list of the images that it was taught on (ids and digests, no images). A classifier is
+A trunk is put there with the list of the images that it was taught on (ids, digests and hashes, no images);
+`list` writes that list alone anew. A classifier is
 stored in half precision, with the list of its images likewise and its log of looks at test splits; what the halving
 does to its probabilities on validation is printed. `--diagnoses` takes the diagnoses that it tells apart inside for
 its answer, not their sums. `--even` moves the answer's logit by a constant, so that on validation it calls as large
@@ -23,9 +25,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from experiments.common import DATA
+from nevus.audit.keypoints import SIDE as AUDITED
+from nevus.audit.keypoints import fingerprint
+from nevus.audit.taught import hashed
 from nevus.bundle import Bundle, load_bundle, save_bundle
 from nevus.card import model_card
 from nevus.classifier import Classifier
+from nevus.data.preprocess import Preprocess
 from nevus.data.reading import read
 from nevus.files import digest_of_file, write_json
 from nevus.looks import EVALUATIONS
@@ -40,17 +47,24 @@ SIDE = 128
 
 
 def images_of(run: Path) -> pd.DataFrame:
-    """What a run was trained on: source, name, lesion, and the first half of the SHA-256 of each file."""
+    """What a run was trained on: source, name, lesion, the first half of the SHA-256 of each file, and a perceptual
+    hash.
+    """
     manifest = read(run / "manifest.parquet")
     table = manifest.table[manifest.table["split"] != "test"]
     paths = [path for path, kept in zip(manifest.paths, manifest.table["split"] != "test", strict=True) if kept]
     lesions = table["lesion_id"] if "lesion_id" in table.columns else pd.Series("", index=table.index)
+    known = read(DATA / "ham10000").table  # what was taught without labels has no ids of lesions either
+    stems = [Path(name).stem for name in known["image"]]
+    of_image = dict(zip(stems, known["lesion_id"], strict=True))
+    lesions = [mine or of_image.get(path.stem, "") for mine, path in zip(lesions.fillna(""), paths, strict=True)]
     found = pd.DataFrame(
         {
             "source": table["source"].to_numpy(),
             "image": [f"{path.parent.name}/{path.name}" for path in paths],
-            "lesion_id": lesions.fillna("").to_numpy(),
+            "lesion_id": lesions,
             "digest": [bytes.fromhex(digest_of_file(path).removeprefix("sha256:"))[:16] for path in paths],
+            "hash": hashed(np.stack([fingerprint(Preprocess(AUDITED).pixels(path)) for path in paths])),
         }
     )
     return found.sort_values(["source", "image"], ignore_index=True)
@@ -81,6 +95,16 @@ def trunk(run: Path, name: str) -> None:
     }
     write_json(TRUNKS / "trunks.json", dict(sorted(listed.items())))
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB; {listed[name]['upstream']}")
+
+
+def listing(run: Path, name: str) -> None:
+    """Write the list of a trunk's images anew."""
+    listed = json.loads((TRUNKS / "trunks.json").read_text(encoding="utf-8"))
+    file = TRUNKS / listed[name]["images"]
+    images_of(run).to_parquet(file, index=False, compression="zstd")
+    listed[name]["images_digest"] = digest_of_file(file)
+    write_json(TRUNKS / "trunks.json", listed)
+    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
 
 
 def apart(bundle: Bundle) -> tuple[Bundle, str]:
@@ -160,7 +184,7 @@ def classifier(run: Path, name: str, diagnoses: bool, evened: bool) -> None:
 
 if __name__ == "__main__":
     words = argparse.ArgumentParser()
-    words.add_argument("what", choices=["trunk", "classifier"])
+    words.add_argument("what", choices=["trunk", "list", "classifier"])
     words.add_argument("run", type=Path)
     words.add_argument("name")
     words.add_argument("--diagnoses", action="store_true")
@@ -168,5 +192,7 @@ if __name__ == "__main__":
     given = words.parse_args()
     if given.what == "trunk":
         trunk(given.run, given.name)
+    elif given.what == "list":
+        listing(given.run, given.name)
     else:
         classifier(given.run, given.name, given.diagnoses, given.even)

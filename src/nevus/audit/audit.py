@@ -16,6 +16,7 @@ from nevus.audit.pairs import KINDS
 from nevus.audit.relations import Relations, relate
 from nevus.audit.shortcuts import Embed, Folded, Told
 from nevus.audit.suspects import suspect_labels
+from nevus.audit.taught import Again, Taught, again
 from nevus.audit.thresholds import chosen
 from nevus.data.cache import Cache
 from nevus.data.manifest import Manifest
@@ -44,6 +45,7 @@ class Audit:
         sources: images by source (rows) and class (columns).
         styled: whether the sources are clusters of capture style, for want of given ones.
         suspects: see `nevus.audit.suspects.suspect_labels`; `row` is one of the manifest.
+        again: what of the set networks were taught on that come with the package, those that were asked about.
         warnings: what a user has to know, in plain words.
         about: what was audited, how and by which version.
 
@@ -59,6 +61,7 @@ class Audit:
     sources: pd.DataFrame
     styled: bool
     suspects: pd.DataFrame
+    again: tuple[Again, ...]
     warnings: tuple[str, ...]
     about: Mapping[str, Any]
 
@@ -107,6 +110,7 @@ class Audit:
             **self.about,
             "counts": self.counts(),
             "warnings": list(self.warnings),
+            "taught": [one.as_dict(self.manifest) for one in self.again],
             "shortcuts": [asdict(told) for told in self.told],
             "sources": {str(k): {str(c): int(v) for c, v in row.items()} for k, row in self.sources.iterrows()},
             "sources_are_clusters": self.styled,
@@ -124,6 +128,7 @@ def audit(
     against: Sequence[Manifest] = (),
     *,
     cache: Cache,
+    lists: Sequence[Taught] = (),
     embed: Embed | None = None,
     trunk: str | None = None,
     seed: int = 0,
@@ -134,6 +139,7 @@ def audit(
         manifest: the set in question.
         against: other sets, whose images and ids join its images.
         cache: keeps decoded images.
+        lists: of what networks were taught on, see `nevus.audit.taught`.
         embed: see `nevus.audit.shortcuts.view_features`.
         trunk: name of the trunk behind `embed`.
         seed: of folds, clusters and bootstrap.
@@ -201,6 +207,7 @@ def audit(
         sources=counted,
         styled=styled,
         suspects=suspects,
+        again=again(audited, relations, lists) if lists else (),
         warnings=(),
         about=about,
     )
@@ -277,6 +284,7 @@ def _warnings(found: Audit) -> list[str]:
             f"Of {len(found.sources)} {kind} these hold one class only: {', '.join(map(str, lone[:5]))}"
             f"{' and others' if len(lone) > 5 else ''}. There the source tells the label."
         )
+    said += [one.sentence(found.manifest) for one in found.again if len(one.found)]
     if n["unreadable"]:
         first = found.facts.loc[found.facts["digest"] == "", "odd"].iloc[0]
         said.append(f"{_counted(n['unreadable'], 'image')} cannot be used; the first: {first}")

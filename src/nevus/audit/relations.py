@@ -71,6 +71,11 @@ class Relations:
         return manifest.with_table(table)
 
 
+def isic_id(path: str) -> str:
+    """The ISIC archive's id in a file's name, or nothing."""
+    return next(iter(_ISIC.findall(Path(path).stem)), "")
+
+
 def named_once(codes: NDArray[np.int64], ids: pd.Series[str]) -> NDArray[np.str_]:
     """The id that a group has, for each of its rows; empty where it has none, or several."""
     table = pd.DataFrame({"code": codes, "id": ids.to_numpy()})
@@ -103,7 +108,7 @@ def relate(manifest: Manifest, against: Sequence[Manifest], cache: Cache) -> Rel
     pairs = _remembered(decoded.pixels)
     pairs = pairs.assign(a=seen[pairs["a"].to_numpy(np.int64)], b=seen[pairs["b"].to_numpy(np.int64)])
     given = images["set"].astype(str) + ":" + images["given"]
-    isic = images["image"].map(lambda path: next(iter(_ISIC.findall(Path(path).stem)), ""))
+    isic = images["image"].map(isic_id)
     codes = joined_groups(len(images), pairs, [given.tolist(), isic.tolist()])
     images["group"] = named(codes, images["given"].tolist(), (images["given"] != images["name"]).to_numpy())
     mine = images[images["set"] == 0]

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from nevus.audit.audit import Audit, audit
 from nevus.audit.keypoints import SIDE
+from nevus.audit.taught import listed, taught
 from nevus.card import DISCLAIMER
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.images import Pixels
@@ -44,7 +45,9 @@ class Command:
     out: Path
     """Folder for what is found."""
     against: tuple[Path, ...] = ()
-    """Other data sets: an image that is also there inherits what is known of its lesion."""
+    """Other data sets: an image that is also there inherits what is known of its lesion. Or the name of a trunk or
+    classifier that comes with nevus: it is said which images that was taught on, by the list that comes with it.
+    """
     trunk: str | None = None
     """Judge labels and shortcuts by the features of this network, instead of simple colour and texture."""
     weights: str = "auto"
@@ -58,7 +61,9 @@ class Command:
         """Audit; exit status: 3 where images could not be used."""
         writable_folder(self.out)
         manifest = read(self.data, self.reading)
-        others = [read(one) for one in self.against]
+        networks = [one for one in self.against if not one.exists() and str(one) in listed()]
+        others = [read(one) for one in self.against if one not in networks]
+        lists = {one.network: one for name in networks for one in taught(str(name))}
         embed = None
         if self.trunk is not None:
             net, _ = pretrained(self.trunk, classes=2, seed=self.seed, weights=self.weights)
@@ -69,12 +74,22 @@ class Command:
                 return ready(np.stack(images))
 
         with contextlib.closing(Cache(self.cache)) as cache:
-            found = audit(manifest, others, cache=cache, embed=embed, trunk=self.trunk, seed=self.seed)
+            found = audit(
+                manifest,
+                others,
+                cache=cache,
+                lists=list(lists.values()),
+                embed=embed,
+                trunk=self.trunk,
+                seed=self.seed,
+            )
         page = write_audit(found, self.out)
         plain = Console(markup=False, highlight=False, soft_wrap=True)
         plain.print(_table(found))
         for warning in found.warnings:
             plain.print(f"! {warning}")
+        for sentence in (one.sentence(found.manifest) for one in found.again if one.found.empty):
+            plain.print(sentence)
         console.print(f"page: {page}   table: {self.out / 'manifest.parquet'}   {DISCLAIMER}", highlight=False)
         return 3 if found.counts()["unreadable"] else 0
 

@@ -1,0 +1,92 @@
+"""What the lists of the networks that come with the package say of every test split, and what looks are worth.
+
+    python -m experiments.transfer head-dermoscopy-leak-free
+    python -m experiments.taught
+
+The first writes the audit of isic-malignant-benign against the other two sets; its copies are taken for the truth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from experiments.common import DATA, keep
+from experiments.transfer import LEAK_FREE
+from nevus.audit.keypoints import SIDE, fingerprint
+from nevus.audit.relations import relate
+from nevus.audit.taught import again, differing, hashed, listed, signs, taught
+from nevus.data.cache import Cache, CacheConfig
+from nevus.data.manifest import Manifest
+from nevus.data.pixels import decode_all
+from nevus.data.published import with_corrected_split
+from nevus.data.reading import read
+
+BITS = (2, 8, 16, 24, 32, 40)
+PAPER, HAM = "isic-malignant-benign", "ham10000"
+
+
+def prints(manifest: Manifest, cache: Cache) -> tuple[list[str], Any]:
+    """Names, and fingerprints (n, 143)."""
+    decoded = decode_all(manifest, SIDE, cache)
+    names = [f"{manifest.name}/{image}" for image in decoded.manifest.table["image"]]
+    return names, np.stack([fingerprint(decoded.pixels[k : k + 1][0]) for k in range(len(names))])
+
+
+def looks(cache: Cache) -> list[dict[str, Any]]:
+    """Images of isic-malignant-benign that are told to be in HAM10000 by their looks, by bits that may differ."""
+    found = json.loads((LEAK_FREE.parent / "audit.json").read_text(encoding="utf-8"))["pairs"]
+    copies = {frozenset((pair["a"], pair["b"])) for pair in found if pair["kind"] in ("exact", "copy")}
+    mine, ours = prints(read(DATA / PAPER), cache)
+    theirs, listed_ = prints(read(DATA / HAM), cache)
+    known = signs(hashed(listed_))
+    near = differing(ours, known)
+    best = near.argmin(1)
+    apart = near[np.arange(len(mine)), best]
+    right = np.array([frozenset((mine[k], theirs[b])) in copies for k, b in enumerate(best.tolist())])
+    there = sum(any(frozenset((name, other)) in copies for other in theirs) for name in _with(mine, copies))
+    return [
+        {
+            "bits": bits,
+            "told": int((apart <= bits).sum()),
+            "copies": int(((apart <= bits) & right).sum()),
+            "of": there,
+        }
+        for bits in BITS
+    ]
+
+
+def _with(names: Iterable[str], pairs: set[frozenset[str]]) -> list[str]:
+    in_pairs = {name for pair in pairs for name in pair}
+    return [name for name in names if name in in_pairs]
+
+
+def splits(cache: Cache) -> list[dict[str, Any]]:
+    """Test images that each network was taught on, by every way there is."""
+    rows = []
+    sets = (read(DATA / PAPER), with_corrected_split(read(DATA / HAM)), read(DATA / "isic2017"))
+    for data in sets:
+        test = data.split("test")
+        relations = relate(test, (), cache)
+        for name in listed():
+            one = again(test, relations, taught(name)[:1])[0]
+            rows.append(
+                {
+                    "network": name,
+                    "listed": one.listed,
+                    "data": data.name,
+                    "images": len(test),
+                    "found": len(one.found),
+                    "by": {str(k): int(n) for k, n in one.found["by"].value_counts().items()},
+                }
+            )
+    return rows
+
+
+if __name__ == "__main__":
+    with contextlib.closing(Cache(CacheConfig())) as opened:
+        keep("taught", {"looks": looks(opened), "splits": splits(opened)})
