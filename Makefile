@@ -25,7 +25,7 @@ demo: .venv/ready
 	@echo "Look at $(DEMO)/phantoms/contact-sheet.jpg, $(DEMO)/audit/audit.html, $(DEMO)/run/curves.png and $(DEMO)/evaluation/evaluation.html"
 
 test: .venv/ready check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not long"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
 check: .venv/ready
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ TITLES = {
     "batch-64": "The same, batch 64",
     "ham10000": "HAM10000, seven classes, the fold of lesions that comes with the package",
 }
+ALPHA = 0.05
+"""Of a corrected p from which on a difference is called one."""
 LEFT_OUT = ("starts from",)
 """A column that stands below the table, in a list."""
 
@@ -98,8 +100,9 @@ def _part(key: str, title: str, one: Mapping[str, Any], docs: Path) -> list[str]
                 continue
             values = cells(row, shown, elsewhere=away)
             lines.append(f"| {label(row)} | " + " | ".join(values[k] for k in kept) + " |")
+    lines += ["", *_reproduced(found)]
     starts = {f"{label(row)}: {row.start}": None for row in found if row.half != "features" and row.start}
-    lines += ["", "The networks start from:", "", *(f"- {text}" for text in starts), ""]
+    lines += ["The networks start from:", "", *(f"- {text}" for text in starts), ""]
     lines += [f"Manifest of the test split: `{one['about']['data']['test']['digest']}`", ""]
     lines += ["```", *one["commands"], "```", ""]
     for name, draw in (
@@ -111,6 +114,62 @@ def _part(key: str, title: str, one: Mapping[str, Any], docs: Path) -> list[str]
         plots.save(draw(found), docs / "figures" / file)
         lines += [f"![{title}: {name}](figures/{file})", ""]
     return lines
+
+
+def _reproduced(found: Sequence[Row]) -> list[str]:
+    """A paragraph: what of the paper's table is reproduced. Every word of it follows from the rows."""
+    known = [
+        row for row in found if row.half in ("pretrained", "features") and row.figures and row.paper == row.paper
+    ]
+    ours = next((row for row in known if row.reference), None)
+    if ours is None or ours.figures is None:
+        return []
+
+    def here(row: Row) -> str:
+        assert row.figures
+        f = row.figures["accuracy"]
+        measured = f"{100 * f.value:.2f} % ({100 * f.low:.1f} to {100 * f.high:.1f})"
+        return f"{label(row)} {100 * row.paper:.2f} % there, {measured} here"
+
+    def within(row: Row) -> bool:
+        assert row.figures
+        return row.figures["accuracy"].low <= row.paper <= row.figures["accuracy"].high
+
+    def named(rows: Sequence[Row]) -> str:
+        return ", ".join(label(row) for row in rows) or "none"
+
+    rivals = [row for row in known if row.system != "bit"]
+    same, other = [row for row in known if within(row)], [row for row in known if not within(row)]
+    above = [
+        row for row in rivals if row.figures and row.figures["accuracy"].value >= ours.figures["accuracy"].value
+    ]
+    sure = [row for row in rivals if row.mcnemar_holm < ALPHA]
+    worse, better = [row for row in sure if row not in above], [row for row in sure if row in above]
+    areas = [row for row in rivals if row.delong_holm < ALPHA]
+    lines = [
+        "**What of the paper's table is reproduced.** "
+        f"Of the {len(known)} of its figures that stand beside ours, {len(same)} lie within our 95 % intervals"
+        f" ({named(same)})" + (f"; not so: {'; '.join(map(here, other))}. " if other else ". "),
+        f"That BiT leads: {label(ours)} is right more often than {len(rivals) - len(above)} of {len(rivals)} "
+        f"rivals, and not more often than {named(above)}. After Holm's correction McNemar's test finds BiT better "
+        f"than {named(worse)}, and worse than {named(better)}; the AUROC differs from that of {named(areas)}. ",
+    ]
+    slow = next((row for row in rivals if row.system == "inception-v3"), None)
+    if slow is not None:
+        lines.append(
+            f"That it trains fast: Inception-v3 took {slow.paper_seconds / ours.paper_seconds:.1f} times as long "
+            f"there, and {slow.seconds / ours.seconds:.1f} times here, frozen both. "
+        )
+    if ours.elsewhere:
+        away = {label(row): row.elsewhere["auroc"] for row in known if row.elsewhere}
+        first = max(away, key=lambda name: away[name].value)
+        f, g = ours.elsewhere["auroc"], away[first]
+        lines.append(
+            "What the paper does not ask: on lesions from elsewhere BiT's AUROC falls from "
+            f"{ours.figures['auroc'].value:.3f} to {f.value:.3f} ({f.low:.3f} to {f.high:.3f}), and the best there "
+            f"is {first} with {g.value:.3f} ({g.low:.3f} to {g.high:.3f})."
+        )
+    return ["".join(lines), ""]
 
 
 def parts() -> dict[str, Callable[[Mapping[str, Any], Path], str]]:

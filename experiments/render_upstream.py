@@ -9,7 +9,11 @@ from nevus.training.loop import duration
 
 
 def upstream_page(
-    found: Mapping[str, Any], images: Mapping[str, int], lesions: Mapping[str, Any], heads: Mapping[str, Any]
+    found: Mapping[str, Any],
+    images: Mapping[str, int],
+    lesions: Mapping[str, Any],
+    heads: Mapping[str, Any],
+    pooling: Mapping[str, Any],
 ) -> str:
     """The log of every stage.
 
@@ -18,6 +22,7 @@ def upstream_page(
         images: results/upstream-images.json: the number of natural images of each set.
         lesions: results/lesions.json: by table the number of images of each source and label.
         heads: results/trunks.json: what a linear head on each is worth on validation.
+        pooling: results/pooling.json: what the spread of the stages is worth.
 
     """
     lines = [
@@ -66,7 +71,7 @@ def upstream_page(
             f"| held-out images | loss {judged['loss']:.3f}, score {judged['score']:.1%} |",
             "",
         ]
-    return "\n".join([*lines, *_heads(heads)])
+    return "\n".join([*lines, *_heads(heads), *_pooling(pooling)])
 
 
 def _heads(found: Mapping[str, Any]) -> list[str]:
@@ -90,3 +95,28 @@ def _heads(found: Mapping[str, Any]) -> list[str]:
             f"| {run['seconds']['features']:.0f} s |"
         )
     return [*lines, "", "Other work ran beside some of these. `python -m experiments.trunks`", ""]
+
+
+def _pooling(found: Mapping[str, Any]) -> list[str]:
+    columns = ("within", "there", "back")
+    by = {(name, row["pooling"], row["strength"]): row for name in columns for row in found[name]}
+    sizes = {name: found[name][0]["n"] for name in columns}
+    lines = [
+        "## Means, and their spread",
+        "",
+        "A logistic regression on four stages and the last layer of `bit-r26x0.5-dermoscopy` at 128 px, of their "
+        "means alone, and with their standard deviations and maxima (`--spread`), by the strength that is left to "
+        f"the weights (scikit-learn's C). Within: isic-malignant-benign's {sizes['within']:,} training images, out "
+        "of fold between groups. Between sources, melanoma against nevus: HAM10000 to isic2017's "
+        f"{sizes['there']:,} training images, and back to {sizes['back']:,} of HAM10000.",
+        "",
+        "| | C | within: accuracy | within: AUROC | HAM10000 to isic2017: AUROC | isic2017 to HAM10000: AUROC |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found["within"]:
+        key = (row["pooling"], row["strength"])
+        there, back = (by[(name, *key)]["auroc"] for name in ("there", "back"))
+        lines.append(
+            f"| {key[0]} | {key[1]:g} | {row['accuracy']:.1%} | {row['auroc']:.3f} | {there:.3f} | {back:.3f} |"
+        )
+    return [*lines, "", "`python -m experiments.pooling`", ""]

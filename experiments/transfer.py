@@ -34,8 +34,14 @@ FIRM = ["--weight-decay", 0.002]
 SHORT = ["--epochs", 10, "--lr", 0.05]
 SHORTER = ["--epochs", 3, "--lr", 0.05]
 
-EVEN, SHIPPED = "head-even-shipped", "malignant-benign"
-"""What was made of `head-shipped` by `experiments.ship`, and its name in the package."""
+SHIPPED = {
+    "head-even-shipped": ("malignant-benign", "--even", TABLES / "isic2017-test.parquet"),
+    "malignant-benign-official": ("malignant-benign", "--even", PAPER),
+    "lesion-7-ham10000": ("lesion-7", "--diagnoses", TABLES / "ham-test.parquet"),
+}
+"""What was made of `head-shipped` by `experiments.ship`: its name in the package, how it was made, and what it is
+judged on. No lesion of these test splits is among the images that it was trained on.
+"""
 
 LEAK_FREE = RUNS / "transfer" / "leak-free" / "manifest.parquet"
 """The official split with the groups that the other two sets' lesions give."""
@@ -88,13 +94,14 @@ def run(name: str) -> None:
     path = RESULTS / "transfer.json"
     before = read(path) if path.exists() else {}
     out = RUNS / "transfer" / name
-    if name == EVEN:
+    if name in SHIPPED:
+        bundle, how, test = SHIPPED[name]
         trained = {
             **before["head-shipped"]["train"],
-            "command": f"python -m experiments.ship classifier runs/transfer/head-shipped {SHIPPED} --even",
-            "fit": load_bundle(SHIPPED).provenance["fit"],
+            "command": f"python -m experiments.ship classifier runs/transfer/head-shipped {bundle} {how}",
+            "fit": load_bundle(bundle).provenance["fit"],
         }
-        judged = evaluate(out, TABLES / "isic2017-test.parquet", bundle=SHIPPED)
+        judged = evaluate(out, test, bundle=bundle)
     else:
         setting = SETTINGS[name]
         if setting["data"] == LEAK_FREE:
@@ -106,9 +113,9 @@ def run(name: str) -> None:
 
 if __name__ == "__main__":
     words = argparse.ArgumentParser()
-    words.add_argument("names", nargs="*", choices=[*SETTINGS, EVEN, []])
+    words.add_argument("names", nargs="*", choices=[*SETTINGS, *SHIPPED, []])
     given = words.parse_args()
     if not given.names:
-        print("\n".join([*SETTINGS, EVEN]))
+        print("\n".join([*SETTINGS, *SHIPPED]))
     for chosen in given.names:
         run(chosen)

@@ -16,6 +16,19 @@ from nevus.models.registry import network
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+LONGEST = ("test_docs", "test_interrupted", "test_distill", "test_processes", "test_comparison")
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take minutes come first, so that no worker is left with one of them at the end."""
+
+    def place(item):
+        name = item.path.stem
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
     """Keep decoded images and weights apart from the user's."""

@@ -53,6 +53,7 @@ class Bundle:
         licence: of the weights, which is that of what they were trained on.
         folder: where it was loaded from or saved to; None before.
         taps: stages whose means stand beside the trunk's features; see `nevus.models.taps`.
+        spread: whether their standard deviations and maxima do, too.
         answer: how the classes are added up from diagnoses; None where the network knows the classes themselves.
 
     """
@@ -65,6 +66,7 @@ class Bundle:
     licence: str
     folder: Path | None = None
     taps: int = 0
+    spread: bool = False
     answer: Answer | None = None
 
     @property
@@ -112,6 +114,7 @@ def save_bundle(bundle: Bundle, folder: Path, card: str, *, half: bool = False) 
             "version": VERSION,
             "trunk": bundle.trunk,
             "taps": bundle.taps,
+            "spread": bundle.spread,
             "classes": list(bundle.classes),
             "diagnoses": list(bundle.answer.diagnoses) if bundle.answer else None,
             "answer": bundle.answer.as_dict() if bundle.answer else None,
@@ -177,12 +180,14 @@ def load_bundle(folder: Path | str) -> Bundle:
         licence=about["licence"],
         folder=folder,
         taps=about.get("taps", 0),
+        spread=about.get("spread", False),
         answer=answer,
     )
 
 
 def _network(folder: Path, about: Mapping[str, Any], answer: Answer | None) -> nn.Module:
-    made = tapped(about["trunk"], about.get("taps", 0), len(answer.diagnoses if answer else about["classes"]))
+    classes = len(answer.diagnoses if answer else about["classes"])
+    made = tapped(about["trunk"], about.get("taps", 0), classes, spread=about.get("spread", False))
     made = Summed(made, answer.parts) if answer else made
     made.load_state_dict(load_file(folder / WEIGHTS))
     return made.eval()
@@ -215,11 +220,11 @@ def _model_file(trunk: str) -> str:
     return FILE if trunk == HANDCRAFTED else WEIGHTS
 
 
-def tapped(trunk: str, taps: int, classes: int) -> nn.Module:
+def tapped(trunk: str, taps: int, classes: int, *, spread: bool = False) -> nn.Module:
     """A trunk's network, with its taps where it has some; random weights."""
     if not taps:
         return network(trunk, classes=classes)
-    return TappedNetwork(network(trunk, classes=0), taps, classes)
+    return TappedNetwork(network(trunk, classes=0), taps, classes, spread=spread)
 
 
 def _about(folder: Path) -> dict[str, Any]:
@@ -265,6 +270,8 @@ def _fault(about: Mapping[str, Any]) -> str | None:
         return "its licence is missing"
     if not isinstance(about.get("taps", 0), int) or not 0 <= about.get("taps", 0) <= 16:
         return "its taps are no number of stages"
+    if not isinstance(about.get("spread", False), bool) or (about.get("spread") and not about.get("taps")):
+        return "it has the spread of no stages"
     if not isinstance(sizes, dict) or not isinstance(sizes.get("side"), int) or not 16 <= sizes["side"] <= 4096:
         return "its side is no number of pixels"
     for name in ("mean", "std"):

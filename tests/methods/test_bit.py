@@ -97,6 +97,28 @@ def test_taps_are_saved_with_the_bundle_and_used_again(phantoms, tmp_path):
     )
 
 
+def test_the_spread_is_saved_with_the_bundle_and_used_again(phantoms, tmp_path):
+    changes = RecipeChanges(resize=32, side=32, steps=50, lr=1.0, batch=8, evaluate_every=25)
+    method = BiT(
+        trunk="bit-r26x0.5",
+        mode="head",
+        taps=2,
+        spread=True,
+        changes=changes,
+        preparation=Preparation(audit=False),
+    )
+    classifier = method.fit(read(phantoms), tmp_path / "run")
+    bundle = load_bundle(tmp_path / "run" / "bundle")
+    assert (bundle.taps, bundle.spread) == (2, True)
+    found = bundle.network.state_dict()
+    assert found["head.weight"].shape == (2, 3 * (512 + 1024) + 1024)
+    assert found["head.weight"][:, 512:1536].abs().max() > 0  # deviations and maxima have a say
+    paths = read(phantoms).paths[:3]
+    assert np.allclose(
+        nevus.load(tmp_path / "run" / "bundle").predict_proba(paths), classifier.predict_proba(paths)
+    )
+
+
 @pytest.mark.parametrize("mode", ["head", "full"])
 def test_killed_between_steps_and_resumed(phantoms, tmp_path, mode, monkeypatch):
     from nevus.training import loop

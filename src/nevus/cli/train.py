@@ -52,6 +52,8 @@ class Command:
     taps: int = 0
     """Stages of the network whose means stand beside its last features, counted from the end: 4 are often better
     than none in mode `head`."""
+    spread: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Beside the taps' means also their standard deviations and maxima over the picture."""
     weights: str = "auto"
     """`auto` for the trunk's own, `random`, or the path of an .npz or .safetensors file."""
     answer: tuple[str, ...] = ()
@@ -101,6 +103,7 @@ class Command:
             epochs=self.epochs,
             seed=self.seed,
             taps=self.taps,
+            spread=self.spread,
             weights=weights,
             changes=self.changes,
             preparation=self.preparing.preparation(),
@@ -110,7 +113,7 @@ class Command:
 
     def on_features(self) -> OnFeatures:
         """The method, of what learns from handcrafted features."""
-        fixed = {"trunk", "license", "mode", "recipe", "epochs", "taps", "weights", "answer", "changes"}
+        fixed = {"trunk", "license", "mode", "recipe", "epochs", "taps", "spread", "weights", "answer", "changes"}
         for one in fields(self):
             if one.name in fixed and getattr(self, one.name) != _default(one):
                 flag = f"--{one.name}" if one.name != "changes" else "a recipe's value"

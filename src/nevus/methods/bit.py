@@ -46,6 +46,7 @@ class BiT:
         seed: of the weights, the order, the views and MixUp.
         taps: stages whose means stand beside the trunk's own features, counted from its end; see
             `nevus.models.taps`.
+        spread: whether their standard deviations and maxima stand there, too.
         weights: `auto` for the trunk's own, `random`, or the path of an .npz or .safetensors file.
         changes: to the recipe's fields.
         preparation: of the data set: groups, split, leaks.
@@ -59,6 +60,7 @@ class BiT:
     epochs: float | None = None
     seed: int = 0
     taps: int = 0
+    spread: bool = False
     weights: str = "auto"
     changes: RecipeChanges = field(default_factory=RecipeChanges)
     preparation: Preparation = Preparation()
@@ -102,12 +104,13 @@ class BiT:
         recipe = make_recipe(self.recipe, facts, self.mode, epochs=self.epochs, changes=self.changes)
         # Before the folder is made: missing weights are a fault of the settings.
         made, weights = pretrained(self.trunk, classes=len(manifest.classes), seed=self.seed, weights=self.weights)
-        if self.taps:
-            made = TappedNetwork(trunk_of(made), self.taps, len(manifest.classes))
+        if self.taps or self.spread:
+            made = TappedNetwork(trunk_of(made), self.taps, len(manifest.classes), spread=self.spread)
         config = {
             "method": "bit",
             "trunk": self.trunk,
             "taps": self.taps,
+            "spread": self.spread,
             "answer": answer.as_dict() if answer else None,
             "weights": weights,
             "recipe": asdict(recipe),
@@ -158,6 +161,6 @@ class BiT:
         fitting = Fitting(manifest, shown, held, preprocess, recipe, run, cache, watch, self.seed)
         said = fitting.train(made)
         if together.main:
-            save(fitting, made, said, self.trunk, self.taps, answer, begun)
+            save(fitting, made, said, self.trunk, self.taps, self.spread, answer, begun)
         together.wait()
         return load_bundle(run.bundle)

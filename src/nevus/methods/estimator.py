@@ -57,6 +57,7 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         recipe: `default`, `hyperrule` or `paper`.
         epochs: passes over the training images, instead of the recipe's length.
         taps: stages whose means stand beside the trunk's own features.
+        spread: whether their standard deviations and maxima stand there, too.
         weights: `auto`, `random`, or the path of a file.
         lr: learning rate, instead of the recipe's; likewise `side`, `batch` and `steps`.
         side: in pixels.
@@ -84,6 +85,7 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         recipe: str = "default",
         epochs: float | None = None,
         taps: int = 0,
+        spread: bool = False,
         weights: str = "auto",
         lr: float | None = None,
         side: int | None = None,
@@ -100,6 +102,7 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.recipe = recipe
         self.epochs = epochs
         self.taps = taps
+        self.spread = spread
         self.weights = weights
         self.lr = lr
         self.side = side
@@ -178,6 +181,7 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             epochs=self.epochs,
             seed=seed,
             taps=self.taps,
+            spread=self.spread,
             weights=self.weights,
             changes=self._changes(),
             # Here the caller knows the groups, and cross-validation would audit each fold anew.

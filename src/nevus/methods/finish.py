@@ -28,6 +28,7 @@ def save(
     said: tuple[NDArray[np.float32], NDArray[np.float32]] | None,
     trunk: str,
     taps: int,
+    spread: bool,
     answer: Answer | None,
     begun: Mapping[str, Any],
 ) -> None:
@@ -38,7 +39,7 @@ def save(
         made: the trained network.
         said: its logits of the training and the validation images, where they are known already.
         trunk: its name.
-        taps: see `Bundle`.
+        taps: see `Bundle`; likewise `spread`.
         answer: the classes to answer with; None for those of the data.
         begun: what is known from before: weights, changes, the protocol of the split.
 
@@ -78,6 +79,7 @@ def save(
         seconds=fitting.watch.seconds,
         precision="bf16" if device(recipe.precision).bf16 else "fp32",
         taps=taps,
+        spread=spread,
         answer=answer,
         more=more,
     )

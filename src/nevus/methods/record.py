@@ -48,7 +48,7 @@ class Trained:
     """A classifier at the end of its fit.
 
     Attributes:
-        trunk: see `Bundle`; likewise `network`, `preprocess`, `classes`, `taps`, `answer`.
+        trunk: see `Bundle`; likewise `network`, `preprocess`, `classes`, `taps`, `spread`, `answer`.
         manifest: the whole data set, with its splits.
         recipe: plain values: `name`, `mode`, and what else decided the result.
         seed: of everything random.
@@ -76,6 +76,7 @@ class Trained:
     seconds: Mapping[str, float]
     precision: str
     taps: int = 0
+    spread: bool = False
     answer: Answer | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
@@ -133,6 +134,7 @@ def record(trained: Trained, run: Run) -> None:
         provenance=provenance,
         licence=licence,
         taps=trained.taps,
+        spread=trained.spread,
         answer=trained.answer,
     )
     save_bundle(bundle, run.bundle, card)

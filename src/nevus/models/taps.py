@@ -22,23 +22,28 @@ class Tapped(nn.Module):
     """A trunk that gives the means of several stages' outputs beside its own features, concatenated.
 
     What a network finds early, colour and texture, is gone from its last layer, and lesions are told by it: a
-    linear head on all of it beats one on the last layer at no extra cost (Evci et al. 2022, *Head2Toe*).
+    linear head on all of it beats one on the last layer at no extra cost (Evci et al. 2022, *Head2Toe*). A mean
+    does not say whether all of the picture is a little brown or a little of it very brown: with `spread`, standard
+    deviations and maxima over the picture stand beside the means.
 
     Attributes:
         trunk: float (n, 3, h, w) to features (n, features).
         taps: how many of the last stages' outputs stand before the trunk's own features.
+        spread: whether of each stage also the standard deviation and the maximum are given.
         width: of what it gives.
 
     """
 
-    def __init__(self, trunk: nn.Module, taps: int) -> None:
+    def __init__(self, trunk: nn.Module, taps: int, *, spread: bool = False) -> None:
         """Wrap a trunk.
 
         Raises:
-            NevusError: the network does not show its stages, or has not so many.
+            NevusError: the network does not show its stages, or has not so many; or a spread of none is asked for.
 
         """
         super().__init__()
+        if spread and not taps:
+            raise NevusError("--spread is of the stages that --taps names; give --taps 4, or leave --spread out.")
         stages = stages_of(trunk)
         if taps and not (hasattr(trunk, "forward_intermediates") and stages):
             raise NevusError(f"{type(trunk).__name__} does not show its stages; leave --taps out.")
@@ -46,18 +51,30 @@ class Tapped(nn.Module):
             raise NevusError(f"the network has {len(stages)} stages and no {taps}; correct --taps.")
         self.trunk = trunk
         self.taps = taps
+        self.spread = spread
         self._wanted = list(range(len(stages) - taps, len(stages)))
         # What follows the last stage may have another width than the network's features.
         own = int(getattr(trunk, "head_hidden_size", 0) or trunk.num_features)  # type: ignore[arg-type]
-        self.width = sum(int(stages[k]["num_chs"]) for k in self._wanted) + own
+        self.width = sum(int(stages[k]["num_chs"]) for k in self._wanted) * (3 if spread else 1) + own
 
     def forward(self, x: Tensor) -> Tensor:
-        """Float (n, 3, h, w) to (n, width): the taps from the earliest on, then the trunk's own features."""
+        """Float (n, 3, h, w) to (n, width): the taps from the earliest on, each its means, then with `spread` its
+        standard deviations and its maxima; then the trunk's own features.
+        """
         if not self.taps:
             return torch.as_tensor(self.trunk(x))
         last, stages = self.trunk.forward_intermediates(x, indices=self._wanted)  # type: ignore[operator]
         own = self.trunk.forward_head(last, pre_logits=True)  # type: ignore[operator]
-        return torch.cat([*(stage.mean((2, 3)) for stage in stages), own.flatten(1)], 1)
+        shown = [part for stage in stages for part in self._pooled(stage)]
+        return torch.cat([*shown, own.flatten(1)], 1)
+
+    def _pooled(self, stage: Tensor) -> list[Tensor]:
+        mean = stage.mean((2, 3))
+        if not self.spread:
+            return [mean]
+        variance = (stage - mean[:, :, None, None]).square().mean((2, 3))
+        # A root is infinitely steep at 0, which a stage of one pixel has: training would break there.
+        return [mean, (variance + 1e-6).sqrt(), stage.amax((2, 3))]
 
 
 class TappedNetwork(nn.Module):
@@ -69,7 +86,7 @@ class TappedNetwork(nn.Module):
 
     """
 
-    def __init__(self, trunk: nn.Module, taps: int, classes: int) -> None:
+    def __init__(self, trunk: nn.Module, taps: int, classes: int, *, spread: bool = False) -> None:
         """Wrap a trunk.
 
         Raises:
@@ -77,7 +94,7 @@ class TappedNetwork(nn.Module):
 
         """
         super().__init__()
-        self.tapped = Tapped(trunk, taps)
+        self.tapped = Tapped(trunk, taps, spread=spread)
         self.head: nn.Module = nn.Identity()
         self.reset_classifier(classes)
 

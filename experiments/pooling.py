@@ -1,0 +1,107 @@
+"""What the spread of a trunk's stages is worth beside their means, by cross-validation between groups.
+
+    python -m experiments.lesions
+    python -m experiments.pooling
+
+On the training images of isic-malignant-benign, and between sources: trained on HAM10000's nevi and melanomas and
+judged on isic2017's training images, and the other way round. No test split is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from experiments.common import DATA, keep
+from experiments.transfer import ADAPTED, TABLES
+from nevus.audit.leaks import grouped
+from nevus.data.cache import Cache, CacheConfig
+from nevus.data.manifest import Manifest
+from nevus.data.pixels import decode_all
+from nevus.data.preprocess import Preprocess
+from nevus.data.reading import read
+from nevus.models.registry import trunk_of, trunk_spec
+from nevus.models.taps import Tapped, stages_of
+from nevus.models.weights import pretrained
+from nevus.runtime.inference import engine, many
+
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
+"""Of scikit-learn's C, on features of unit variance."""
+FOLDS = 5
+POOLINGS = ("means", "means and spread")
+
+Features = NDArray[np.float32]
+
+
+def features(manifest: Manifest, cache: Cache) -> tuple[Manifest, dict[str, Features]]:
+    """Of four stages of the adapted trunk and its last layer, by pooling."""
+    spec = trunk_spec(ADAPTED)
+    made, _ = pretrained(ADAPTED, classes=2, seed=0)
+    tapped = Tapped(trunk_of(made), 4, spread=True)
+    decoded = decode_all(manifest, spec.side, cache)
+    found = many(engine(tapped, Preprocess(spec.side, spec.mean, spec.std)), decoded.pixels, what=manifest.name)
+    widths = [int(stage["num_chs"]) for stage in stages_of(trunk_of(made))[-4:]]
+    starts = np.cumsum([0, *(3 * width for width in widths)])
+    means = [np.arange(start, start + width) for start, width in zip(starts, widths, strict=False)]
+    last = np.arange(starts[-1], found.shape[1])
+    return decoded.manifest, {POOLINGS[0]: found[:, np.concatenate([*means, last])], POOLINGS[1]: found}
+
+
+def model(strength: float) -> Any:
+    """A linear head."""
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=500))
+
+
+def within(manifest: Manifest, found: dict[str, Features]) -> list[dict[str, Any]]:
+    """Out of fold, between groups."""
+    rows, labels = [], manifest.targets
+    folds = list(StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(labels, labels, manifest.groups))
+    for pooling, x in found.items():
+        for strength in STRENGTHS:
+            p = np.zeros(len(labels))
+            for shown, held in folds:
+                p[held] = model(strength).fit(x[shown], labels[shown]).predict_proba(x[held])[:, 1]
+            rows.append(
+                {
+                    "pooling": pooling,
+                    "strength": strength,
+                    "n": len(labels),
+                    "accuracy": float(((p > 0.5) == labels).mean()),
+                    "auroc": float(roc_auc_score(labels, p)),
+                }
+            )
+            print(rows[-1], flush=True)
+    return rows
+
+
+def between(
+    shown: tuple[Manifest, dict[str, Features]], judged: tuple[Manifest, dict[str, Features]]
+) -> list[dict[str, Any]]:
+    """Melanoma against nevus on the other source."""
+    rows = []
+    told, asked = (np.isin(m.table["label"], ("mel", "nv")) for m, _ in (shown, judged))
+    mine, theirs = ((m.table["label"] == "mel").to_numpy() for m, _ in (shown, judged))
+    for pooling in POOLINGS:
+        x, y = shown[1][pooling][told], judged[1][pooling][asked]
+        for strength in STRENGTHS:
+            p = model(strength).fit(x, mine[told]).predict_proba(y)[:, 1]
+            auroc = float(roc_auc_score(theirs[asked], p))
+            rows.append({"pooling": pooling, "strength": strength, "n": int(asked.sum()), "auroc": auroc})
+            print(rows[-1], flush=True)
+    return rows
+
+
+if __name__ == "__main__":
+    with contextlib.closing(Cache(CacheConfig())) as opened:
+        own = features(grouped(read(DATA / "isic-malignant-benign"), opened)[0].split("train"), opened)
+        ham, isic = (features(read(TABLES / f"{name}.parquet"), opened) for name in ("ham", "isic"))
+    kept = {"within": within(*own), "there": between(ham, isic), "back": between(isic, ham)}
+    keep("pooling", kept)
