@@ -44,6 +44,7 @@ class Classifier:
     Attributes:
         bundle: its parts and provenance.
         classes: names in the order of the probabilities; of two, the second is positive.
+        engine_name: what computes it, as it was asked for.
 
     """
 
@@ -64,16 +65,16 @@ class Classifier:
         self.bundle = bundle
         self.classes = bundle.classes
         if device is None:
-            gpu = torch.cuda.is_available() and engine_name != "openvino"
+            gpu = torch.cuda.is_available() and not engine_name.startswith("openvino")
             device = torch.device("cuda" if gpu else "cpu")
-        self._device, self._engine_name = device, engine_name
+        self._device, self.engine_name = device, engine_name
         if engine_name != "auto":
             _ = self._engine  # whoever insists learns at once whether it runs
 
     @cached_property
     def _engine(self) -> Engine:
         """Made when it is first needed: a graph takes a second or two."""
-        return engine(self.bundle.network, self.bundle.preprocess, self._device, self._engine_name)
+        return engine(self.bundle.network, self.bundle.preprocess, self._device, self.engine_name)
 
     def stream(self, images: Iterable[Source], *, batch: int = BATCH) -> Iterator[Prediction]:
         """Predictions for any number of images, in order, at constant memory.
@@ -140,7 +141,8 @@ def load(folder: Path | str, *, engine_name: EngineName = "auto") -> Classifier:
 
     Args:
         folder: of the bundle, or the name of a classifier that comes with nevus, as `malignant-benign`.
-        engine_name: `auto` takes OpenVINO on a CPU and PyTorch on a GPU; or one of these to insist on.
+        engine_name: `auto` takes OpenVINO on a CPU and PyTorch on a GPU; or one to insist on, see
+            `nevus.runtime.inference.engine`.
 
     Raises:
         NevusError: the folder is no bundle, or a damaged one; or the engine does not run here.

@@ -1,8 +1,11 @@
 import numpy as np
+import pytest
 import torch
 
 from nevus.data.preprocess import Preprocess
+from nevus.errors import NevusError
 from nevus.models.registry import network
+from nevus.runtime import graph, inference
 from nevus.runtime.device import Device, device
 from nevus.runtime.inference import TorchEngine, many, softmax
 
@@ -22,6 +25,30 @@ def test_softmax_against_torch():
     expected = torch.softmax(torch.from_numpy(logits).double(), 1).numpy()
     assert np.allclose(softmax(logits), expected)
     assert np.allclose(softmax(logits).sum(1), 1)
+
+
+def test_bfloat16_is_refused_where_the_cpu_has_none(monkeypatch):
+    net = network("bit-r26x0.5", classes=2, seed=0)
+    monkeypatch.setattr(inference, "has_bf16", lambda _: False)
+    with pytest.raises(NevusError, match="--engine openvino"):
+        inference.engine(net, Preprocess(32), name="openvino-bf16")
+
+
+def test_bfloat16_is_asked_for_and_nothing_but_where_it_is_named(monkeypatch):
+    net = network("bit-r26x0.5", classes=2, seed=0)
+    asked = []
+
+    class Noting(graph.Compiled):
+        def __init__(self, model, **settings):
+            asked.append(settings["precision"])
+            super().__init__(model)
+
+    monkeypatch.setattr(graph, "Compiled", Noting)
+    monkeypatch.setattr(inference, "has_bf16", lambda _: True)
+    pixels = np.zeros((2, 32, 32, 3), np.uint8)
+    for name in ("openvino-bf16", "openvino", "auto"):
+        assert inference.engine(net, Preprocess(32), name=name)(pixels).shape == (2, 2)
+    assert asked == ["bf16", "f32", "f32"]
 
 
 def test_precision_can_be_insisted_on():

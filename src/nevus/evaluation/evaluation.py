@@ -119,6 +119,7 @@ def evaluate(
             "licence": classifier.bundle.licence,
         },
         "data": {"name": manifest.name, "digest": rows.digest},
+        "engine": classifier.engine_name,
         "classes": list(classifier.classes),
         "on_training_images": own,
         "bootstrap": {"replicates": replicates, "seed": seed, "unit": "group"},
