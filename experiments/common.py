@@ -65,18 +65,19 @@ def train(out: Path, data: Path, *flags: object) -> dict[str, Any]:
     }
 
 
-def evaluate(out: Path, data: Path, split: str = "test", *, bundle: str = "") -> dict[str, Any]:
+def evaluate(out: Path, data: Path, *flags: object, split: str = "test", bundle: str = "") -> dict[str, Any]:
     """Evaluate once: a result that is there is read, and the test split is not looked at again.
 
     Args:
         out: folder of the run.
         data: what it is judged on.
+        flags: further words.
         split: of `data`.
         bundle: one of the package's classifiers, by name, in place of the run's own.
 
     """
-    page = out / f"evaluation-{split}"
-    words = ["evaluate", data, "--split", split, "--bundle", bundle or out / "bundle", "--out", page]
+    page = out / "-".join(["evaluation", split, *(str(flag).strip("-") for flag in flags)])
+    words = ["evaluate", data, "--split", split, "--bundle", bundle or out / "bundle", "--out", page, *flags]
     if (page / "evaluation.json").exists():
         command = shlex.join(["nevus", *(_short(str(w)) for w in words)])
     else:

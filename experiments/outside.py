@@ -35,7 +35,7 @@ def run(name: str) -> None:
     for way, (shown, answer, judged) in WAYS.items():
         out = RUNS / "outside" / f"{name.replace(', ', '-').replace(' ', '-')}-{way}"
         train(out, TABLES / f"{shown}.parquet", *SETTINGS[name], *answer, "--no-audit", "--seed", 0)
-        found = evaluate(out, TABLES / f"{judged}.parquet", "validation")
+        found = evaluate(out, TABLES / f"{judged}.parquet", split="validation")
         pair[way] = found["evaluation"]["figures"]["auroc"]
     path = RESULTS / "outside.json"
     before = read(path)["settings"] if path.exists() else {}

@@ -47,6 +47,8 @@ class Command:
     engine: EngineName = "auto"
     """`auto` takes OpenVINO on a CPU, PyTorch on a GPU; both give the same figures. `openvino-bf16` is faster where
     the CPU computes in bfloat16, and gives others in the third digit."""
+    views: Literal[1, 8] = 1
+    """Of each image: 8 takes the mean over the eight ways to turn and mirror it, at eight times the cost."""
     reading: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()
     cache: CacheConfig = CacheConfig()
 
@@ -54,7 +56,7 @@ class Command:
         """Evaluate; exit status."""
         if self.reading.positive is not None:
             raise NevusError("which class is positive stands in the bundle; leave --positive out.")
-        classifier = load(self.bundle, engine_name=self.engine)
+        classifier = load(self.bundle, engine_name=self.engine, views=self.views)
         # Before minutes are spent, and before a look at the test split is.
         free_for_evaluation(self.out, classifier.bundle.digest)
         manifest = read(self.data, self.reading)

@@ -120,6 +120,7 @@ def evaluate(
         },
         "data": {"name": manifest.name, "digest": rows.digest},
         "engine": classifier.engine_name,
+        "views": classifier.views,
         "classes": list(classifier.classes),
         "on_training_images": own,
         "bootstrap": {"replicates": replicates, "seed": seed, "unit": "group"},

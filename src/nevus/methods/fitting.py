@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +11,9 @@ from torch import nn
 
 from nevus.data.cache import Cache
 from nevus.data.manifest import Manifest
-from nevus.data.pixels import Decoded, Squares
+from nevus.data.pixels import Decoded, Squares, decode_all
 from nevus.data.preprocess import Preprocess
+from nevus.methods.probe import Probe
 from nevus.methods.weighing import class_weights, source_weights
 from nevus.models.registry import head_of, trunk_of
 from nevus.runtime.device import device
@@ -75,7 +77,8 @@ class Fitting:
         where = device(recipe.precision)
         labels = soft_labels(rows.targets, len(rows.classes), recipe.label_smoothing)
         labels = labels * source_weights(rows, recipe)[:, None]
-        with self.watch("training"):
+        begun = self._probe(made).begun(_head(made)) if recipe.probe else contextlib.nullcontext()
+        with self.watch("training"), begun:
             train(
                 made,
                 ImageBatches(self.shown.pixels, labels, recipe, self.preprocess, self.seed),
@@ -86,6 +89,19 @@ class Fitting:
                 images=len(rows),
                 objective=CrossEntropy(class_weights(rows.targets, len(rows.classes), recipe)),
             )
+
+    def _probe(self, made: nn.Module) -> Probe:
+        """The head of the frozen trunk, from whole images, as in evaluation."""
+        recipe, rows = self.recipe, self.shown.manifest
+        with self.watch("features"):
+            ready = engine(trunk_of(made), self.preprocess, device(recipe.precision).device)
+            whole = decode_all(rows, recipe.side, self.cache, what="decoding train")
+            features = _each_its_part(ready, whole.pixels, "features of train")
+        with self.watch("probe"):
+            weights = (
+                source_weights(rows, recipe) * class_weights(rows.targets, len(rows.classes), recipe)[rows.targets]
+            )
+            return Probe.of(features, rows.targets, weights.double().numpy())
 
     def _head(self, made: nn.Module) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         rows = self.shown.manifest
@@ -105,12 +121,17 @@ class Fitting:
                 weights=source_weights(rows, self.recipe),
                 seed=self.seed,
             )
-        final = head_of(made)
-        assert isinstance(final, nn.Linear | nn.Conv2d)
+        final = _head(made)
         assert final.bias is not None
         final.weight.data.copy_(head.weight.view_as(final.weight))
         final.bias.data.copy_(head.bias)
         return head(features), head(held_features)
+
+
+def _head(made: nn.Module) -> nn.Linear | nn.Conv2d:
+    final = head_of(made)
+    assert isinstance(final, nn.Linear | nn.Conv2d)
+    return final
 
 
 def _each_its_part(ready: Engine, pixels: Squares, what: str) -> NDArray[np.float32]:

@@ -57,6 +57,10 @@ class Tapped(nn.Module):
         own = int(getattr(trunk, "head_hidden_size", 0) or trunk.num_features)  # type: ignore[arg-type]
         self.width = sum(int(stages[k]["num_chs"]) for k in self._wanted) * (3 if spread else 1) + own
 
+    def extra_repr(self) -> str:
+        """What it computes, beside its weights: a kept graph is found by it."""
+        return f"taps={self.taps}, spread={self.spread}"
+
     def forward(self, x: Tensor) -> Tensor:
         """Float (n, 3, h, w) to (n, width): the taps from the earliest on, each its means, then with `spread` its
         standard deviations and its maxima; then the trunk's own features.

@@ -53,6 +53,7 @@ class Recipe:
             and saved; 0 averages none.
         standardize: in mode `head`, train on features of zero mean, equal variance and mean length 1 (folded
             into the head afterwards).
+        probe: in mode `full`, begin with the head that the frozen trunk would get, in place of zeros.
         evaluate_every: steps between two looks at the validation split, with a checkpoint each.
         keep: `best` saves the weights with the lowest validation loss, `last` the final ones.
         precision: `bf16` or `fp32` arithmetic in training; `auto` takes bf16 where the machine has it.
@@ -92,6 +93,7 @@ class Recipe:
     reweigh: Literal["none", "source"] = "none"
     average: float = 0.0
     standardize: bool = False
+    probe: bool = False
     keep: Literal["best", "last"] = "best"
     precision: Precision = "auto"
 
@@ -129,6 +131,8 @@ class Recipe:
                 raise NevusError(
                     f"the recipe's {field} of {value} makes no sense; correct --{field.replace('_', '-')}."
                 )
+        if self.probe and self.mode == "head":
+            raise NevusError("mode head trains the head alone, and has nothing to --probe first; leave it out.")
 
 
 @dataclass(frozen=True)

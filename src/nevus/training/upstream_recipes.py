@@ -50,7 +50,19 @@ def distillation(
             keep="last",
         )
 
-    return with_changes(made, images, 64, epochs, changes)
+    return _unprobed(with_changes(made, images, 64, epochs, changes))
+
+
+def _unprobed(recipe: Recipe) -> Recipe:
+    """A recipe of what begins with no frozen trunk.
+
+    Raises:
+        NevusError: it asks for a probe.
+
+    """
+    if recipe.probe:
+        raise NevusError("--probe is for fine-tuning, which begins with a trunk that has learnt; leave it out.")
+    return recipe
 
 
 @dataclass(frozen=True)
@@ -126,4 +138,4 @@ def upstream(
             keep="last",
         )
 
-    return with_changes(made, images, published.batch, epochs, changes)
+    return _unprobed(with_changes(made, images, published.batch, epochs, changes))
