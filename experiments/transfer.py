@@ -31,7 +31,7 @@ tables are judged on.
 HEAD = ["--mode", "head", "--taps", 4]
 FIRM = ["--weight-decay", 0.002]
 """Twenty times the recipe's: it is worth much on sources that were not trained on; see experiments.outside."""
-PROBED = ["--taps", 4, "--probe", "--epochs", 12, "--lr", 0.03]
+PROBED = ["--taps", 4, "--probe", "True", "--epochs", 12, "--lr", 0.03]
 """For whole networks, judged on the mean of eight views; see docs/results.md for what led to it on validation."""
 SHORTER = ["--epochs", 3, "--lr", 0.05]
 
