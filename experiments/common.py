@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nevus.shipped import folder_of
+from nevus.bundle import load_bundle
+from nevus.looks import evaluations
 from nevus.training.history import epochs_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,6 +83,5 @@ def evaluate(out: Path, data: Path, *flags: object, split: str = "test", bundle:
         command = shlex.join(["nevus", *(_short(str(w)) for w in words)])
     else:
         command = nevus(*words)
-    log = folder_of(bundle or out / "bundle") / "evaluations.jsonl"
-    looks = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    looks = evaluations(load_bundle(bundle or out / "bundle"))
     return {"command": command, "evaluation": read(page / "evaluation.json"), "looks_at_test": len(looks)}

@@ -4,13 +4,13 @@
 
 Written into runs/lesions: `upstream` (to be taught on, no labels: HAM10000, and isic-malignant-benign's training
 images, without the lesions on which trunks are compared), `ham` (to train on without isic2017), `both`
-(with isic2017's training and validation images), `isic` (these alone), to choose by `isic-judge` and
-`ham-judge` (melanoma against nevus, what the other one is not trained on), and to judge on `isic2017-nevus`
-(melanoma against nevus, the whole set), `isic2017-test` (melanoma against the rest, the challenge's test split),
-`ham-test` (the fold of HAM10000 that comes with the package) and `isic2017-elsewhere` (melanoma against the rest,
-without the lesions of isic-malignant-benign). What is said of a lesion by follow-up alone
-is left out of training: half of HAM10000's nevi, nearly all from one device, so that the device would tell the
-label.
+(with isic2017's training and validation images), `isic` (these alone), `seven` (HAM10000, for its seven
+diagnoses), to choose by `isic-judge` and `ham-judge` (melanoma against nevus, what the other one is not trained
+on), and to judge on `isic2017-nevus` (melanoma against nevus, the whole set), `isic2017-test` (melanoma against the
+rest, the challenge's test split), `ham-test` (the fold of HAM10000 that comes with the package) and
+`isic2017-elsewhere` (melanoma against the rest, without the lesions of isic-malignant-benign). What is said of a
+lesion by follow-up alone is left out of training for sets from elsewhere: half of HAM10000's nevi, nearly all from
+one device, so that the device would tell the label.
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ def tables() -> dict[str, pd.DataFrame]:
             [rows_of(0, free(0, of_isic2017=False) & confirmed()), rows_of(2, free(2, of_isic2017=False) & ~test)],
             ignore_index=True,
         ),
+        "seven": rows_of(0, free(0, of_isic2017=False)),
         "isic": rows_of(2, free(2, of_isic2017=False) & ~test),
         "isic-judge": two(rows_of(2, free(2, of_isic2017=False) & ~test & nevus, "validation")),
         "ham-judge": two(rows_of(0, apart & confirmed() & told, "validation")),

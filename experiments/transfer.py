@@ -38,10 +38,10 @@ SHORTER = ["--epochs", 3, "--lr", 0.05]
 SHIPPED = {
     "head-even-shipped": ("malignant-benign", "--even", TABLES / "isic2017-test.parquet"),
     "malignant-benign-official": ("malignant-benign", "--even", PAPER),
-    "lesion-7-ham10000": ("lesion-7", "--diagnoses", TABLES / "ham-test.parquet"),
 }
 """What was made of `head-shipped` by `experiments.ship`: its name in the package, how it was made, and what it is
-judged on. No lesion of these test splits is among the images that it was trained on.
+judged on. No lesion of these test splits is among the images that it was trained on. `lesion-7` is
+`head-seven-ham10000`.
 """
 
 LEAK_FREE = RUNS / "transfer" / "leak-free" / "manifest.parquet"
@@ -71,6 +71,11 @@ for _name, _trunk in (("generic", GENERIC), ("dermoscopy", ADAPTED)):
         "flags": ["--trunk", _trunk, *HEAD, *FIRM, *ANSWER, *GROUPED],
         "test": TABLES / "isic2017-nevus.parquet",
     }
+SETTINGS["head-seven-ham10000"] = {
+    "data": TABLES / "seven.parquet",
+    "flags": ["--trunk", ADAPTED, *HEAD, "--class-weights", "balanced", *GROUPED],
+    "test": TABLES / "ham-test.parquet",
+}
 SETTINGS["full-ham"] = {
     "data": TABLES / "ham.parquet",
     "flags": ["--trunk", ADAPTED, *SHORTER, *VIEWS, *ANSWER, *GROUPED],
