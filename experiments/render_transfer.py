@@ -52,8 +52,8 @@ def transfer(found: Mapping[str, Any], cell: Cell) -> str:
         "its figures of `head-firmer` were known when the settings of `head-shipped` were looked for, on "
         "validation, and when its calls were evened. So its figures there are rather too good; another set must "
         "judge. `malignant-benign-official` is that classifier on another set, of which it has seen nothing but "
-        "what HAM10000 and isic2017 share with its training images. `head-seven` is trained on HAM10000 without what "
-        "stands in any test split, isic2017's too, and comes with the package as `lesion-7`. "
+        "what HAM10000 and isic2017 share with its training images. `head-seven` is trained on HAM10000 without "
+        "what stands in any test split, isic2017's too, and comes with the package as `lesion-7`. "
         f"The paper's figure is {PAPER} %, with neither interval nor leak check.",
         "",
     ]
