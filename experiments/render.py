@@ -345,7 +345,7 @@ PARTS = {
 }
 
 
-PAGES = ("upstream", "upstream-images", "lesions", "trunks")
+PAGES = ("upstream", "upstream-images", "lesions", "trunks", "pooling")
 """Results that docs/upstream.md is made of."""
 
 
