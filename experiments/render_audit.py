@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nevus.audit.taught import APART
 from nevus.metrics.intervals import wilson
 
 
@@ -232,7 +233,8 @@ def taught(found: Mapping[str, Any], _docs: Path) -> str:
         "",
         "Looks are hashes of 143 bits. Of isic-malignant-benign's images, copied from HAM10000 at another size and "
         "squeezed, these are told to be in it, by the bits that may differ; what the audit finds on aligned "
-        "pixels is taken for the truth:",
+        f"pixels is taken for the truth. {APART} are allowed. A look alone is a hint: the image of HAM10000's fold "
+        "above (ISIC_0025477, for ISIC_0011143) was looked at, and these are two small spots on plain skin:",
         "",
         "| bits | told | right | of all that are there |",
         "|---|---|---|---|",

@@ -55,7 +55,8 @@ def transfer(found: Mapping[str, Any], cell: Cell) -> str:
         "validation, and when its calls were evened. So its figures there are rather too good; another set must "
         "judge. `malignant-benign-official` is that classifier on another set, of which it has seen nothing but "
         "what HAM10000 and isic2017 share with its training images. `head-seven` is trained on HAM10000 without "
-        "what stands in any test split, isic2017's too, and comes with the package as `lesion-7`. "
+        "what stands in any test split, isic2017's too, and comes with the package as `lesion-7`; `lesion-7-before` "
+        "are the diagnoses of `head-shipped`, which did until validation was asked. "
         f"The paper's figure is {PAPER} %, with neither interval nor leak check.",
         "",
     ]

@@ -26,7 +26,7 @@ from nevus.data.pixels import decode_all
 from nevus.data.published import with_corrected_split
 from nevus.data.reading import read
 
-BITS = (2, 8, 16, 24, 32, 40)
+BITS = (2, 4, 8, 12, 16, 24)
 PAPER, HAM = "isic-malignant-benign", "ham10000"
 
 

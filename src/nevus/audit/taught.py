@@ -21,7 +21,7 @@ from nevus.models.registry import SHIPPED
 from nevus.progress import progress
 from nevus.shipped import CLASSIFIERS, shipped
 
-APART = 16
+APART = 8
 """Of the 143 bits of two hashes, how many may differ where two pictures count as one; `experiments.taught` measures
 it."""
 PIECE = 1024
