@@ -59,7 +59,7 @@ def test_every_format_gives_the_bundle_s_probabilities_for_any_number_of_images(
     assert "Not a medical device" in (tmp_path / "out" / "README.md").read_text()
 
 
-@pytest.mark.parametrize("format", ["onnx", "openvino"])
+@pytest.mark.parametrize("format", ["onnx", "openvino", "torch"])
 def test_int8_says_what_it_costs_on_validation(trained, phantoms, cache, tmp_path, format):
     import onnx
 
@@ -79,6 +79,11 @@ def test_int8_says_what_it_costs_on_validation(trained, phantoms, cache, tmp_pat
         assert done.accuracy["low"] <= done.accuracy["lost"] <= done.accuracy["high"]
         assert done.accuracy["low"] < done.accuracy["high"]
     assert "points lost" in done.sentence()
+    if format == "torch":
+        whole = export(bundle, manifest, tmp_path / "whole", cache, format="torch").path
+        assert done.path.stat().st_size < 0.4 * whole.stat().st_size
+        plain, small = (np.log(p[:, 1] / p[:, 0]) for p in (probabilities(bundle, rows.paths), found))
+        assert 0.8 < np.corrcoef(plain, small)[0, 1] < 1 - 1e-9
     if format == "onnx":
         kinds = {node.op_type for node in onnx.load(done.path).graph.node}
         assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
@@ -130,9 +135,6 @@ def test_command(trained, phantoms, tmp_path, capsys):
         "export.json",
         "README.md",
     }
-    words = ["export", bundle, "--out", str(tmp_path / "torch"), "--format", "torch", "--precision", "int8"]
-    assert main(words) == 2
-    assert "--format" in capsys.readouterr().err
 
 
 def test_a_photograph_through_the_exported_graph(trained, phantoms, cache, tmp_path):

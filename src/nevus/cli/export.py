@@ -34,7 +34,9 @@ class Command:
     format: Format = "onnx"
     """Of the file."""
     precision: Literal["fp32", "int8"] = "fp32"
-    """`int8` calibrates on training images, and says what it costs on validation."""
+    """`int8` calibrates on training images, and says what it costs on validation. With --format torch it makes the
+    file small, and the arithmetic stays float32.
+    """
     data: tuple[Path, ...] = ()
     """Images to check and calibrate by, as in `nevus train` (default: the manifest.parquet of the run that the
     bundle stands in). Its test split is not looked at.

@@ -31,7 +31,8 @@ from nevus.export.formats import (
     write_openvino,
     write_torch,
 )
-from nevus.export.quantise import quantise
+from nevus.export.quantise import quantise, shown
+from nevus.export.rounded import round_to_8_bits
 from nevus.files import digest_of_file, writable_folder, write_json, write_text
 from nevus.metrics.figures import figures
 from nevus.metrics.intervals import bootstrap
@@ -103,16 +104,15 @@ def export(
         out: a folder; `model.*`, `export.json` and `README.md` go there.
         cache: of decoded images.
         format: of the file.
-        precision: `int8` quantises convolutions and products.
+        precision: `int8` quantises convolutions and products; with `torch` the weights are 8-bit integers and the
+            arithmetic float32.
         bound: largest difference of a probability at which a float32 export is written.
 
     Raises:
-        NevusError: the export differs from the bundle by more than `bound`, the format has no int8, packages are
-            missing, the bundle holds no network, no image can be used, or the folder cannot be written.
+        NevusError: the export differs from the bundle by more than `bound`, packages are missing, the bundle holds
+            no network, no image can be used, or the folder cannot be written.
 
     """
-    if precision == "int8" and format == "torch":
-        raise NevusError("int8 is written as onnx or openvino; choose one of these with --format.")
     if isinstance(bundle.network, Handcrafted):
         raise NevusError(
             f"{bundle.folder} is no network but an estimator on handcrafted features; it has no graph."
@@ -133,6 +133,8 @@ def export(
         aside = Path(place)
         onnx = aside / FILES["onnx"]
         if format == "torch":
+            if precision == "int8":
+                round_to_8_bits(module, shown(_part(manifest, "train", side, cache).pixels))
             write_torch(module, side, aside / FILES["torch"])
         else:
             write_onnx(module, side, onnx)

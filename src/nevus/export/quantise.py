@@ -20,6 +20,17 @@ CALIBRATION = 200
 BATCH = 8
 
 
+def shown(images: Squares) -> Iterator[NDArray[np.uint8]]:
+    """Batches of images spread over a set, to calibrate by."""
+    rows = np.unique(np.linspace(0, len(images) - 1, min(len(images), CALIBRATION)).astype(int))
+    with progress() as bar:
+        task = bar.add_task("calibrating", total=len(rows), note="")
+        for start in range(0, len(rows), BATCH):
+            part = rows[start : start + BATCH]
+            yield images[part]
+            bar.advance(task, len(part))
+
+
 def quantise(onnx: Path, out: Path, images: Squares) -> None:
     """Write an ONNX graph whose convolutions and products compute with 8-bit integers.
 
@@ -39,19 +50,9 @@ def quantise(onnx: Path, out: Path, images: Squares) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    rows = np.unique(np.linspace(0, len(images) - 1, min(len(images), CALIBRATION)).astype(int))
-
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.batches: Iterator[NDArray[np.uint8]] = self._batches()
-
-        def _batches(self) -> Iterator[NDArray[np.uint8]]:
-            with progress() as bar:
-                task = bar.add_task("calibrating", total=len(rows), note="")
-                for start in range(0, len(rows), BATCH):
-                    part = rows[start : start + BATCH]
-                    yield images[part]
-                    bar.advance(task, len(part))
+            self.batches = shown(images)
 
         def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
             batch = next(self.batches, None)

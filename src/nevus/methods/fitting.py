@@ -77,7 +77,7 @@ class Fitting:
         where = device(recipe.precision)
         labels = soft_labels(rows.targets, len(rows.classes), recipe.label_smoothing)
         labels = labels * source_weights(rows, recipe)[:, None]
-        begun = self._probe(made).begun(_head(made)) if recipe.probe else contextlib.nullcontext()
+        begun = self._probe(made).begun(_linear_head(made)) if recipe.probe else contextlib.nullcontext()
         with self.watch("training"), begun:
             train(
                 made,
@@ -121,14 +121,14 @@ class Fitting:
                 weights=source_weights(rows, self.recipe),
                 seed=self.seed,
             )
-        final = _head(made)
+        final = _linear_head(made)
         assert final.bias is not None
         final.weight.data.copy_(head.weight.view_as(final.weight))
         final.bias.data.copy_(head.bias)
         return head(features), head(held_features)
 
 
-def _head(made: nn.Module) -> nn.Linear | nn.Conv2d:
+def _linear_head(made: nn.Module) -> nn.Linear | nn.Conv2d:
     final = head_of(made)
     assert isinstance(final, nn.Linear | nn.Conv2d)
     return final

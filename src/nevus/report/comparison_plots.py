@@ -18,6 +18,8 @@ from nevus.report.plots import BLUE, INK, RED, axes
 
 COLOURS = {"pretrained": BLUE, "random": "#d98e04", "features": "#2f855a", "readers": RED}
 """By what a system starts from."""
+ROOM = 4.0
+"""How many times a bar's length the number right of it reaches, on the logarithmic axis of times."""
 
 
 def label(row: Row) -> str:
@@ -59,9 +61,11 @@ def times(rows: Sequence[Row]) -> Figure:
         ax.barh(place, max(row.seconds, 1e-2), color=COLOURS[row.half], height=0.62)
         if len(row.times) > 1:
             ax.plot([min(row.times), max(row.times)], [place, place], color=INK, linewidth=1.4)
-        ax.text(
-            max(row.seconds, *row.times) * 1.1, place, f"{row.seconds:,.1f} s", va="center", fontsize=8, color=INK
-        )
+        # The number stands right of the bar; where the paper's mark would lie on it, right of that.
+        right = max(row.seconds, *row.times)
+        if right < row.paper_seconds < ROOM * right:
+            right = row.paper_seconds * 1.12
+        ax.text(right * 1.1, place, f"{row.seconds:,.1f} s", va="center", fontsize=8, color=INK)
         if np.isfinite(row.paper_seconds):
             ax.plot(row.paper_seconds, place, marker="D", markersize=5, color=RED, linestyle="none")
     _names(ax, drawn, places)
