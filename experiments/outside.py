@@ -14,6 +14,7 @@ import argparse
 from experiments.common import RESULTS, RUNS, evaluate, keep, read, train
 from experiments.transfer import ADAPTED, FIRM, GENERIC, HEAD, SHORTER, TABLES, VIEWS
 
+GENTLE = ["--epochs", 4, "--lr", 0.01]
 BALANCED = ["--class-weights", "balanced"]
 SETTINGS: dict[str, list[object]] = {
     "head, generic": ["--trunk", GENERIC, *HEAD],
@@ -22,6 +23,7 @@ SETTINGS: dict[str, list[object]] = {
     "head, dermoscopy, last layer": ["--trunk", ADAPTED, "--mode", "head"],
     "full, dermoscopy": ["--trunk", ADAPTED, *SHORTER],
     "full, dermoscopy, strong views": ["--trunk", ADAPTED, *SHORTER, *VIEWS],
+    "full, dermoscopy, probed": ["--trunk", ADAPTED, "--taps", 4, "--probe", "True", *GENTLE],
 }
 WAYS = {
     "there": ("ham", ["--answer", "benign=nv,bkl,df,vasc", "malignant=mel,bcc,akiec"], "isic-judge"),

@@ -76,6 +76,12 @@ SETTINGS["head-seven-ham10000"] = {
     "flags": ["--trunk", ADAPTED, *HEAD, "--class-weights", "balanced", *GROUPED],
     "test": TABLES / "ham-test.parquet",
 }
+SETTINGS["full-seven-ham10000"] = {
+    "data": TABLES / "seven.parquet",
+    "flags": ["--trunk", ADAPTED, *PROBED, "--class-weights", "balanced", "--keep", "last", *GROUPED],
+    "test": TABLES / "ham-test.parquet",
+    "judged": ["--views", 8],
+}
 SETTINGS["full-ham"] = {
     "data": TABLES / "ham.parquet",
     "flags": ["--trunk", ADAPTED, *SHORTER, *VIEWS, *ANSWER, *GROUPED],

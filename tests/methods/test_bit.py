@@ -68,7 +68,7 @@ def test_same_seed_same_weights(trained, phantoms, tmp_path):
 def test_head_trains_the_head_alone(phantoms, tmp_path):
     from nevus.models.registry import network
 
-    fit(phantoms, tmp_path / "head", "head", resize=32, steps=100, lr=1.0, standardize=True)
+    fit(phantoms, tmp_path / "head", "head", resize=None, steps=100, lr=1.0, standardize=True)
     found, start = weights(tmp_path / "head" / "bundle"), network("bit-r26x0.5", classes=2, seed=2).state_dict()
     changed = {k for k in found if not torch.equal(found[k], start[k])}
     assert changed == {"head.fc.weight", "head.fc.bias"}
@@ -79,7 +79,7 @@ def test_head_trains_the_head_alone(phantoms, tmp_path):
 def test_taps_are_saved_with_the_bundle_and_used_again(phantoms, tmp_path):
     from nevus.models.registry import network
 
-    changes = RecipeChanges(resize=32, side=32, steps=50, lr=1.0, batch=8, evaluate_every=25)
+    changes = RecipeChanges(side=32, steps=50, lr=1.0, batch=8, evaluate_every=25)
     method = BiT(
         trunk="bit-r26x0.5", mode="head", taps=3, seed=2, changes=changes, preparation=Preparation(audit=False)
     )
@@ -98,7 +98,7 @@ def test_taps_are_saved_with_the_bundle_and_used_again(phantoms, tmp_path):
 
 
 def test_the_spread_is_saved_with_the_bundle_and_used_again(phantoms, tmp_path):
-    changes = RecipeChanges(resize=32, side=32, steps=50, lr=1.0, batch=8, evaluate_every=25)
+    changes = RecipeChanges(side=32, steps=50, lr=1.0, batch=8, evaluate_every=25)
     method = BiT(
         trunk="bit-r26x0.5",
         mode="head",
@@ -119,11 +119,39 @@ def test_the_spread_is_saved_with_the_bundle_and_used_again(phantoms, tmp_path):
     )
 
 
-@pytest.mark.parametrize("mode", ["head", "full"])
+STILL = {"crop": (1.0, 1.0), "mirror": False, "turns": False, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
+
+
+def test_views_that_change_nothing_train_the_same_head(phantoms, tmp_path):
+    words = {"resize": 32, "steps": 60, "lr": 1.0, "evaluate_every": 20}
+    fit(phantoms, tmp_path / "whole", "head", **{**words, "resize": None})
+    fit(phantoms, tmp_path / "still", "head", views=2, **words, **STILL)
+    fit(phantoms, tmp_path / "moving", "head", views=2, **{**words, "resize": 40})
+    whole, still, moving = (weights(tmp_path / name / "bundle") for name in ("whole", "still", "moving"))
+    assert torch.allclose(whole["head.fc.weight"], still["head.fc.weight"], atol=1e-4)
+    assert not torch.allclose(whole["head.fc.weight"], moving["head.fc.weight"], atol=1e-3)
+    assert load_bundle(tmp_path / "moving" / "bundle").provenance["recipe"]["views"] == 2
+
+
+def test_what_views_cannot_do_is_refused():
+    facts = Facts(100, 1e5, 128)
+    for field, value in {"brightness": 0.3, "crop": (0.5, 1.0), "resize": 150, "turns": True}.items():
+        changes = {field: value}
+        with pytest.raises(NevusError, match=f"--{field} does nothing.*--views"):
+            make_recipe("default", facts, "head", changes=RecipeChanges(**changes))
+        assert make_recipe("default", facts, "head", changes=RecipeChanges(**changes, views=1)).views == 1
+    with pytest.raises(NevusError, match="--views is for mode head"):
+        make_recipe("default", facts, "full", changes=RecipeChanges(views=1))
+    with pytest.raises(NevusError, match="correct --views"):
+        make_recipe("default", facts, "head", changes=RecipeChanges(views=-1))
+
+
+@pytest.mark.parametrize("mode", ["head", "views", "full"])
 def test_killed_between_steps_and_resumed(phantoms, tmp_path, mode, monkeypatch):
     from nevus.training import loop
 
-    extra = {"resize": 32} if mode == "head" else {}
+    extra = {"head": {"resize": None}, "views": {"views": 2}, "full": {}}[mode]
+    mode = "full" if mode == "full" else "head"
     fit(phantoms, tmp_path / "whole", mode, **extra)
     calls, real = [], loop.gradients
 

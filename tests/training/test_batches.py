@@ -85,6 +85,19 @@ def test_feature_batches():
     assert y.argmax(1).tolist() == [r % 2 for r in rows]
 
 
+def test_each_image_in_a_step_has_one_of_its_views():
+    features = torch.arange(3.0)[:, None, None] * 100 + torch.arange(10.0)[None, :, None].expand(3, 10, 2)
+    batches = FeatureBatches(features, soft_labels(np.arange(10) % 2, 2, 0), recipe(batch=10), 1)
+    seen = set()
+    for step in range(12):
+        x, _ = batches(step)
+        assert torch.equal(x[:, 0] % 100, torch.from_numpy(rows_of_step(10, 10, 1, step)).float())
+        assert torch.equal(x, batches(step)[0])
+        assert torch.equal(x[2:5], batches(step, slice(2, 5))[0])
+        seen |= {(int(v) // 100, int(v) % 100) for v in x[:, 0]}
+    assert len(seen) == 30
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 4), st.sampled_from([0.0, 0.3]), st.integers(0, 5))
 def test_parts_make_up_the_global_batch(batch, processes, mixup, step):

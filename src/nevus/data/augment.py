@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from nevus._torchvision import functional as F
+from nevus.data.pixels import Squares
 
 
 @dataclass(frozen=True)
@@ -114,3 +115,30 @@ class Augment:
         buffer = io.BytesIO()
         Image.fromarray(view.permute(1, 2, 0).numpy()).save(buffer, "JPEG", quality=20 + int(quality * 71))
         return torch.from_numpy(np.array(Image.open(buffer))).permute(2, 0, 1)
+
+
+@dataclass(frozen=True)
+class Viewed:
+    """One view of each of many images, made when it is asked for and always the same.
+
+    Attributes:
+        pixels: the stored images.
+        augment: what the views may differ in.
+        draws: float64 (n, 16), of `Augment.draws`.
+
+    """
+
+    pixels: Squares
+    augment: Augment
+    draws: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """Uint8 (rows, side, side, 3)."""
+        return self.augment.views(self.pixels[rows], self.draws[rows])
+
+    def part(self, rows: slice) -> Viewed:
+        """A stretch of the images; nothing is read."""
+        return replace(self, pixels=self.pixels.part(rows), draws=self.draws[rows])

@@ -202,6 +202,8 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             shown = held = np.ones(len(values), bool)
         facts = Facts(int(shown.sum()), 0.0, trunk_spec(resolved(self.trunk)).side)
         recipe = make_recipe(self.recipe, facts, "head", epochs=self.epochs, changes=self._changes())
+        if recipe.views:
+            raise NevusError("numbers have no other views; leave views out of changes, or fit to images.")
         config = {
             "method": "bit",
             "features": values.shape[1],

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from nevus.data.augment import Viewed
 from nevus.data.cache import Cache
 from nevus.data.manifest import Manifest
 from nevus.data.pixels import Decoded, Squares, decode_all
@@ -19,7 +20,7 @@ from nevus.models.registry import head_of, trunk_of
 from nevus.runtime.device import device
 from nevus.runtime.inference import Engine, TorchEngine, engine, many
 from nevus.runtime.processes import processes
-from nevus.training.batches import ImageBatches, soft_labels
+from nevus.training.batches import VIEW, ImageBatches, augment_of, soft_labels
 from nevus.training.head import fit_head, judgement
 from nevus.training.loop import Judgement, train
 from nevus.training.objective import CrossEntropy
@@ -103,12 +104,25 @@ class Fitting:
             )
             return Probe.of(features, rows.targets, weights.double().numpy())
 
+    def _views(self) -> list[Viewed]:
+        """Random views of the training images, the same whenever they are asked for."""
+        if not self.recipe.views:
+            return []
+        stored = decode_all(self.shown.manifest, self.recipe.resize, self.cache, what="decoding train").pixels
+        augment = augment_of(self.recipe)
+        every = (np.random.default_rng([self.seed, VIEW, number]) for number in range(self.recipe.views))
+        return [Viewed(stored, augment, augment.draws(len(stored), rng)) for rng in every]
+
     def _head(self, made: nn.Module) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         rows = self.shown.manifest
         with self.watch("features"):
             ready = engine(trunk_of(made), self.preprocess, device(self.recipe.precision).device)
             features = _each_its_part(ready, self.shown.pixels, "features of train")
             held_features = _each_its_part(ready, self.held.pixels, "features of validation")
+            views = [
+                _each_its_part(ready, view, f"features of view {number} of {self.recipe.views}")
+                for number, view in enumerate(self._views(), 1)
+            ]
         with self.watch("head"):
             head = fit_head(
                 features,
@@ -119,6 +133,7 @@ class Fitting:
                 self.run,
                 class_weights=class_weights(rows.targets, len(rows.classes), self.recipe),
                 weights=source_weights(rows, self.recipe),
+                views=views,
                 seed=self.seed,
             )
         final = _linear_head(made)
@@ -134,5 +149,5 @@ def _linear_head(made: nn.Module) -> nn.Linear | nn.Conv2d:
     return final
 
 
-def _each_its_part(ready: Engine, pixels: Squares, what: str) -> NDArray[np.float32]:
+def _each_its_part(ready: Engine, pixels: Squares | Viewed, what: str) -> NDArray[np.float32]:
     return processes().shared(len(pixels), lambda part: many(ready, pixels.part(part), what=what))

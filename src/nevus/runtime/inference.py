@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from nevus.data.augment import Viewed
 from nevus.data.pixels import Squares
 from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
@@ -127,7 +128,7 @@ class TorchEngine:
 
 def many(
     engine: Callable[[np.ndarray], NDArray[np.float32]],
-    pixels: np.ndarray | Squares,
+    pixels: np.ndarray | Squares | Viewed,
     *,
     what: str,
     batch: int = BATCH,

@@ -22,7 +22,7 @@ from nevus.data.preprocess import Preprocess
 from nevus.training.mixup import drawn, mixed
 from nevus.training.recipe import Recipe
 
-ORDER, VIEW, MIX = 1, 2, 3  # streams of randomness, so that one setting never shifts another's draws
+ORDER, VIEW, MIX, WHICH = 1, 2, 3, 4  # streams of randomness, so that one setting never shifts another's draws
 
 
 WHOLE = slice(None)
@@ -125,7 +125,7 @@ class FeatureBatches:
     """Batches of features, for mode `head`; MixUp, where asked for, mixes features.
 
     Attributes:
-        features: float (n, features).
+        features: float (n, features), or (views, n, features), of which each image in a step has one drawn.
         labels: float (n, classes).
         recipe: which batch and MixUp.
         seed: of everything random.
@@ -139,11 +139,14 @@ class FeatureBatches:
 
     def __call__(self, step: int, part: slice = WHOLE) -> tuple[Tensor, Tensor]:
         """Float (n, features) and float (n, classes)."""
+        *views, images, _ = self.features.shape
+        rng = np.random.default_rng([self.seed, WHICH, step])
+        drawn_views = rng.integers(views[0], size=self.recipe.batch) if views else None
 
         def inputs(rows: np.ndarray, places: np.ndarray) -> Tensor:
-            return self.features[rows]
+            return self.features[rows] if drawn_views is None else self.features[drawn_views[places], rows]
 
-        return mixed_batch(len(self.features), inputs, self.labels.__getitem__, self.recipe, self.seed, step, part)
+        return mixed_batch(images, inputs, self.labels.__getitem__, self.recipe, self.seed, step, part)
 
 
 def mixed_batch(

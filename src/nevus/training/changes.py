@@ -7,10 +7,13 @@ from collections.abc import Callable
 from dataclasses import field, fields, make_dataclass, replace
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+from nevus.data.augment import Augment
 from nevus.errors import NevusError
 from nevus.training.recipe import Facts, Mode, Recipe, recipe_named
 
 _OWN = ("name", "mode")  # flags of their own
+OF_VIEWS = {"resize", "crop", *(f.name for f in fields(Augment) if f.name not in ("side", "scale"))}
+"""Fields of a recipe that say what its random views are like."""
 
 if TYPE_CHECKING:
 
@@ -50,7 +53,15 @@ def make_recipe(
     def made(batch: int | None, epochs: float | None) -> Recipe:
         return recipe_named(name)(facts, mode, batch=batch, epochs=epochs)
 
-    return with_changes(made, facts.images, size, epochs, changes)
+    recipe = with_changes(made, facts.images, size, epochs, changes)
+    idle = [field for field in changed(changes) if field in OF_VIEWS] if changes is not None else []
+    if mode == "head" and not recipe.views and idle:
+        flag = idle[0].replace("_", "-")
+        raise NevusError(
+            f"mode head sees whole images, to which --{flag} does nothing; ask for views of them with --views, "
+            "or leave it out."
+        )
+    return recipe
 
 
 def with_changes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,7 @@ def fit_head(
     *,
     class_weights: Tensor,
     weights: Tensor | None = None,
+    views: Sequence[NDArray[np.float32]] = (),
     seed: int,
 ) -> Head:
     """Train a head by the same loop as a network.
@@ -60,19 +62,21 @@ def fit_head(
         run: logs and checkpoints go there.
         class_weights: float (classes,), of the loss.
         weights: of each training image in the loss, float (n,); by default 1.
+        views: features of random views of the training images, each (n, features).
         seed: of the order and MixUp.
 
     Raises:
         NevusError: the loss is not finite.
 
     """
-    shown, looked = torch.from_numpy(features), torch.from_numpy(held)
-    classes, width = len(class_weights), shown.shape[1]
+    shown, looked = torch.from_numpy(np.stack([features, *views]) if views else features), torch.from_numpy(held)
+    classes, width = len(class_weights), shown.shape[-1]
     mean, std = torch.zeros(width), torch.ones(width)
     if recipe.standardize:
         # Divided by the root of the width as well, features have length 1 on average: the curvature of the
         # loss is then at most 1/4, and one learning rate suits every trunk.
-        mean, std = shown.mean(0), shown.std(0, correction=0).clamp_min(1e-6) * width**0.5
+        every = shown.reshape(-1, width)
+        mean, std = every.mean(0), every.std(0, correction=0).clamp_min(1e-6) * width**0.5
     shown, looked = (shown - mean) / std, (looked - mean) / std
 
     def judge(net: nn.Module) -> Judgement:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from nevus.errors import NevusError
 from nevus.runtime.device import Precision
@@ -24,6 +24,8 @@ class Recipe:
         side: side in pixels of the square that the network sees.
         resize: side in pixels of the stored training image, from which crops are taken.
         crop: range of the crop's side as a share of `resize`; the crop is resized to `side`.
+        views: in mode `head`, random views of each training image that stand beside the image itself, each step
+            taking one of them all; 0 trains on whole images alone.
         mirror: random left-right mirror.
         turns: random quarter turns.
         brightness: largest relative change of the training views; 0 changes none.
@@ -72,6 +74,7 @@ class Recipe:
     evaluate_every: int
     schedule: Literal["cosine", "staircase"] = "cosine"
     decays: tuple[int, ...] = ()
+    views: int = 0
     mirror: bool = True
     turns: bool = False
     brightness: float = 0.0
@@ -103,6 +106,7 @@ class Recipe:
             "side": not 32 <= self.side <= 4096,
             "resize": not 32 <= self.resize <= 8192,
             "crop": not 0 < low <= high <= 1,
+            "views": self.views < 0,
             "batch": self.batch < 1,
             "micro_batch": self.micro_batch < 0,
             "steps": self.steps < 1,
@@ -133,6 +137,8 @@ class Recipe:
                 )
         if self.probe and self.mode == "head":
             raise NevusError("mode head trains the head alone, and has nothing to --probe first; leave it out.")
+        if self.views and self.mode == "full":
+            raise NevusError("mode full draws new views at each step; --views is for mode head, leave it out.")
 
 
 @dataclass(frozen=True)
@@ -240,7 +246,8 @@ def default(facts: Facts, mode: Mode = "full", *, batch: int | None = None, epoc
     upright, and no two have the same light. What it gives from random weights, and what single
     changes to it do, is measured in docs/results.md.
 
-    Mode `head`: 1,000 steps of batch 512 on standardised features, a few seconds.
+    Mode `head`: 1,000 steps of batch 512 on standardised features, a few seconds; `views`, where asked for, are
+    those of mode `full`.
 
     Args:
         facts: of the training set.
@@ -249,16 +256,20 @@ def default(facts: Facts, mode: Mode = "full", *, batch: int | None = None, epoc
         epochs: passes over the images; the schedule keeps its shape.
 
     """
+    views: dict[str, Any] = {
+        "side": facts.side,
+        "resize": round(facts.side * 1.25),
+        "crop": (0.6, 1.0),
+        "turns": True,
+        **dict.fromkeys(("brightness", "contrast", "saturation"), 0.15),
+    }
     if mode == "head":
         batch = batch or 512
         steps = _scaled(1000, 512 / batch if epochs is None else epochs * facts.images / batch / 1000)
         return Recipe(
             name="default",
             mode="head",
-            side=facts.side,
-            resize=facts.side,
-            crop=(1.0, 1.0),
-            mirror=False,
+            **views,
             batch=batch,
             steps=steps,
             warmup=steps // 20,
@@ -273,13 +284,7 @@ def default(facts: Facts, mode: Mode = "full", *, batch: int | None = None, epoc
     return Recipe(
         name="default",
         mode="full",
-        side=facts.side,
-        resize=round(facts.side * 1.25),
-        crop=(0.6, 1.0),
-        turns=True,
-        brightness=0.15,
-        contrast=0.15,
-        saturation=0.15,
+        **views,
         batch=batch,
         steps=steps,
         warmup=min(steps // 10, round(2 * by_epoch)),

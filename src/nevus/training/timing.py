@@ -24,7 +24,7 @@ def expected_seconds(recipe: Recipe, trunk: str, facts: Facts, classes: int) -> 
     """Seconds that a training would take, measured on a few small steps with random images.
 
     Mode `full` counts every training step and every look at a validation split of 15 %; mode `head` the
-    features, which are computed once. Decoding is not counted.
+    features, which are computed once of each image and view. Decoding is not counted.
 
     Args:
         recipe: to be timed.
@@ -38,7 +38,7 @@ def expected_seconds(recipe: Recipe, trunk: str, facts: Facts, classes: int) -> 
     held = 0.15 * facts.images
     if recipe.mode == "head":
         ready = engine(trunk_of(net), Preprocess(recipe.side), device(recipe.precision).device)
-        return (facts.images + held) * _seconds(lambda: ready(pixels)) / SAMPLE
+        return (facts.images * (1 + recipe.views) + held) * _seconds(lambda: ready(pixels)) / SAMPLE
     where = device(recipe.precision)
     x = Preprocess(recipe.side).tensor(pixels)
     y = torch.full((SAMPLE, classes), 1 / classes)
