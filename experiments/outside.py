@@ -15,7 +15,6 @@ from experiments.common import RESULTS, RUNS, evaluate, keep, read, train
 from experiments.transfer import ADAPTED, FIRM, GENERIC, HEAD, SHORTER, TABLES, VIEWS
 
 GENTLE = ["--epochs", 4, "--lr", 0.01]
-BALANCED = ["--class-weights", "balanced"]
 SETTINGS: dict[str, list[object]] = {
     "head, generic": ["--trunk", GENERIC, *HEAD],
     "head, dermoscopy": ["--trunk", ADAPTED, *HEAD],
