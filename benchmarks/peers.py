@@ -11,7 +11,7 @@ from torch import nn
 from nevus.models.bit import UNITS
 from nevus.models.registry import network
 
-SMALL = {"bit-r26x0.5": (26, 0.5), "bit-m-r50x1": (50, 1.0)}
+SMALL = {"bit-r26x0.5": (26, 0.5), "bit-r26x1": (26, 1.0), "bit-r50x0.5": (50, 0.5), "bit-m-r50x1": (50, 1.0)}
 _LAYER = "bit.encoder.stages.{}.layers.{}.{}"
 
 

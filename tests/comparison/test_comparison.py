@@ -30,7 +30,7 @@ from nevus.report.comparison_files import as_csv, as_latex
 from nevus.report.comparison_page import blocks, write_comparison
 from nevus.training.changes import RecipeChanges
 
-QUICK = RecipeChanges(side=32, resize=40, batch=8, steps=4, warmup=1, evaluate_every=2, precision="fp32")
+QUICK = RecipeChanges(side=32, batch=8, steps=4, warmup=1, evaluate_every=2, precision="fp32")
 PREPARATION = Preparation(audit=False)
 WANTED = Wanted(("bit", "svm", "abcd-rule"), ("head",), seeds=2, changes=QUICK, trunk="bit-r26x0.5-generic")
 
@@ -182,11 +182,29 @@ def test_what_is_planned(phantoms):
         Wanted(seeds=0)
 
 
+def test_changes_reach_the_networks_that_have_a_use_for_them(phantoms):
+    from nevus.data.splits import SplitConfig, with_splits
+
+    manifest = with_splits(read(phantoms), SplitConfig())
+    for field, value, mode in (("resize", 48, "full"), ("turns", True, "full"), ("views", 2, "head")):
+        changes = RecipeChanges(side=32, batch=8, **{field: value})
+        both = Wanted(("bit",), ("head", "full"), trunk="bit-r26x0.5-generic", changes=changes)
+        chosen = timed(both, units(both)[0], manifest)
+        methods = {unit.mode: unit.method(PREPARATION, changes) for unit in chosen if unit.half == "pretrained"}
+        other = {"full": "head", "head": "full"}[mode]
+        assert getattr(methods[mode].changes, field) == value
+        assert getattr(methods[other].changes, field) is None
+        assert methods[other].changes.batch == 8
+        alone = Wanted(("bit",), (other,), trunk="bit-r26x0.5-generic", changes=changes)
+        with pytest.raises(NevusError, match=f"--{field}"):
+            timed(alone, units(alone)[0], manifest)
+
+
 def test_a_budget_is_shared_and_random_starts_get_the_same_time(phantoms):
     from nevus.data.splits import SplitConfig, with_splits
 
     manifest = with_splits(read(phantoms), SplitConfig())
-    changes = RecipeChanges(side=32, resize=40, batch=8, precision="fp32")
+    changes = RecipeChanges(side=32, batch=8, precision="fp32")
     wanted = Wanted(("bit", "bit-bn"), ("full",), budget=1000.0, changes=changes)
     chosen = timed(wanted, units(wanted)[0], manifest)
     assert [unit.expected for unit in chosen] == pytest.approx([1000 / 3] * 3)

@@ -4,6 +4,7 @@ import torch
 from timm.layers import Conv2dSame, StdConv2d
 from torch import nn
 
+from nevus.errors import NevusError
 from nevus.export.rounded import LEVELS, Range, Rounded, round_to_8_bits
 
 
@@ -46,23 +47,33 @@ def test_all_zeros_and_one_sign_stay_finite():
     assert (seen.low, seen.high) == (0, 6)
 
 
-def test_what_standardises_its_weights_at_each_call_stays_as_it_is():
-    class Small(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first = StdConv2d(3, 4, 3)
-            self.last = nn.Linear(4, 2)
+class Small(nn.Module):
+    def __init__(self, first):
+        super().__init__()
+        self.first, self.lent = first, nn.Linear(4, 4)
+        self.last = nn.Linear(4, 2)
 
-        def forward(self, pixels):
-            return self.last(self.first(pixels.permute(0, 3, 1, 2).float()).mean((2, 3)))
+    def forward(self, pixels):
+        x = self.first(pixels.permute(0, 3, 1, 2).float()).mean((2, 3))
+        return self.last(nn.functional.linear(x, self.lent.weight))
 
-    net = Small().eval()
+
+def test_what_lends_its_weights_stays_as_it_is():
+    net = Small(nn.Conv2d(3, 4, 3)).eval()
     pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
     with torch.no_grad():
         before = net(torch.from_numpy(pixels))
-        round_to_8_bits(net, [pixels])
+        round_to_8_bits(net, [pixels, pixels[:1]])
         after = net(torch.from_numpy(pixels))
-    assert isinstance(net.first, StdConv2d)
+    assert isinstance(net.first, Rounded)
     assert isinstance(net.last, Rounded)
-    assert not net.first._forward_pre_hooks
+    assert type(net.lent) is nn.Linear
+    assert not net.lent._forward_pre_hooks
     assert 0 < (before - after).abs().max() < 0.05 * before.abs().max()
+
+
+def test_what_standardises_its_weights_at_each_call_is_refused():
+    net = Small(StdConv2d(3, 4, 3)).eval()
+    with pytest.raises(NevusError, match="--format onnx"):
+        round_to_8_bits(net, [np.zeros((1, 8, 8, 3), np.uint8)])
+    assert isinstance(net.last, nn.Linear)

@@ -133,6 +133,15 @@ def test_views_that_change_nothing_train_the_same_head(phantoms, tmp_path):
     assert load_bundle(tmp_path / "moving" / "bundle").provenance["recipe"]["views"] == 2
 
 
+def test_a_head_on_whole_images_records_no_views():
+    for name in ("default", "paper", "hyperrule"):
+        made = make_recipe(name, Facts(100, 1e5, 128), "head")
+        assert made.resize == made.side
+        assert (made.crop, made.mirror, made.turns, made.brightness) == ((1, 1), False, False, 0)
+        moving = make_recipe(name, Facts(100, 1e5, 128), "head", changes=RecipeChanges(views=1))
+        assert moving.resize > moving.side
+
+
 def test_what_views_cannot_do_is_refused():
     facts = Facts(100, 1e5, 128)
     for field, value in {"brightness": 0.3, "crop": (0.5, 1.0), "resize": 150, "turns": True}.items():

@@ -18,7 +18,8 @@ from nevus.models.handcrafted.features import SIDE, names
 from nevus.models.handcrafted.model import vectors
 from nevus.models.registry import AUTO, RANDOM, trunk_spec
 from nevus.models.weights import on_this_machine, resolved
-from nevus.training.changes import RecipeChanges, make_recipe
+from nevus.training.changes import RecipeChanges, make_recipe, refuse_idle, useful
+from nevus.training.recipe import Mode
 from nevus.training.timing import expected_seconds
 
 TRIED = 200
@@ -144,9 +145,12 @@ def timed(wanted: Wanted, chosen: Sequence[Unit], manifest: Manifest, known: Seq
         known: units with their shares.
 
     Raises:
-        NevusError: the budget is too short, or there is nothing to share it among.
+        NevusError: the budget is too short, there is nothing to share it among, or a change of the recipe does
+            nothing to any unit.
 
     """
+    networks = [unit for unit in chosen if is_network(unit.system)]
+    refuse_idle(wanted.changes, ["head" if unit.mode == "head" else "full" for unit in networks])
     seconds: dict[tuple[str, str, str], float] = {}
     described = any(unit.half == "features" for unit in known)
     wants = any(unit.half == "features" for unit in chosen)
@@ -183,7 +187,8 @@ def _share(wanted: Wanted, found: Sequence[Unit], whole: int) -> float:
 def _fitted(unit: Unit, share: float, wanted: Wanted, manifest: Manifest) -> Unit:
     """With as many epochs as a share of the time is good for; a step at least."""
     train = manifest.split("train")
-    recipe = make_recipe(unit.recipe, facts_of(train, unit.trunk), "full", changes=wanted.changes)
+    changes = useful(wanted.changes, "full")
+    recipe = make_recipe(unit.recipe, facts_of(train, unit.trunk), "full", changes=changes)
     epochs = recipe.steps * recipe.batch / len(train) * share / unit.expected
     return replace(unit, epochs=float(f"{max(epochs, recipe.batch / len(train)):.3g}"), expected=share)
 
@@ -200,7 +205,8 @@ def _expected(unit: Unit, wanted: Wanted, manifest: Manifest) -> float:
     train = manifest.split("train")
     if is_network(unit.system):
         facts = facts_of(train, unit.trunk)
-        recipe = make_recipe(unit.recipe, facts, "head" if unit.mode == "head" else "full", changes=wanted.changes)
+        mode: Mode = "head" if unit.mode == "head" else "full"
+        recipe = make_recipe(unit.recipe, facts, mode, changes=useful(wanted.changes, mode))
         return expected_seconds(recipe, unit.trunk, facts, len(manifest.classes))
     rng = np.random.default_rng(0)
     n = min(len(train), TRIED)

@@ -27,7 +27,8 @@ from nevus.methods.systems import is_network
 from nevus.models.handcrafted.model import Handcrafted
 from nevus.models.handcrafted.remembered import Remembered
 from nevus.models.registry import RANDOM, parameter_count
-from nevus.training.changes import RecipeChanges
+from nevus.training.changes import RecipeChanges, useful
+from nevus.training.recipe import Mode
 from nevus.training.run import CHECKPOINT
 
 DONE = "unit.json"
@@ -79,16 +80,17 @@ class Unit:
         """As a method; the memory is of handcrafted features."""
         if not is_network(self.system):
             return OnFeatures(self.system, self.seed, preparation, memory)
+        mode: Mode = "head" if self.mode == "head" else "full"
         return BiT(
             trunk=self.trunk,
-            mode="head" if self.mode == "head" else "full",
+            mode=mode,
             recipe=self.recipe,
             epochs=self.epochs,
             seed=self.seed,
             taps=self.taps,
             weights=self.weights,
             # A share of the time sets the length: one that was asked for gives way.
-            changes=changes if self.epochs is None else without_length(changes),
+            changes=useful(changes if self.epochs is None else without_length(changes), mode),
             preparation=preparation,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -115,6 +115,10 @@ class Augment:
         buffer = io.BytesIO()
         Image.fromarray(view.permute(1, 2, 0).numpy()).save(buffer, "JPEG", quality=20 + int(quality * 71))
         return torch.from_numpy(np.array(Image.open(buffer))).permute(2, 0, 1)
+
+
+CHANGES = {f.name: f.default for f in fields(Augment) if f.name not in ("side", "scale")}
+"""What views may differ in besides the crop, and by how much where nothing is said."""
 
 
 @dataclass(frozen=True)

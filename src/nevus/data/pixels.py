@@ -52,6 +52,10 @@ class Squares:
         """A stretch of the images; nothing is read."""
         return Squares(self._paths[rows], self.digests[rows], self.side, self._cache)
 
+    def at(self, side: int) -> Squares:
+        """The same images at another side; nothing is read."""
+        return Squares(self._paths, self.digests, side, self._cache)
+
     def _one(self, row: int) -> Pixels:
         digest, path = self.digests[row], self._paths[row]
         pixels = self._cache.load(digest, self.side)

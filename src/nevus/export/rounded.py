@@ -14,6 +14,8 @@ from timm.layers import Conv2dSame
 from timm.layers.conv2d_same import conv2d_same
 from torch import Tensor, nn
 
+from nevus.errors import NevusError
+
 LEVELS = 255
 """Steps between the lowest and the highest 8-bit value."""
 
@@ -78,13 +80,18 @@ def round_to_8_bits(module: nn.Module, batches: Iterable[NDArray[np.uint8]]) -> 
         batches: of pixels, by which the ranges of what goes into the layers are found (static calibration, the
             extremes); none of validation or test.
 
+    Raises:
+        NevusError: most of its weights are in layers of other kinds, which change their weights at each call.
+
     """
-    kinds = (nn.Conv2d, nn.Linear, Conv2dSame)  # and none of those that standardise their weights at each call
-    found = {layer: Range() for layer in module.modules() if type(layer) in kinds}
-    hooks = [
-        layer.register_forward_pre_hook(lambda _, given, seen=seen: seen.see(given[0]))
-        for layer, seen in found.items()
-    ]
+    seen: dict[nn.Module, Range] = {}  # what is never called has its weights used by another: it stays
+
+    def see(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+        seen.setdefault(layer, Range()).see(given[0])
+
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    plain = [layer for layer in layers if type(layer) in (nn.Conv2d, nn.Linear, Conv2dSame)]
+    hooks = [layer.register_forward_pre_hook(see) for layer in plain]
     try:
         with torch.inference_mode():
             for pixels in batches:
@@ -92,7 +99,14 @@ def round_to_8_bits(module: nn.Module, batches: Iterable[NDArray[np.uint8]]) -> 
     finally:
         for hook in hooks:
             hook.remove()
+    called = [layer for layer in plain if layer in seen]
+    every, rounded = (sum(layer.weight.numel() for layer in some) for some in (layers, called))
+    if 2 * rounded < every:
+        raise NevusError(
+            f"only {rounded:,} of this network's {every:,} weights stand in plain layers, so that int8 as torch "
+            "would leave most of it as it is; choose --format onnx or openvino."
+        )
     for parent in list(module.modules()):
         for name, layer in list(parent.named_children()):
-            if isinstance(layer, nn.Conv2d | nn.Linear) and layer in found:
-                setattr(parent, name, Rounded(layer, found[layer]))
+            if isinstance(layer, nn.Conv2d | nn.Linear) and layer in seen:
+                setattr(parent, name, Rounded(layer, seen[layer]))

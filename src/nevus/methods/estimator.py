@@ -30,7 +30,7 @@ from nevus.models.registry import AUTO, trunk_spec
 from nevus.models.weights import resolved
 from nevus.progress import silenced
 from nevus.runtime.inference import softmax
-from nevus.training.changes import RecipeChanges, changed, make_recipe
+from nevus.training.changes import RecipeChanges, changed, make_recipe, useful
 from nevus.training.head import Head, fit_head
 from nevus.training.recipe import Facts, Mode
 from nevus.training.run import Run
@@ -201,7 +201,8 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         except NevusError:  # too few of a class: there are two classes, and the share was looked at
             shown = held = np.ones(len(values), bool)
         facts = Facts(int(shown.sum()), 0.0, trunk_spec(resolved(self.trunk)).side)
-        recipe = make_recipe(self.recipe, facts, "head", epochs=self.epochs, changes=self._changes())
+        changes = useful(self._changes(), "head")  # of images, which are not there
+        recipe = make_recipe(self.recipe, facts, "head", epochs=self.epochs, changes=changes)
         if recipe.views:
             raise NevusError("numbers have no other views; leave views out of changes, or fit to images.")
         config = {

@@ -94,10 +94,10 @@ class Fitting:
     def _probe(self, made: nn.Module) -> Probe:
         """The head of the frozen trunk, from whole images, as in evaluation."""
         recipe, rows = self.recipe, self.shown.manifest
+        whole = self._stored(recipe.side)
         with self.watch("features"):
             ready = engine(trunk_of(made), self.preprocess, device(recipe.precision).device)
-            whole = decode_all(rows, recipe.side, self.cache, what="decoding train")
-            features = _each_its_part(ready, whole.pixels, "features of train")
+            features = _each_its_part(ready, whole, "features of train")
         with self.watch("probe"):
             weights = (
                 source_weights(rows, recipe) * class_weights(rows.targets, len(rows.classes), recipe)[rows.targets]
@@ -108,21 +108,30 @@ class Fitting:
         """Random views of the training images, the same whenever they are asked for."""
         if not self.recipe.views:
             return []
-        stored = decode_all(self.shown.manifest, self.recipe.resize, self.cache, what="decoding train").pixels
+        stored = self._stored(self.recipe.resize)
         augment = augment_of(self.recipe)
         every = (np.random.default_rng([self.seed, VIEW, number]) for number in range(self.recipe.views))
         return [Viewed(stored, augment, augment.draws(len(stored), rng)) for rng in every]
 
+    def _stored(self, side: int) -> Squares:
+        """The training images at another side, decoded ahead, each as it was first read."""
+        together = processes()
+        begin = together.index / together.count
+        with self.watch("decoding"):
+            decode_all(self.shown.manifest, side, self.cache, begin=begin, what="decoding train")
+        return self.shown.pixels.at(side)
+
     def _head(self, made: nn.Module) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         rows = self.shown.manifest
+        seen: list[Squares | Viewed] = [self.shown.pixels, *self._views()]
         with self.watch("features"):
             ready = engine(trunk_of(made), self.preprocess, device(self.recipe.precision).device)
-            features = _each_its_part(ready, self.shown.pixels, "features of train")
             held_features = _each_its_part(ready, self.held.pixels, "features of validation")
-            views = [
-                _each_its_part(ready, view, f"features of view {number} of {self.recipe.views}")
-                for number, view in enumerate(self._views(), 1)
-            ]
+            whole = _each_its_part(ready, seen[0], "features of train")
+            features = np.empty((len(seen), *whole.shape), np.float32)
+            features[0] = whole
+            for number, view in enumerate(seen[1:], 1):
+                features[number] = _each_its_part(ready, view, f"features of view {number} of {len(seen) - 1}")
         with self.watch("head"):
             head = fit_head(
                 features,
@@ -133,14 +142,13 @@ class Fitting:
                 self.run,
                 class_weights=class_weights(rows.targets, len(rows.classes), self.recipe),
                 weights=source_weights(rows, self.recipe),
-                views=views,
                 seed=self.seed,
             )
         final = _linear_head(made)
         assert final.bias is not None
         final.weight.data.copy_(head.weight.view_as(final.weight))
         final.bias.data.copy_(head.bias)
-        return head(features), head(held_features)
+        return head(whole), head(held_features)
 
 
 def _linear_head(made: nn.Module) -> nn.Linear | nn.Conv2d:

@@ -8,7 +8,7 @@ need be saved.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nevus.data.augment import Augment
+from nevus.data.augment import CHANGES, Augment
 from nevus.data.pixels import Squares
 from nevus.data.preprocess import Preprocess
 from nevus.training.mixup import drawn, mixed
@@ -86,7 +86,7 @@ class SoftLabels:
 
 def augment_of(recipe: Recipe, side: int | None = None) -> Augment:
     """What a recipe's views may differ in, at its side or another."""
-    own = {f.name: getattr(recipe, f.name) for f in fields(Augment) if f.name not in ("side", "scale")}
+    own = {name: getattr(recipe, name) for name in CHANGES}
     return Augment(side or recipe.side, recipe.crop, **own)
 
 
@@ -140,11 +140,11 @@ class FeatureBatches:
     def __call__(self, step: int, part: slice = WHOLE) -> tuple[Tensor, Tensor]:
         """Float (n, features) and float (n, classes)."""
         *views, images, _ = self.features.shape
-        rng = np.random.default_rng([self.seed, WHICH, step])
-        drawn_views = rng.integers(views[0], size=self.recipe.batch) if views else None
+        if views:
+            which = np.random.default_rng([self.seed, WHICH, step]).integers(views[0], size=self.recipe.batch)
 
         def inputs(rows: np.ndarray, places: np.ndarray) -> Tensor:
-            return self.features[rows] if drawn_views is None else self.features[drawn_views[places], rows]
+            return self.features[which[places], rows] if views else self.features[rows]
 
         return mixed_batch(images, inputs, self.labels.__getitem__, self.recipe, self.seed, step, part)
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import field, fields, make_dataclass, replace
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from nevus.data.augment import Augment
+from nevus.data.augment import CHANGES
 from nevus.errors import NevusError
 from nevus.training.recipe import Facts, Mode, Recipe, recipe_named
 
 _OWN = ("name", "mode")  # flags of their own
-OF_VIEWS = {"resize", "crop", *(f.name for f in fields(Augment) if f.name not in ("side", "scale"))}
+OF_VIEWS = {"resize", "crop", *CHANGES}
 """Fields of a recipe that say what its random views are like."""
+_WHOLE: dict[str, Any] = {"crop": (1.0, 1.0), **CHANGES, "mirror": False}
+"""What these are where whole images are seen."""
 
 if TYPE_CHECKING:
 
@@ -45,7 +47,7 @@ def make_recipe(
     proportion.
 
     Raises:
-        NevusError: there is no such recipe, or a value makes no sense.
+        NevusError: there is no such recipe, a value makes no sense, or a change does nothing in this mode.
 
     """
     size = recipe_named(name)(facts, mode).batch
@@ -53,15 +55,43 @@ def make_recipe(
     def made(batch: int | None, epochs: float | None) -> Recipe:
         return recipe_named(name)(facts, mode, batch=batch, epochs=epochs)
 
+    refuse_idle(changes, (mode,))
     recipe = with_changes(made, facts.images, size, epochs, changes)
-    idle = [field for field in changed(changes) if field in OF_VIEWS] if changes is not None else []
-    if mode == "head" and not recipe.views and idle:
-        flag = idle[0].replace("_", "-")
+    if mode == "head" and not recipe.views:  # what is recorded is what was done
+        return replace(recipe, **_WHOLE, resize=recipe.side)
+    return recipe
+
+
+def idle(changes: RecipeChanges | None, mode: Mode) -> list[str]:
+    """Changed fields to which training in a mode does nothing."""
+    given = changed(changes) if changes is not None else {}
+    if mode == "full":
+        return [name for name in given if name == "views" and given[name]]
+    return [] if given.get("views") else [name for name in given if name in OF_VIEWS]
+
+
+def useful(changes: RecipeChanges, mode: Mode) -> RecipeChanges:
+    """The changes without those that are idle in a mode."""
+    given: dict[str, Any] = {**vars(changes), **dict.fromkeys(idle(changes, mode))}
+    return RecipeChanges(**given)
+
+
+def refuse_idle(changes: RecipeChanges | None, modes: Collection[Mode]) -> None:
+    """Refuse changes that do nothing in any of some modes.
+
+    Raises:
+        NevusError: there is one.
+
+    """
+    every = [set(idle(changes, mode)) for mode in modes]
+    for name in sorted(set.intersection(*every)) if every else ():
+        if name == "views":
+            raise NevusError("mode full draws new views at each step; --views is for mode head, leave it out.")
+        flag = name.replace("_", "-")
         raise NevusError(
             f"mode head sees whole images, to which --{flag} does nothing; ask for views of them with --views, "
             "or leave it out."
         )
-    return recipe
 
 
 def with_changes(

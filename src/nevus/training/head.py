@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,13 +47,13 @@ def fit_head(
     *,
     class_weights: Tensor,
     weights: Tensor | None = None,
-    views: Sequence[NDArray[np.float32]] = (),
     seed: int,
 ) -> Head:
     """Train a head by the same loop as a network.
 
     Args:
-        features: of the training images, (n, features).
+        features: of the training images, float32 (n, features), or (views, n, features): of the images themselves
+            and of random views of them, of which each step takes one.
         targets: their classes, (n,).
         held: features of the validation images.
         held_targets: their classes.
@@ -62,22 +61,21 @@ def fit_head(
         run: logs and checkpoints go there.
         class_weights: float (classes,), of the loss.
         weights: of each training image in the loss, float (n,); by default 1.
-        views: features of random views of the training images, each (n, features).
         seed: of the order and MixUp.
 
     Raises:
         NevusError: the loss is not finite.
 
     """
-    shown, looked = torch.from_numpy(np.stack([features, *views]) if views else features), torch.from_numpy(held)
-    classes, width = len(class_weights), shown.shape[-1]
+    given, looked = torch.from_numpy(features), torch.from_numpy(held)
+    classes, width = len(class_weights), given.shape[-1]
     mean, std = torch.zeros(width), torch.ones(width)
     if recipe.standardize:
         # Divided by the root of the width as well, features have length 1 on average: the curvature of the
         # loss is then at most 1/4, and one learning rate suits every trunk.
-        every = shown.reshape(-1, width)
+        every = given.view(-1, width)
         mean, std = every.mean(0), every.std(0, correction=0).clamp_min(1e-6) * width**0.5
-    shown, looked = (shown - mean) / std, (looked - mean) / std
+    shown, looked = (given - mean).div_(std), (looked - mean).div_(std)
 
     def judge(net: nn.Module) -> Judgement:
         with torch.inference_mode():

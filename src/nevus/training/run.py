@@ -6,7 +6,7 @@ import fcntl
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nevus.errors import NevusError
 from nevus.files import save_tensors, to_json, writable_folder, write_json, write_text
+from nevus.training.recipe import Recipe
 
 CONFIG = "config.json"
 CHECKPOINT = "checkpoint.safetensors"
@@ -71,7 +72,7 @@ class Run:
                     f"{folder} holds a run already; add --resume to go on with it, or choose another "
                     "folder with --out."
                 )
-            differing = _differences(_read_json(path), plain)
+            differing = _differences(_in_full(_read_json(path), plain), plain)
             if differing:
                 raise NevusError(
                     f"the run in {folder} was made with other settings ({'; '.join(differing[:3])}); "
@@ -180,6 +181,15 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise NevusError(f"{path} is no run's settings; choose another folder with --out.")
     return value
+
+
+def _in_full(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's settings, with fields of the recipe that were not there when it was begun at their defaults."""
+    before, now = old.get("recipe"), new.get("recipe")
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return old
+    since = {f.name: f.default for f in fields(Recipe) if f.default is not MISSING and f.name in now}
+    return {**old, "recipe": {**json.loads(to_json(since)), **before}}
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
