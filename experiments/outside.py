@@ -24,6 +24,10 @@ SETTINGS: dict[str, list[object]] = {
     "full, dermoscopy, strong views": ["--trunk", ADAPTED, *SHORTER, *VIEWS],
     "full, dermoscopy, probed": ["--trunk", ADAPTED, "--taps", 4, "--probe", "True", *GENTLE],
 }
+VIEWED: dict[str, tuple[str, int]] = {
+    f"head, dermoscopy, firm, {views} views": ("head, dermoscopy, firm", views) for views in (4, 8)
+}
+"""Settings that are judged on several views of each image: how they are trained, and how many."""
 WAYS = {
     "there": ("ham", ["--answer", "benign=nv,bkl,df,vasc", "malignant=mel,bcc,akiec"], "isic-judge"),
     "back": ("isic", ["--answer", "benign=nv,bkl", "malignant=mel"], "ham-judge"),
@@ -32,11 +36,13 @@ WAYS = {
 
 def run(name: str) -> None:
     """Train both ways, judge, and keep."""
+    trained, views = VIEWED.get(name, (name, 1))
     pair = {}
     for way, (shown, answer, judged) in WAYS.items():
-        out = RUNS / "outside" / f"{name.replace(', ', '-').replace(' ', '-')}-{way}"
-        train(out, TABLES / f"{shown}.parquet", *SETTINGS[name], *answer, "--no-audit", "--seed", 0)
-        found = evaluate(out, TABLES / f"{judged}.parquet", split="validation")
+        out = RUNS / "outside" / f"{trained.replace(', ', '-').replace(' ', '-')}-{way}"
+        train(out, TABLES / f"{shown}.parquet", *SETTINGS[trained], *answer, "--no-audit", "--seed", 0)
+        seen = ["--views", views] if views > 1 else []
+        found = evaluate(out, TABLES / f"{judged}.parquet", *seen, split="validation")
         pair[way] = found["evaluation"]["figures"]["auroc"]
     path = RESULTS / "outside.json"
     before = read(path)["settings"] if path.exists() else {}
@@ -45,7 +51,7 @@ def run(name: str) -> None:
 
 if __name__ == "__main__":
     words = argparse.ArgumentParser()
-    words.add_argument("names", nargs="*", choices=[*SETTINGS, []])
+    words.add_argument("names", nargs="*", choices=[*SETTINGS, *VIEWED, []])
     given = words.parse_args()
-    for chosen in given.names or SETTINGS:
+    for chosen in given.names or [*SETTINGS, *VIEWED]:
         run(chosen)

@@ -40,6 +40,7 @@ from nevus.metrics.figures import figures
 from nevus.models.answer import Summed
 from nevus.models.registry import head_of
 from nevus.runtime.inference import softmax
+from nevus.runtime.views import NUMBERS
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "nevus"
 TRUNKS, CLASSIFIERS = PACKAGE / "models" / "shipped", PACKAGE / "classifiers"
@@ -161,9 +162,9 @@ def even(bundle: Bundle, run: Path) -> tuple[Bundle, str]:
     return replace(bundle, network=network, provenance=about), card + words
 
 
-def classifier(run: Path, name: str, diagnoses: bool, evened: bool) -> None:
+def classifier(run: Path, name: str, diagnoses: bool, evened: bool, views: int) -> None:
     """Store a run's bundle in half precision."""
-    whole = load_bundle(run / "bundle")
+    whole = replace(load_bundle(run / "bundle"), views=views)
     card = (run / "bundle" / "README.md").read_text(encoding="utf-8")
     if diagnoses:
         whole, card = apart(whole)
@@ -171,6 +172,8 @@ def classifier(run: Path, name: str, diagnoses: bool, evened: bool) -> None:
         whole, card = even(whole, run)
     folder = CLASSIFIERS / name
     shutil.rmtree(folder, ignore_errors=True)
+    if views > 1:
+        card += f"\n## Views\n\nThe answer is the mean over {views} views of an image; `--views` asks for others.\n"
     half = save_bundle(replace(whole, folder=None), folder, card, half=True)
     looks = run / "bundle" / EVALUATIONS
     if looks.is_file() and not diagnoses:  # those were looks at the sums
@@ -189,10 +192,11 @@ if __name__ == "__main__":
     words.add_argument("name")
     words.add_argument("--diagnoses", action="store_true")
     words.add_argument("--even", action="store_true")
+    words.add_argument("--views", type=int, choices=NUMBERS, default=1)
     given = words.parse_args()
     if given.what == "trunk":
         trunk(given.run, given.name)
     elif given.what == "list":
         listing(given.run, given.name)
     else:
-        classifier(given.run, given.name, given.diagnoses, given.even)
+        classifier(given.run, given.name, given.diagnoses, given.even, given.views)

@@ -38,8 +38,8 @@ LARGER = ["--taps", 4, "--probe", "True", "--epochs", 6, "--lr", 0.03]
 SHORTER = ["--epochs", 3, "--lr", 0.05]
 
 SHIPPED = {
-    "head-even-shipped": ("malignant-benign", "--even", TABLES / "isic2017-test.parquet"),
-    "malignant-benign-official": ("malignant-benign", "--even", PAPER),
+    "head-even-four-shipped": ("malignant-benign", "--even --views 4", TABLES / "isic2017-test.parquet"),
+    "malignant-benign-four-official": ("malignant-benign", "--even --views 4", PAPER),
 }
 """What was made of `head-shipped` by `experiments.ship`: its name in the package, how it was made, and what it is
 judged on. No lesion of these test splits is among the images that it was trained on. `lesion-7` is
@@ -73,6 +73,7 @@ for _name, _trunk in (("generic", GENERIC), ("dermoscopy", ADAPTED)):
         "flags": ["--trunk", _trunk, *HEAD, *FIRM, *ANSWER, *GROUPED],
         "test": TABLES / "isic2017-nevus.parquet",
     }
+    SETTINGS[f"head-{_name}-four-ham"] = {**SETTINGS[f"head-{_name}-ham"], "judged": ["--views", 4]}
 SETTINGS["head-seven-ham10000"] = {
     "data": TABLES / "seven.parquet",
     "flags": ["--trunk", ADAPTED, *HEAD, "--class-weights", "balanced", *GROUPED],

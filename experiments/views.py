@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from experiments.common import RUNS, evaluate, keep
+from nevus.runtime.views import NUMBERS
 
 WAYS = ("head", "full-short", "full")
 
@@ -17,7 +18,7 @@ if __name__ == "__main__":
     kept = []
     for way in WAYS:
         run = RUNS / "transfer" / f"{way}-dermoscopy-official"
-        for views in (1, 8):
+        for views in NUMBERS if way != "full-short" else (1, 8):
             found = evaluate(run, run / "manifest.parquet", "--views", views, split="validation")
             figures = found["evaluation"]["figures"]
             shown = {name: figures[name] for name in ("accuracy", "auroc", "cross_entropy")}

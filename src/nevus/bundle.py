@@ -30,6 +30,7 @@ from nevus.models.handcrafted.model import FILE, HANDCRAFTED, Handcrafted, load_
 from nevus.models.registry import network
 from nevus.models.taps import TappedNetwork
 from nevus.models.trunkfile import halved
+from nevus.runtime.views import NUMBERS
 from nevus.shipped import folder_of, shipped
 
 FORMAT = "nevus-bundle"
@@ -55,6 +56,7 @@ class Bundle:
         taps: stages whose means stand beside the trunk's features; see `nevus.models.taps`.
         spread: whether their standard deviations and maxima do, too.
         answer: how the classes are added up from diagnoses; None where the network knows the classes themselves.
+        views: of each image, whose mean is the answer where nothing else is asked for; see `nevus.runtime.views`.
 
     """
 
@@ -68,6 +70,7 @@ class Bundle:
     taps: int = 0
     spread: bool = False
     answer: Answer | None = None
+    views: int = 1
 
     @property
     def digest(self) -> str:
@@ -119,6 +122,7 @@ def save_bundle(bundle: Bundle, folder: Path, card: str, *, half: bool = False) 
             "diagnoses": list(bundle.answer.diagnoses) if bundle.answer else None,
             "answer": bundle.answer.as_dict() if bundle.answer else None,
             "preprocess": asdict(bundle.preprocess),
+            "views": bundle.views,
             "provenance": dict(bundle.provenance),
             "licence": bundle.licence,
             "files": {name: digest_of_file(aside / name) for name in (_model_file(bundle.trunk), CARD)},
@@ -182,6 +186,7 @@ def load_bundle(folder: Path | str) -> Bundle:
         taps=about.get("taps", 0),
         spread=about.get("spread", False),
         answer=answer,
+        views=about.get("views", 1),
     )
 
 
@@ -272,6 +277,8 @@ def _fault(about: Mapping[str, Any]) -> str | None:
         return "its taps are no number of stages"
     if not isinstance(about.get("spread", False), bool) or (about.get("spread") and not about.get("taps")):
         return "it has the spread of no stages"
+    if about.get("views", 1) not in NUMBERS:
+        return "it has no number of views"
     if not isinstance(sizes, dict) or not isinstance(sizes.get("side"), int) or not 16 <= sizes["side"] <= 4096:
         return "its side is no number of pixels"
     for name in ("mean", "std"):

@@ -16,9 +16,9 @@ from PIL import Image
 
 from nevus.bundle import Bundle, load_bundle
 from nevus.data.images import Source
-from nevus.errors import ImageError, NevusError
+from nevus.errors import ImageError
 from nevus.runtime.inference import BATCH, Engine, EngineName, engine, softmax
-from nevus.runtime.views import EightViews
+from nevus.runtime.views import check_views, viewed
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Classifier:
         bundle: its parts and provenance.
         classes: names in the order of the probabilities; of two, the second is positive.
         engine_name: what computes it, as it was asked for.
-        views: of each image, 1 or 8.
+        views: of each image: 1, 4, 8 or 32.
 
     """
 
@@ -56,7 +56,7 @@ class Classifier:
         device: torch.device | None = None,
         *,
         engine_name: EngineName = "auto",
-        views: int = 1,
+        views: int | None = None,
     ) -> None:
         """Make a bundle ready.
 
@@ -64,10 +64,11 @@ class Classifier:
             bundle: the parts.
             device: by default a GPU where there is one.
             engine_name: see `nevus.runtime.inference.engine`.
-            views: 8 means over the eight ways to turn and mirror an image; see `nevus.runtime.views`.
+            views: of each image, over which is averaged; see `nevus.runtime.views`. By default as many as the
+                bundle says.
 
         Raises:
-            NevusError: the engine does not run here.
+            NevusError: the engine does not run here, or there is no such number of views.
 
         """
         self.bundle = bundle
@@ -75,9 +76,9 @@ class Classifier:
         if device is None:
             gpu = torch.cuda.is_available() and not engine_name.startswith("openvino")
             device = torch.device("cuda" if gpu else "cpu")
-        if views not in (1, 8):
-            raise NevusError(f"an image is seen in 1 view or in 8, not in {views}; correct --views.")
-        self._device, self.engine_name, self.views = device, engine_name, views
+        self._device, self.engine_name = device, engine_name
+        self.views = bundle.views if views is None else views
+        check_views(self.views)
         if engine_name != "auto":
             _ = self._engine  # whoever insists learns at once whether it runs
 
@@ -85,7 +86,7 @@ class Classifier:
     def _engine(self) -> Engine:
         """Made when it is first needed: a graph takes a second or two."""
         made = engine(self.bundle.network, self.bundle.preprocess, self._device, self.engine_name)
-        return EightViews(made) if self.views == 8 else made
+        return viewed(made, self.views)
 
     def stream(self, images: Iterable[Source], *, batch: int = BATCH) -> Iterator[Prediction]:
         """Predictions for any number of images, in order, at constant memory.
@@ -147,14 +148,14 @@ class Classifier:
         return [self.classes[index] for index in self.predict_proba(images).argmax(1)]
 
 
-def load(folder: Path | str, *, engine_name: EngineName = "auto", views: int = 1) -> Classifier:
+def load(folder: Path | str, *, engine_name: EngineName = "auto", views: int | None = None) -> Classifier:
     """Load a classifier from its bundle, checking every digest.
 
     Args:
         folder: of the bundle, or the name of a classifier that comes with nevus, as `malignant-benign`.
         engine_name: `auto` takes OpenVINO on a CPU and PyTorch on a GPU; or one to insist on, see
             `nevus.runtime.inference.engine`.
-        views: of each image, 1 or 8; see `Classifier`.
+        views: of each image; see `Classifier`.
 
     Raises:
         NevusError: the folder is no bundle, or a damaged one; or the engine does not run here.

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import torch
 from PIL import Image
 
 from nevus.bundle import load_bundle
+from nevus.classifier import Classifier
 from nevus.cli.main import main
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.reading import read
@@ -57,6 +59,19 @@ def test_every_format_gives_the_bundle_s_probabilities_for_any_number_of_images(
     assert about["classes"] == list(bundle.classes)
     assert about["bundle"]["digest"] == bundle.digest
     assert "Not a medical device" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino", "torch"])
+def test_the_views_of_a_bundle_are_inside(trained, phantoms, cache, tmp_path, format):
+    bundle, manifest = replace(load_bundle(trained / "bundle"), views=4), read(phantoms)
+    done = export(bundle, manifest, tmp_path / "out", cache, format=format)
+    paths = manifest.split("test").paths[:3]
+    pixels = np.stack([bundle.preprocess.pixels(path) for path in paths])
+    found = reader(done.path)(pixels)
+    assert np.abs(found - Classifier(bundle).predict_proba(paths)).max() < 1e-3
+    assert not np.allclose(found, Classifier(bundle, views=1).predict_proba(paths), atol=1e-3)
+    assert json.loads((tmp_path / "out" / "export.json").read_text())["views"] == 4
+    assert "mean over 4 views" in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino", "torch"])

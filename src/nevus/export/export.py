@@ -39,6 +39,7 @@ from nevus.metrics.intervals import bootstrap
 from nevus.models.handcrafted.model import Handcrafted
 from nevus.progress import progress
 from nevus.runtime.inference import TorchEngine, softmax
+from nevus.runtime.views import viewed
 
 BOUND = 1e-3
 """Largest difference of a probability from the bundle's at which a float32 export is written."""
@@ -124,10 +125,10 @@ def export(
         if "validation" not in manifest.splits():  # what it is calibrated on says nothing of what it loses
             manifest = with_splits(manifest, SplitConfig(test=0.0))
     side = bundle.preprocess.side
-    module = Probabilities(bundle.network, bundle.preprocess).eval()
+    module = Probabilities(bundle.network, bundle.preprocess, bundle.views).eval()
     held = _part(manifest, "validation", side, cache)
     checked = held.pixels.part(slice(0, CHECKED))
-    engine = TorchEngine(bundle.network, bundle.preprocess)
+    engine = viewed(TorchEngine(bundle.network, bundle.preprocess), bundle.views)
     path = out / FILES[format]
     with tempfile.TemporaryDirectory(dir=out, prefix=".") as place:
         aside = Path(place)
@@ -213,6 +214,7 @@ def _about(bundle: Bundle, done: Exported, format: str, precision: str) -> dict[
         },
         "output": {"name": PROBABILITIES, "type": "float32", "shape": ["n", len(bundle.classes)]},
         "classes": list(bundle.classes),
+        "views": bundle.views,
         "bundle": {"digest": bundle.digest if bundle.folder else None, "trunk": bundle.trunk},
         "licence": bundle.licence,
         "checked": {"images": done.images, "largest_difference": done.difference, "accuracy": done.accuracy},
@@ -223,15 +225,15 @@ def _about(bundle: Bundle, done: Exported, format: str, precision: str) -> dict[
 
 def _card(bundle: Bundle, done: Exported, precision: str) -> str:
     side = bundle.preprocess.side
+    views = "" if bundle.views == 1 else f"\n- The mean over {bundle.views} views of each image, inside"
     return f"""# {bundle.trunk} for {" / ".join(bundle.classes)}, {precision}
 
 **{DISCLAIMER}**
 
 - File: `{done.path.name}`
 - Input `{PIXELS}`: uint8 (n, {side}, {side}, 3), red, green, blue; the whole image squeezed to the square
-(bilinear,
-  antialiased), no crop. Normalisation is inside.
-- Output `{PROBABILITIES}`: float32 (n, {len(bundle.classes)}): {", ".join(bundle.classes)}
+  (bilinear, antialiased), no crop. Normalisation is inside.
+- Output `{PROBABILITIES}`: float32 (n, {len(bundle.classes)}): {", ".join(bundle.classes)}{views}
 - Checked: {done.sentence()}
 - Licence of the weights: {bundle.licence}
 """

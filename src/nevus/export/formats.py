@@ -17,6 +17,7 @@ from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
 from nevus.models.folding import folded
 from nevus.runtime.graph import Compiled, Pixels
+from nevus.runtime.views import views_of
 
 Format = Literal["onnx", "openvino", "torch"]
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -28,15 +29,19 @@ OPSET = 17
 
 
 class Probabilities(nn.Module):
-    """A classifier from pixels to probabilities: its preprocessing, its network, softmax."""
+    """A classifier from pixels to probabilities: its views, its preprocessing, its network, softmax."""
 
-    def __init__(self, network: nn.Module, preprocess: Preprocess) -> None:
+    def __init__(self, network: nn.Module, preprocess: Preprocess, views: int = 1) -> None:
         super().__init__()
+        self.views = views
         self.logits = Pixels(folded(network).cpu(), preprocess)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Uint8 (n, side, side, 3), red, green, blue, to float32 (n, classes)."""
-        return torch.as_tensor(self.logits(pixels)).softmax(1)
+        if self.views == 1:
+            return torch.as_tensor(self.logits(pixels)).softmax(1)
+        seen = torch.as_tensor(self.logits(torch.cat(views_of(pixels, self.views))))
+        return seen.view(self.views, -1, seen.shape[1]).mean(0).softmax(1)
 
 
 def write_onnx(module: nn.Module, side: int, path: Path) -> None:

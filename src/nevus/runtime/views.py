@@ -1,23 +1,88 @@
-"""One image seen in eight ways."""
+"""One image seen in several ways, whose answers are averaged."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nevus.data.preprocess import Preprocess
+from nevus.errors import NevusError
 from nevus.runtime.inference import Engine
 
+NUMBERS = (1, 4, 8, 32)
+"""Of views that an image can be seen in."""
+MIDDLE = 0.7
+"""Side of the middle part, as a share of the image's."""
+NORM = 6
+"""Of the mean that is taken for the colour of the light: between grey world, 1, and the brightest point."""
 
-class EightViews:
-    """The mean of an engine's output over the eight ways to lay a square on itself: turned and mirrored.
 
-    A dermoscope has no upright: what is said of a lesion must not hang on how it was held. It costs eight times as
-    much.
+def check_views(number: int) -> None:
+    """Refuse a number of views that there is not.
+
+    Raises:
+        NevusError: it is none of `NUMBERS`.
+
     """
+    if number not in NUMBERS:
+        raise NevusError(f"an image is seen in 1, 4, 8 or 32 views, not in {number}; correct --views.")
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+
+def views_of(pixels: Tensor, number: int) -> list[Tensor]:
+    """Views of images.
+
+    - 4: the whole and its middle, each as it is and in an evened light. What stands at the rim, and the colour of
+      the lamp, tell where a picture was taken rather than what it shows.
+    - 8: the eight ways to lay a square on itself, turned and mirrored. A dermoscope has no upright: what is said of
+      a lesion must not hang on how it was held.
+    - 32: both.
+
+    Args:
+        pixels: uint8 (n, side, side, 3).
+        number: one of `NUMBERS`.
+
+    Returns:
+        `number` tensors, each uint8 (n, side, side, 3).
+
+    """
+    seen = [pixels]
+    if number in (4, 32):
+        seen = [view for one in (pixels, _middle(pixels)) for view in (one, _evened(one))]
+    if number in (8, 32):
+        seen = [view for one in seen for view in _laid(one)]
+    return seen
+
+
+def _laid(pixels: Tensor) -> list[Tensor]:
+    down = [laid for turn in (pixels, pixels.transpose(1, 2)) for laid in (turn, turn.flip(1))]
+    return [seen for laid in down for seen in (laid, laid.flip(2))]
+
+
+def _middle(pixels: Tensor) -> Tensor:
+    side = int(pixels.shape[1])  # a tensor while a graph is traced
+    part = max(1, round(MIDDLE * side))
+    start = (side - part) // 2
+    cut = pixels[:, start : start + part, start : start + part].permute(0, 3, 1, 2).float()
+    grown = F.interpolate(cut, size=(side, side), mode="bilinear", align_corners=False)
+    return grown.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _evened(pixels: Tensor) -> Tensor:
+    """Under a grey light: *shades of gray* (Finlayson and Trezzi 2004)."""
+    x = pixels.float() / 255
+    light = x.pow(NORM).mean((1, 2), keepdim=True).pow(1 / NORM)
+    gain = light.mean(3, keepdim=True) / light.clamp_min(1 / 255)
+    return (255 * x * gain).round().clamp(0, 255).to(torch.uint8)
+
+
+class Views:
+    """The mean of an engine's output over several views of each image, at as many times the cost."""
+
+    def __init__(self, engine: Engine, number: int) -> None:
+        self._engine, self._number = engine, number
 
     @property
     def preprocess(self) -> Preprocess:
@@ -26,7 +91,12 @@ class EightViews:
 
     def __call__(self, pixels: np.ndarray) -> NDArray[np.float32]:
         """uint8 (n, side, side, 3) to the mean output, float32 (n, outputs)."""
-        ways = (laid for turn in (pixels, pixels.swapaxes(1, 2)) for laid in (turn, turn[:, ::-1]))
-        both = (seen for laid in ways for seen in (laid, laid[:, :, ::-1]))
-        said = [self._engine(np.ascontiguousarray(seen)).astype(np.float64) for seen in both]
+        writable = np.require(pixels, requirements=["C", "W"])  # as PyTorch wants it
+        views = views_of(torch.from_numpy(writable), self._number)
+        said = [self._engine(view.contiguous().numpy()).astype(np.float64) for view in views]
         return np.asarray(np.mean(said, axis=0), np.float32)
+
+
+def viewed(engine: Engine, number: int) -> Engine:
+    """An engine that sees each image in as many views as one of `NUMBERS` says."""
+    return engine if number == 1 else Views(engine, number)
