@@ -53,7 +53,7 @@ def transfer(found: Mapping[str, Any], cell: Cell) -> str:
         "validation, as they come with the package. **What ships is not independent of isic2017's test split**: "
         "its figures of `head-firmer` were known when the settings of `head-shipped` were looked for, on "
         "validation, and when its calls were evened. So its figures there are rather too good; another set must "
-        "judge. `four` are judged on the mean of four views of each image, as `malignant-benign` answers by itself. "
+        "judge. `four` are judged on the mean of four views of an image, as `malignant-benign` answers by itself. "
         "`malignant-benign-official` is that classifier on another set, on one view: it has seen nothing of it but "
         "what HAM10000 and isic2017 share with its training images. `head-seven` is trained on HAM10000 "
         "without what stands in any test split, isic2017's too, and comes with the package as `lesion-7`; "
