@@ -2,14 +2,15 @@
 
     python -m experiments.ship trunk RUN NAME
     python -m experiments.ship list RUN NAME
-    python -m experiments.ship classifier RUN NAME [--diagnoses | --even]
+    python -m experiments.ship classifier RUN NAME [--diagnoses | --even [--views N]]
 
 A trunk is put there with the list of the images that it was taught on (ids, digests and hashes, no images);
 `list` writes that list alone anew. A classifier is
 stored in half precision, with the list of its images likewise and its log of looks at test splits; what the halving
 does to its probabilities on validation is printed. `--diagnoses` takes the diagnoses that it tells apart inside for
 its answer, not their sums. `--even` moves the answer's logit by a constant, so that on validation it calls as large
-a share of the malignant images malignant as of the benign ones benign, and says so in its card.
+a share of the malignant images malignant as of the benign ones benign, and says so in its card; `--views` makes the
+mean over so many views its answer. Looks at test splits before it was put there anew stay in its log.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ from nevus.card import model_card
 from nevus.classifier import Classifier
 from nevus.data.preprocess import Preprocess
 from nevus.data.reading import read
-from nevus.files import digest_of_file, write_json
-from nevus.looks import EVALUATIONS
+from nevus.files import digest_of_file, to_json, write_json
+from nevus.looks import EVALUATIONS, evaluations
 from nevus.metrics.figures import figures
 from nevus.models.answer import Summed
 from nevus.models.registry import head_of
@@ -162,6 +163,15 @@ def even(bundle: Bundle, run: Path) -> tuple[Bundle, str]:
     return replace(bundle, network=network, provenance=about), card + words
 
 
+def looks_before(folder: Path, now: Bundle) -> list[dict[str, Any]]:
+    """Looks at test splits by what stands in the package, where it came of the same training."""
+    if not folder.exists():
+        return []
+    before = load_bundle(folder)
+    same = all(before.provenance[part] == now.provenance[part] for part in ("data", "recipe", "weights"))
+    return evaluations(before) if same else []
+
+
 def classifier(run: Path, name: str, diagnoses: bool, evened: bool, views: int) -> None:
     """Store a run's bundle in half precision."""
     whole = replace(load_bundle(run / "bundle"), views=views)
@@ -171,13 +181,13 @@ def classifier(run: Path, name: str, diagnoses: bool, evened: bool, views: int) 
     if evened:
         whole, card = even(whole, run)
     folder = CLASSIFIERS / name
+    looks = {to_json(entry, indent=None): None for entry in [*looks_before(folder, whole), *evaluations(whole)]}
     shutil.rmtree(folder, ignore_errors=True)
     if views > 1:
         card += f"\n## Views\n\nThe answer is the mean over {views} views of an image; `--views` asks for others.\n"
     half = save_bundle(replace(whole, folder=None), folder, card, half=True)
-    looks = run / "bundle" / EVALUATIONS
-    if looks.is_file() and not diagnoses:  # those were looks at the sums
-        shutil.copyfile(looks, folder / EVALUATIONS)
+    if looks and not diagnoses:  # those were looks at the sums
+        (folder / EVALUATIONS).write_text("".join(f"{line}\n" for line in looks), encoding="utf-8")
     images_of(run).to_parquet(folder / "images.parquet", index=False, compression="zstd")
     held = read(run / "manifest.parquet").split("validation").paths[:500]
     moved = Classifier(whole).predict_proba(held) - Classifier(load_bundle(folder)).predict_proba(held)
@@ -194,6 +204,8 @@ if __name__ == "__main__":
     words.add_argument("--even", action="store_true")
     words.add_argument("--views", type=int, choices=NUMBERS, default=1)
     given = words.parse_args()
+    if given.views > 1 and not given.even:
+        words.error("the card's figures are made anew with --even alone; add it to --views")
     if given.what == "trunk":
         trunk(given.run, given.name)
     elif given.what == "list":

@@ -73,7 +73,11 @@ for _name, _trunk in (("generic", GENERIC), ("dermoscopy", ADAPTED)):
         "flags": ["--trunk", _trunk, *HEAD, *FIRM, *ANSWER, *GROUPED],
         "test": TABLES / "isic2017-nevus.parquet",
     }
-    SETTINGS[f"head-{_name}-four-ham"] = {**SETTINGS[f"head-{_name}-ham"], "judged": ["--views", 4]}
+    SETTINGS[f"head-{_name}-four-ham"] = {
+        **SETTINGS[f"head-{_name}-ham"],
+        "run": f"head-{_name}-ham",
+        "judged": ["--views", 4],
+    }
 SETTINGS["head-seven-ham10000"] = {
     "data": TABLES / "seven.parquet",
     "flags": ["--trunk", ADAPTED, *HEAD, "--class-weights", "balanced", *GROUPED],
@@ -112,6 +116,8 @@ def run(name: str) -> None:
     out = RUNS / "transfer" / name
     if name in SHIPPED:
         bundle, how, test = SHIPPED[name]
+        if f"--views {load_bundle(bundle).views}" not in how:
+            raise SystemExit(f"{bundle} was not made by: ship classifier ... {how}")
         trained = {
             **before["head-shipped"]["train"],
             "command": f"python -m experiments.ship classifier runs/transfer/head-shipped {bundle} {how}",
@@ -122,6 +128,7 @@ def run(name: str) -> None:
         setting = SETTINGS[name]
         if setting["data"] == LEAK_FREE:
             leak_free()
+        out = RUNS / "transfer" / setting.get("run", name)
         trained = train(out, setting["data"], *setting["flags"], "--seed", 0)
         judged = evaluate(out, setting["test"], *setting.get("judged", []))
     keep("transfer", {**before, name: {"train": trained, "evaluate": judged}})

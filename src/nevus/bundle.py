@@ -277,7 +277,7 @@ def _fault(about: Mapping[str, Any]) -> str | None:
         return "its taps are no number of stages"
     if not isinstance(about.get("spread", False), bool) or (about.get("spread") and not about.get("taps")):
         return "it has the spread of no stages"
-    if about.get("views", 1) not in NUMBERS:
+    if type(about.get("views", 1)) is not int or about.get("views", 1) not in NUMBERS:
         return "it has no number of views"
     if not isinstance(sizes, dict) or not isinstance(sizes.get("side"), int) or not 16 <= sizes["side"] <= 4096:
         return "its side is no number of pixels"

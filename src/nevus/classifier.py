@@ -158,7 +158,8 @@ def load(folder: Path | str, *, engine_name: EngineName = "auto", views: int | N
         views: of each image; see `Classifier`.
 
     Raises:
-        NevusError: the folder is no bundle, or a damaged one; or the engine does not run here.
+        NevusError: the folder is no bundle, or a damaged one; the engine does not run here; or there is no such
+            number of views.
 
     """
     return Classifier(load_bundle(folder), engine_name=engine_name, views=views)

@@ -103,7 +103,13 @@ def test_a_classifier_sees_as_many_views_as_asked_or_as_its_bundle_says(bundle, 
     assert Classifier(load_bundle(save_bundle(bundle, tmp_path / "one", "a card").folder)).views == 1
 
 
-def test_a_bundle_with_another_number_of_views_does_not_fit_together(bundle, tmp_path):
-    save_bundle(replace(bundle, views=5), tmp_path / "five", "a card")
+def test_there_are_no_five_views():
+    with pytest.raises(NevusError, match="correct --views"):
+        views_of(torch.zeros(1, 8, 8, 3, dtype=torch.uint8), 5)
+
+
+@pytest.mark.parametrize("views", [5, 4.0, True])
+def test_a_bundle_with_another_number_of_views_does_not_fit_together(bundle, tmp_path, views):
+    save_bundle(replace(bundle, views=views), tmp_path / "five", "a card")
     with pytest.raises(NevusError, match="no number of views"):
         load_bundle(tmp_path / "five")

@@ -129,7 +129,7 @@ def evaluate(
     if looked_at_test:
         log_evaluation(
             classifier.bundle,
-            {"data": about["data"], "split": split, "n": len(rows), "nevus": version("nevus")},
+            {key: about[key] for key in ("data", "views", "nevus")} | {"split": split, "n": len(rows)},
         )
     good = np.zeros(len(rows), bool)
     p = np.zeros((len(rows), len(classifier.classes)))

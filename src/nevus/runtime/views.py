@@ -47,7 +47,11 @@ def views_of(pixels: Tensor, number: int) -> list[Tensor]:
     Returns:
         `number` tensors, each uint8 (n, side, side, 3).
 
+    Raises:
+        NevusError: there is no such number of views.
+
     """
+    check_views(number)
     seen = [pixels]
     if number in (4, 32):
         seen = [view for one in (pixels, _middle(pixels)) for view in (one, _evened(one))]
