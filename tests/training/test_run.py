@@ -19,12 +19,14 @@ def test_a_folder_with_another_run_is_kept(tmp_path):
         assert run.config["seed"] == 1
 
 
-def test_a_run_that_is_older_than_a_field_of_recipes_goes_on(tmp_path):
+def test_a_run_that_is_older_than_a_setting_goes_on(tmp_path):
     with Run.open(tmp_path / "run", {"recipe": {"lr": 0.1}}) as run:
         run.save("checkpoint.safetensors", {"x": torch.zeros(1)}, {})
-    with Run.open(tmp_path / "run", {"recipe": {"lr": 0.1, "views": 0, "decays": ()}}, resume=True):
+    with Run.open(
+        tmp_path / "run", {"spread": False, "recipe": {"lr": 0.1, "views": 0, "decays": ()}}, resume=True
+    ):
         pass
-    with pytest.raises(NevusError, match="recipe.views was 0, is 2"):
+    with pytest.raises(NevusError, match="recipe.views was None, is 2"):
         Run.open(tmp_path / "run", {"recipe": {"lr": 0.1, "views": 2}}, resume=True)
 
 

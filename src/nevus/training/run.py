@@ -6,7 +6,7 @@ import fcntl
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from torch import Tensor
 
 from nevus.errors import NevusError
 from nevus.files import save_tensors, to_json, writable_folder, write_json, write_text
-from nevus.training.recipe import Recipe
 
 CONFIG = "config.json"
 CHECKPOINT = "checkpoint.safetensors"
@@ -72,7 +71,7 @@ class Run:
                     f"{folder} holds a run already; add --resume to go on with it, or choose another "
                     "folder with --out."
                 )
-            differing = _differences(_in_full(_read_json(path), plain), plain)
+            differing = _differences(_read_json(path), plain)
             if differing:
                 raise NevusError(
                     f"the run in {folder} was made with other settings ({'; '.join(differing[:3])}); "
@@ -183,22 +182,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _in_full(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's settings, with fields of the recipe that were not there when it was begun at their defaults."""
-    before, now = old.get("recipe"), new.get("recipe")
-    if not isinstance(before, dict) or not isinstance(now, dict):
-        return old
-    since = {f.name: f.default for f in fields(Recipe) if f.default is not MISSING and f.name in now}
-    return {**old, "recipe": {**json.loads(to_json(since)), **before}}
-
-
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Settings that differ. One that was not there yet when the run was begun was off, and may be now."""
     found = []
     for key in sorted(set(old) | set(new)):
         before, now = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(now, dict):
             found += _differences(before, now, f"{prefix}{key}.")
-        elif before != now:
+        elif before != now and (key in old or now):
             found.append(f"{prefix}{key} was {before}, is {now}")
     return found
 
