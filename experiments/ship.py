@@ -2,7 +2,7 @@
 
     python -m experiments.ship trunk RUN NAME
     python -m experiments.ship list RUN NAME
-    python -m experiments.ship classifier RUN NAME [--diagnoses | --even [--views N]]
+    python -m experiments.ship classifier RUN NAME [--diagnoses | --even] [--views N]
 
 A trunk is put there with the list of the images that it was taught on (ids, digests and hashes, no images);
 `list` writes that list alone anew. A classifier is
@@ -19,6 +19,7 @@ import argparse
 import copy
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,29 @@ def apart(bundle: Bundle) -> tuple[Bundle, str]:
     return replace(bundle, network=bundle.network.whole, classes=classes, answer=None), card
 
 
+def told(bundle: Bundle, validation: Mapping[str, Any], **fit: Any) -> tuple[Bundle, str]:
+    """A bundle that says these figures of itself, and its card."""
+    about = {**bundle.provenance, "fit": {**bundle.provenance["fit"], "validation": validation, **fit}}
+    card = model_card(
+        trunk=bundle.trunk,
+        classes=bundle.classes,
+        side=bundle.preprocess.side,
+        licence=bundle.licence,
+        provenance=about,
+        validation=validation,
+        answer=bundle.answer.as_dict() if bundle.answer else None,
+    )
+    return replace(bundle, provenance=about), card
+
+
+def anew(bundle: Bundle, run: Path) -> tuple[Bundle, str]:
+    """A bundle with its figures on validation by as many views as it has, and its card."""
+    held = read(run / "manifest.parquet").with_classes(bundle.classes).split("validation")
+    p = Classifier(bundle).predict_proba(held.paths)
+    validation = figures(held.targets, p, bundle.classes, held.groups)
+    return told(bundle, {key: figure.as_dict() for key, figure in validation.items()})
+
+
 def even(bundle: Bundle, run: Path) -> tuple[Bundle, str]:
     """A bundle whose calls are as often right of one class as of the other on validation, and its card."""
     if bundle.answer is None or len(bundle.classes) != 2:
@@ -146,21 +170,12 @@ def even(bundle: Bundle, run: Path) -> tuple[Bundle, str]:
         key: figure.as_dict()
         for key, figure in figures(targets, softmax(moved), bundle.classes, held.groups).items()
     }
-    about = {**bundle.provenance, "fit": {**bundle.provenance["fit"], "validation": validation, "even": shift}}
-    card = model_card(
-        trunk=bundle.trunk,
-        classes=bundle.classes,
-        side=bundle.preprocess.side,
-        licence=bundle.licence,
-        provenance=about,
-        validation=validation,
-        answer=bundle.answer.as_dict(),
-    )
+    evened, card = told(replace(bundle, network=network), validation, even=shift)
     words = (
         f"\n## Calls\n\nThe logit of {bundle.classes[1]} is moved by {shift:+.3f}, chosen on validation, so that "
         "as large a share of either class is called right there. Its probabilities are therefore no frequencies.\n"
     )
-    return replace(bundle, network=network, provenance=about), card + words
+    return evened, card + words
 
 
 def looks_before(folder: Path, now: Bundle) -> list[dict[str, Any]]:
@@ -180,6 +195,8 @@ def classifier(run: Path, name: str, diagnoses: bool, evened: bool, views: int) 
         whole, card = apart(whole)
     if evened:
         whole, card = even(whole, run)
+    elif views > 1:
+        whole, card = anew(whole, run)
     folder = CLASSIFIERS / name
     looks = {to_json(entry, indent=None): None for entry in [*looks_before(folder, whole), *evaluations(whole)]}
     shutil.rmtree(folder, ignore_errors=True)
@@ -204,8 +221,8 @@ if __name__ == "__main__":
     words.add_argument("--even", action="store_true")
     words.add_argument("--views", type=int, choices=NUMBERS, default=1)
     given = words.parse_args()
-    if given.views > 1 and not given.even:
-        words.error("the card's figures are made anew with --even alone; add it to --views")
+    if given.views > 1 and given.diagnoses:
+        words.error("the figures of diagnoses are of one view; leave --views out")
     if given.what == "trunk":
         trunk(given.run, given.name)
     elif given.what == "list":

@@ -43,7 +43,7 @@ SHIPPED = {
 }
 """What was made of `head-shipped` by `experiments.ship`: its name in the package, how it was made, and what it is
 judged on. No lesion of these test splits is among the images that it was trained on. `lesion-7` is
-`head-seven-ham10000`.
+`full-seven-ham10000`.
 """
 
 LEAK_FREE = RUNS / "transfer" / "leak-free" / "manifest.parquet"
