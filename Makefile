@@ -42,6 +42,7 @@ docs: .venv/ready
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.engines
+	$(BIN)/python -m benchmarks.sizes
 	$(BIN)/python -m benchmarks.memory
 
 results: .venv/ready

@@ -345,7 +345,7 @@ PARTS = {
 }
 
 
-PAGES = ("upstream", "upstream-images", "lesions", "trunks", "pooling")
+PAGES = ("upstream", "upstream-images", "lesions", "trunks", "pooling", "sizes")
 """Results that docs/upstream.md is made of."""
 
 

@@ -217,6 +217,10 @@ def taught(found: Mapping[str, Any], _docs: Path) -> str:
         ways = ", ".join(f"{n} by {by}" for by, n in row["by"].items())
         return f"{row['found']} of {row['images']:,}" + (f" ({ways})" if ways else "")
 
+    alone = [(row, look) for row in found["splits"] for look in row["looks"]]
+    hints = " ".join(
+        f"By eye: {look['image']} of {row['data']}, for {look['like']}: {look['seen']}." for row, look in alone
+    )
     lines = [
         "## What the networks in the package were taught on",
         "",
@@ -233,8 +237,7 @@ def taught(found: Mapping[str, Any], _docs: Path) -> str:
         "",
         "Looks are hashes of 143 bits. Of isic-malignant-benign's images, copied from HAM10000 at another size and "
         "squeezed, these are told to be in it, by the bits that may differ; what the audit finds on aligned "
-        f"pixels is taken for the truth. {APART} are allowed. A look alone is a hint: the image of HAM10000's fold "
-        "above (ISIC_0025477, for ISIC_0011143) was looked at, and these are two small spots on plain skin:",
+        f"pixels is taken for the truth. {APART} are allowed. A look alone is a hint. {hints}",
         "",
         "| bits | told | right | of all that are there |",
         "|---|---|---|---|",

@@ -14,6 +14,7 @@ def upstream_page(
     lesions: Mapping[str, Any],
     heads: Mapping[str, Any],
     pooling: Mapping[str, Any],
+    sizes: Mapping[str, Any],
 ) -> str:
     """The log of every stage.
 
@@ -23,6 +24,7 @@ def upstream_page(
         lesions: results/lesions.json: by table the number of images of each source and label.
         heads: results/trunks.json: what a linear head on each is worth on validation.
         pooling: results/pooling.json: what the spread of the stages is worth.
+        sizes: results/sizes.json: what larger trunks would cost.
 
     """
     lines = [
@@ -71,7 +73,7 @@ def upstream_page(
             f"| held-out images | loss {judged['loss']:.3f}, score {judged['score']:.1%} |",
             "",
         ]
-    return "\n".join([*lines, *_heads(heads), *_pooling(pooling)])
+    return "\n".join([*lines, *_heads(heads), *_pooling(pooling), *_sizes(sizes, found)])
 
 
 def _heads(found: Mapping[str, Any]) -> list[str]:
@@ -120,3 +122,32 @@ def _pooling(found: Mapping[str, Any]) -> list[str]:
             f"| {key[0]} | {key[1]:g} | {row['accuracy']:.1%} | {row['auroc']:.3f} | {there:.3f} | {back:.3f} |"
         )
     return [*lines, "", "`python -m experiments.pooling`", ""]
+
+
+def _sizes(found: Mapping[str, Any], stages: Mapping[str, Any]) -> list[str]:
+    first = found["rows"][0]
+    hours = sum(run["seconds"] for run in stages.values()) / 3600
+    lines = [
+        "## Why no larger trunk comes with the package",
+        "",
+        "At 128 px, random weights; training in steps of 32 images, inference of one at a time by the default "
+        "engine.",
+        "",
+        "| trunk | weights | in half precision | training | inference | the stages above, in all |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        slower = first["training"] / row["training"]
+        lines.append(
+            f"| `{row['trunk']}` | {row['parameters'] / 1e6:.1f} M | {2 * row['parameters'] / 1e6:.0f} MB "
+            f"| {row['training']:.0f} images/s | {row['milliseconds']:.0f} ms | {hours * slower:.1f} h |"
+        )
+    lines += [
+        "",
+        "Two trunks and two classifiers come with the package, each with weights of its own, and the whole is to "
+        "stay below 40 MB. The last column is what the stages above took, and would take at the measured speed of "
+        "training.",
+        "",
+    ]
+    machine = found["machine"]
+    return [*lines, f"On {machine['device']}, {machine['threads']} threads. `{found['command']}`", ""]

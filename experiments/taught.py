@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from experiments.common import DATA, keep
 from experiments.transfer import LEAK_FREE
 from nevus.audit.keypoints import SIDE, fingerprint
 from nevus.audit.relations import relate
-from nevus.audit.taught import again, differing, hashed, listed, signs, taught
+from nevus.audit.taught import Again, again, differing, hashed, listed, signs, taught
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.manifest import Manifest
 from nevus.data.pixels import decode_all
@@ -28,6 +29,8 @@ from nevus.data.reading import read
 
 BITS = (2, 4, 8, 12, 16, 24)
 PAPER, HAM = "isic-malignant-benign", "ham10000"
+BY_EYE = {("ISIC_0025477", "ISIC_0011143"): "two small spots on plain skin, not one lesion"}
+"""What was seen where two images, of a test split and of a list, count as one by their looks alone."""
 
 
 def prints(manifest: Manifest, cache: Cache) -> tuple[list[str], Any]:
@@ -65,6 +68,14 @@ def _with(names: Iterable[str], pairs: set[frozenset[str]]) -> list[str]:
     return [name for name in names if name in in_pairs]
 
 
+def looked(test: Manifest, one: Again) -> list[dict[str, str]]:
+    """What counts as one by its look alone, and what an eye says of it."""
+    alone = one.found[one.found["by"] == "look"]
+    names = test.table["image"].to_numpy()[alone["row"].to_numpy(np.int64)]
+    pairs = [(Path(mine).stem, Path(theirs).stem) for mine, theirs in zip(names, alone["image"], strict=True)]
+    return [{"image": a, "like": b, "seen": BY_EYE.get((a, b), "not looked at")} for a, b in pairs]
+
+
 def splits(cache: Cache) -> list[dict[str, Any]]:
     """Test images that each network was taught on, by every way there is."""
     rows = []
@@ -82,6 +93,7 @@ def splits(cache: Cache) -> list[dict[str, Any]]:
                     "images": len(test),
                     "found": len(one.found),
                     "by": {str(k): int(n) for k, n in one.found["by"].value_counts().items()},
+                    "looks": looked(test, one),
                 }
             )
     return rows
