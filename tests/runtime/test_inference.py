@@ -49,6 +49,10 @@ def test_bfloat16_is_asked_for_and_nothing_but_where_it_is_named(monkeypatch):
     for name in ("openvino-bf16", "openvino", "auto"):
         assert inference.engine(net, Preprocess(32), name=name)(pixels).shape == (2, 2)
     assert asked == ["bf16", "f32", "f32"]
+    asked.clear()
+    for precision in ("bf16", "fp32", "auto"):
+        assert inference.frozen(net, Preprocess(32), precision)(pixels).shape == (2, 2)
+    assert asked == ["bf16", "f32", "f32"]
 
 
 def test_precision_can_be_insisted_on():

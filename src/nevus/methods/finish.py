@@ -64,6 +64,8 @@ def save(
             more = {"diagnoses": {name: figure.as_dict() for name, figure in told.items()}}
             logits, held_logits = answer.logits(logits), answer.logits(held_logits)
             targets, held_targets, classes = answer.targets(targets), answer.targets(held_targets), answer.classes
+    # A frozen trunk computes in float32 unless bf16 is insisted on; see `frozen`.
+    bf16 = recipe.precision == "bf16" if recipe.mode == "head" else device(recipe.precision).bf16
     trained = Trained(
         trunk=trunk,
         network=Summed(made, answer.parts) if answer else made,
@@ -77,7 +79,7 @@ def save(
         held=Judged(held_logits, held_targets, held.groups),
         skipped=len(fitting.shown.faults) + len(fitting.held.faults),
         seconds=fitting.watch.seconds,
-        precision="bf16" if device(recipe.precision).bf16 else "fp32",
+        precision="bf16" if bf16 else "fp32",
         taps=taps,
         spread=spread,
         answer=answer,

@@ -18,7 +18,7 @@ from nevus.methods.probe import Probe
 from nevus.methods.weighing import class_weights, source_weights
 from nevus.models.registry import head_of, trunk_of
 from nevus.runtime.device import device
-from nevus.runtime.inference import Engine, TorchEngine, engine, many
+from nevus.runtime.inference import Engine, TorchEngine, engine, frozen, many
 from nevus.runtime.processes import processes
 from nevus.training.batches import VIEW, ImageBatches, augment_of, soft_labels
 from nevus.training.head import fit_head, judgement
@@ -96,7 +96,7 @@ class Fitting:
         recipe, rows = self.recipe, self.shown.manifest
         whole = self._stored(recipe.side)
         with self.watch("features"):
-            ready = engine(trunk_of(made), self.preprocess, device(recipe.precision).device)
+            ready = frozen(trunk_of(made), self.preprocess, recipe.precision)
             features = _each_its_part(ready, whole, "features of train")
         with self.watch("probe"):
             weights = (
@@ -125,8 +125,10 @@ class Fitting:
         rows = self.shown.manifest
         seen: list[Squares | Viewed] = [self.shown.pixels, *self._views()]
         with self.watch("features"):
-            ready = engine(trunk_of(made), self.preprocess, device(self.recipe.precision).device)
-            held_features = _each_its_part(ready, self.held.pixels, "features of validation")
+            # What is said of validation images decides and is reported: in float32, as the bundle will say it.
+            exact = engine(trunk_of(made), self.preprocess, device(self.recipe.precision).device)
+            held_features = _each_its_part(exact, self.held.pixels, "features of validation")
+            ready = frozen(trunk_of(made), self.preprocess, self.recipe.precision)
             whole = _each_its_part(ready, seen[0], "features of train")
             features = np.empty((len(seen), *whole.shape), np.float32)
             features[0] = whole

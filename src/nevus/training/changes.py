@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from nevus.data.augment import CHANGES
 from nevus.errors import NevusError
-from nevus.training.recipe import Facts, Mode, Recipe, recipe_named
+from nevus.training.recipe import VIEWS_IN_FULL, Facts, Mode, Recipe, recipe_named
 
 _OWN = ("name", "mode")  # flags of their own
 OF_VIEWS = {"resize", "crop", *CHANGES}
@@ -86,7 +86,7 @@ def refuse_idle(changes: RecipeChanges | None, modes: Collection[Mode]) -> None:
     every = [set(idle(changes, mode)) for mode in modes]
     for name in sorted(set.intersection(*every)) if every else ():
         if name == "views":
-            raise NevusError("mode full draws new views at each step; --views is for mode head, leave it out.")
+            raise NevusError(VIEWS_IN_FULL)
         flag = name.replace("_", "-")
         raise NevusError(
             f"mode head sees whole images, to which --{flag} does nothing; ask for views of them with --views, "

@@ -12,6 +12,8 @@ from nevus.runtime.device import Precision
 
 Mode = Literal["head", "full"]
 
+VIEWS_IN_FULL = "mode full draws new views at each step; --views is for mode head, leave it out."
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -58,7 +60,8 @@ class Recipe:
         probe: in mode `full`, begin with the head that the frozen trunk would get, in place of zeros.
         evaluate_every: steps between two looks at the validation split, with a checkpoint each.
         keep: `best` saves the weights with the lowest validation loss, `last` the final ones.
-        precision: `bf16` or `fp32` arithmetic in training; `auto` takes bf16 where the machine has it.
+        precision: `bf16` or `fp32` arithmetic in training; `auto` takes bf16 where the machine has it. The frozen
+            trunk of mode `head` computes in float32 unless `bf16` is insisted on.
 
     """
 
@@ -138,7 +141,7 @@ class Recipe:
         if self.probe and self.mode == "head":
             raise NevusError("mode head trains the head alone, and has nothing to --probe first; leave it out.")
         if self.views and self.mode == "full":
-            raise NevusError("mode full draws new views at each step; --views is for mode head, leave it out.")
+            raise NevusError(VIEWS_IN_FULL)
 
 
 @dataclass(frozen=True)

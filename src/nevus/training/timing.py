@@ -11,7 +11,7 @@ import torch
 from nevus.data.preprocess import Preprocess
 from nevus.models.registry import network, trunk_of
 from nevus.runtime.device import device, placed
-from nevus.runtime.inference import TorchEngine, engine
+from nevus.runtime.inference import TorchEngine, frozen
 from nevus.training.loop import gradients
 from nevus.training.objective import CrossEntropy
 from nevus.training.recipe import Facts, Recipe
@@ -37,7 +37,7 @@ def expected_seconds(recipe: Recipe, trunk: str, facts: Facts, classes: int) -> 
     pixels = np.random.default_rng(0).integers(0, 256, (SAMPLE, recipe.side, recipe.side, 3), dtype=np.uint8)
     held = 0.15 * facts.images
     if recipe.mode == "head":
-        ready = engine(trunk_of(net), Preprocess(recipe.side), device(recipe.precision).device)
+        ready = frozen(trunk_of(net), Preprocess(recipe.side), recipe.precision)
         return (facts.images * (1 + recipe.views) + held) * _seconds(lambda: ready(pixels)) / SAMPLE
     where = device(recipe.precision)
     x = Preprocess(recipe.side).tensor(pixels)
