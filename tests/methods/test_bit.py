@@ -119,6 +119,33 @@ def test_the_spread_is_saved_with_the_bundle_and_used_again(phantoms, tmp_path):
     )
 
 
+@pytest.mark.parametrize("mode", ["head", "full"])
+def test_a_bundle_answers_with_the_mean_that_was_asked_for_and_judged(phantoms, tmp_path, mode):
+    words = {"resize": None, "steps": 30, "lr": 1.0, "evaluate_every": 10} if mode == "head" else {}
+    fit(phantoms, tmp_path / "run", mode, mean_of=4, **words)
+    bundle = load_bundle(tmp_path / "run" / "bundle")
+    assert bundle.views == 4
+    rows = read(tmp_path / "run" / "manifest.parquet").split("validation")
+    p = nevus.load(tmp_path / "run" / "bundle").predict_proba(rows.paths)
+    once = nevus.load(tmp_path / "run" / "bundle", views=1).predict_proba(rows.paths)
+    said = bundle.provenance["fit"]["validation"]["cross_entropy"]["value"]
+    assert said == pytest.approx(-np.log(p[np.arange(len(rows)), rows.targets]).mean(), abs=1e-5)
+    assert np.abs(p - once).max() > 1e-4
+
+
+def test_a_head_is_trained_on_every_view_of_which_it_is_to_give_the_mean(phantoms, tmp_path):
+    words = {"resize": None, "steps": 60, "lr": 1.0, "evaluate_every": 60}
+    for number in (1, 4):
+        fit(phantoms, tmp_path / str(number), "head", mean_of=number, **words)
+    one, four = (weights(tmp_path / name / "bundle")["head.fc.weight"] for name in ("1", "4"))
+    assert not torch.allclose(one, four, atol=1e-3)
+
+
+def test_a_mean_over_five_views_is_refused():
+    with pytest.raises(NevusError, match="correct --mean-of"):
+        make_recipe("default", Facts(100, 1e5, 128), "head", changes=RecipeChanges(mean_of=5))
+
+
 STILL = {"crop": (1.0, 1.0), "mirror": False, "turns": False, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
 
 

@@ -11,7 +11,7 @@ from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
 from nevus.models.registry import network
 from nevus.runtime.inference import TorchEngine
-from nevus.runtime.views import MIDDLE, NUMBERS, Views, viewed, views_of
+from nevus.runtime.views import MIDDLE, NUMBERS, Each, Views, viewed, views_of
 
 
 class Corner:
@@ -101,6 +101,14 @@ def test_a_classifier_sees_as_many_views_as_asked_or_as_its_bundle_says(bundle, 
     np.testing.assert_allclose(Classifier(bundle, views=4).predict_proba([image]), asked, atol=1e-5)
     assert not np.allclose(Classifier(four, views=1).predict_proba([image]), asked, atol=1e-5)
     assert Classifier(load_bundle(save_bundle(bundle, tmp_path / "one", "a card").folder)).views == 1
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_what_is_said_of_each_view_has_what_is_said_of_the_image_as_its_mean(number):
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    every = Each(Corner(), number)(pixels).reshape(3, number, 2)
+    assert np.allclose(every.mean(1), viewed(Corner(), number)(pixels), atol=1e-4)
+    assert np.array_equal(every[:, 0], Corner()(pixels))
 
 
 def test_there_are_no_five_views():

@@ -39,6 +39,12 @@ def test_the_authors_upstream():
         upstream("mine", 100, 224)
 
 
+@pytest.mark.parametrize(("name", "value"), [("probe", True), ("mean_of", 4)])
+def test_what_is_for_fine_tuning_is_refused(name, value):
+    with pytest.raises(NevusError, match=f"--{name.replace('_', '-')} is for fine-tuning"):
+        upstream("paper", 100, 224, changes=RecipeChanges(**{name: value}))
+
+
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
 def test_a_trunk_is_trained_and_fine_tuned_from(phantoms, tmp_path, capsys, loss):
     run = tmp_path / "run"

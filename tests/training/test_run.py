@@ -23,7 +23,9 @@ def test_a_run_that_is_older_than_a_setting_goes_on(tmp_path):
     with Run.open(tmp_path / "run", {"recipe": {"lr": 0.1}}) as run:
         run.save("checkpoint.safetensors", {"x": torch.zeros(1)}, {})
     with Run.open(
-        tmp_path / "run", {"spread": False, "recipe": {"lr": 0.1, "views": 0, "decays": ()}}, resume=True
+        tmp_path / "run",
+        {"spread": False, "recipe": {"lr": 0.1, "views": 0, "mean_of": 1, "decays": ()}},
+        resume=True,
     ):
         pass
     with pytest.raises(NevusError, match="recipe.views was None, is 2"):

@@ -17,6 +17,7 @@ from nevus.metrics.figures import figures
 from nevus.models.answer import Answer, Summed
 from nevus.runtime.device import device
 from nevus.runtime.inference import TorchEngine, many, softmax
+from nevus.runtime.views import viewed
 
 SHOWN_AGAIN = 10_000
 """Most training images that the finished classifier is judged on once more, as in evaluation."""
@@ -51,7 +52,8 @@ def save(
         if said:  # the trunk was frozen: nothing need be computed again
             logits, held_logits = said
         else:
-            ready = TorchEngine(made, fitting.preprocess, device(recipe.precision).device)
+            plain = TorchEngine(made, fitting.preprocess, device(recipe.precision).device)
+            ready = viewed(plain, recipe.mean_of)
             held_logits = many(ready, fitting.held.pixels, what="validation")
             rows = np.linspace(0, len(targets) - 1, min(len(targets), SHOWN_AGAIN)).astype(int)
             again = decode_all(

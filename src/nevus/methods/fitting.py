@@ -20,6 +20,7 @@ from nevus.models.registry import head_of, trunk_of
 from nevus.runtime.device import device
 from nevus.runtime.inference import Engine, TorchEngine, engine, frozen, many
 from nevus.runtime.processes import processes
+from nevus.runtime.views import Each, viewed
 from nevus.training.batches import VIEW, ImageBatches, augment_of, soft_labels
 from nevus.training.head import fit_head, judgement
 from nevus.training.loop import Judgement, train
@@ -123,17 +124,19 @@ class Fitting:
 
     def _head(self, made: nn.Module) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         rows = self.shown.manifest
-        seen: list[Squares | Viewed] = [self.shown.pixels, *self._views()]
+        random, ways = self._views(), self.recipe.mean_of
         with self.watch("features"):
             # What is said of validation images decides and is reported: in float32, as the bundle will say it.
             exact = engine(trunk_of(made), self.preprocess, device(self.recipe.precision).device)
-            held_features = _each_its_part(exact, self.held.pixels, "features of validation")
+            held_features = _each_its_part(viewed(exact, ways), self.held.pixels, "features of validation")
             ready = frozen(trunk_of(made), self.preprocess, self.recipe.precision)
-            whole = _each_its_part(ready, seen[0], "features of train")
-            features = np.empty((len(seen), *whole.shape), np.float32)
-            features[0] = whole
-            for number, view in enumerate(seen[1:], 1):
-                features[number] = _each_its_part(ready, view, f"features of view {number} of {len(seen) - 1}")
+            shape = (ways + len(random), len(rows), held_features.shape[1])
+            features = np.empty(shape, np.float32)
+            whole = _each_its_part(Each(ready, ways), self.shown.pixels, "features of train")
+            features[:ways] = whole.reshape(len(rows), ways, -1).swapaxes(0, 1)
+            for number, view in enumerate(random):
+                what = f"features of view {number + 1} of {len(random)}"
+                features[ways + number] = _each_its_part(ready, view, what)
         with self.watch("head"):
             head = fit_head(
                 features,
@@ -150,7 +153,8 @@ class Fitting:
         assert final.bias is not None
         final.weight.data.copy_(head.weight.view_as(final.weight))
         final.bias.data.copy_(head.bias)
-        return head(whole), head(held_features)
+        # The mean of a linear head's answers is its answer to the mean.
+        return head(features[:ways].mean(0)), head(held_features)
 
 
 def _linear_head(made: nn.Module) -> nn.Linear | nn.Conv2d:

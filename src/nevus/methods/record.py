@@ -136,6 +136,7 @@ def record(trained: Trained, run: Run) -> None:
         taps=trained.taps,
         spread=trained.spread,
         answer=trained.answer,
+        views=trained.recipe.get("mean_of", 1),
     )
     save_bundle(bundle, run.bundle, card)
     console.print(f"licence of the weights: {licence}", highlight=False)

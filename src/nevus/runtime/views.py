@@ -95,10 +95,20 @@ class Views:
 
     def __call__(self, pixels: np.ndarray) -> NDArray[np.float32]:
         """uint8 (n, side, side, 3) to the mean output, float32 (n, outputs)."""
+        return np.asarray(np.mean([said.astype(np.float64) for said in self._said(pixels)], axis=0), np.float32)
+
+    def _said(self, pixels: np.ndarray) -> list[NDArray[np.float32]]:
         writable = np.require(pixels, requirements=["C", "W"])  # as PyTorch wants it
         views = views_of(torch.from_numpy(writable), self._number)
-        said = [self._engine(view.contiguous().numpy()).astype(np.float64) for view in views]
-        return np.asarray(np.mean(said, axis=0), np.float32)
+        return [self._engine(view.contiguous().numpy()) for view in views]
+
+
+class Each(Views):
+    """An engine's outputs for each of several views, side by side, in the order of `views_of`."""
+
+    def __call__(self, pixels: np.ndarray) -> NDArray[np.float32]:
+        """uint8 (n, side, side, 3) to float32 (n, number x outputs)."""
+        return np.concatenate(self._said(pixels), axis=1)
 
 
 def viewed(engine: Engine, number: int) -> Engine:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from nevus.errors import NevusError
 from nevus.runtime.device import Precision
+from nevus.runtime.views import NUMBERS
 
 Mode = Literal["head", "full"]
 
@@ -30,6 +31,9 @@ class Recipe:
             taking one of them all; 0 trains on whole images alone.
         mirror: random left-right mirror.
         turns: random quarter turns.
+        mean_of: views of each image whose mean is the answer: 1, 4, 8 or 32, see `nevus.runtime.views`. In mode
+            `head` all of them are trained on, too; in mode `full` the looks at the validation split during
+            training have one view of each image.
         brightness: largest relative change of the training views; 0 changes none.
         contrast: likewise.
         saturation: likewise.
@@ -78,6 +82,7 @@ class Recipe:
     schedule: Literal["cosine", "staircase"] = "cosine"
     decays: tuple[int, ...] = ()
     views: int = 0
+    mean_of: int = 1
     mirror: bool = True
     turns: bool = False
     brightness: float = 0.0
@@ -110,6 +115,7 @@ class Recipe:
             "resize": not 32 <= self.resize <= 8192,
             "crop": not 0 < low <= high <= 1,
             "views": self.views < 0,
+            "mean_of": self.mean_of not in NUMBERS,
             "batch": self.batch < 1,
             "micro_batch": self.micro_batch < 0,
             "steps": self.steps < 1,

@@ -183,13 +183,16 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Settings that differ. One that was not there yet when the run was begun was off, and may be now."""
+    """Settings that differ. One that was not there yet when the run was begun was off, and may be now.
+
+    Off is nothing, or one where there may be several.
+    """
     found = []
     for key in sorted(set(old) | set(new)):
         before, now = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(now, dict):
             found += _differences(before, now, f"{prefix}{key}.")
-        elif before != now and (key in old or now):
+        elif before != now and (key in old or (now and now != 1)):
             found.append(f"{prefix}{key} was {before}, is {now}")
     return found
 

@@ -38,7 +38,11 @@ def expected_seconds(recipe: Recipe, trunk: str, facts: Facts, classes: int) -> 
     held = 0.15 * facts.images
     if recipe.mode == "head":
         ready = frozen(trunk_of(net), Preprocess(recipe.side), recipe.precision)
-        return (facts.images * (1 + recipe.views) + held) * _seconds(lambda: ready(pixels)) / SAMPLE
+        return (
+            (facts.images * (recipe.mean_of + recipe.views) + held * recipe.mean_of)
+            * _seconds(lambda: ready(pixels))
+            / SAMPLE
+        )
     where = device(recipe.precision)
     x = Preprocess(recipe.side).tensor(pixels)
     y = torch.full((SAMPLE, classes), 1 / classes)

@@ -50,18 +50,22 @@ def distillation(
             keep="last",
         )
 
-    return _unprobed(with_changes(made, images, 64, epochs, changes))
+    return _upstream_only(with_changes(made, images, 64, epochs, changes))
 
 
-def _unprobed(recipe: Recipe) -> Recipe:
-    """A recipe of what begins with no frozen trunk.
+def _upstream_only(recipe: Recipe) -> Recipe:
+    """A recipe of what begins with no frozen trunk, and answers nothing.
 
     Raises:
-        NevusError: it asks for a probe.
+        NevusError: it asks for a probe, or for the mean over views.
 
     """
     if recipe.probe:
         raise NevusError("--probe is for fine-tuning, which begins with a trunk that has learnt; leave it out.")
+    if recipe.mean_of > 1:
+        raise NevusError(
+            "a trunk answers nothing of which there were a mean; --mean-of is for fine-tuning, leave it out."
+        )
     return recipe
 
 
@@ -138,4 +142,4 @@ def upstream(
             keep="last",
         )
 
-    return _unprobed(with_changes(made, images, published.batch, epochs, changes))
+    return _upstream_only(with_changes(made, images, published.batch, epochs, changes))
