@@ -89,13 +89,22 @@ def run(name: str) -> None:
     command = shown_command(words).replace(str(RIVALS), "weights")
     path = RESULTS / "comparison.json"
     before = read(path) if path.exists() else {}
-    held = before.get(setting["folder"], {"commands": []})
-    commands = list(dict.fromkeys([*held["commands"], command]))
-    table = json.loads(to_json([asdict(row) for row in rows(out)]))
     unit = next(out.glob("units/*/unit.json"))
     about = {key: read(unit)[key] for key in ("data", "classes", "n", "protocol")}
     machine = read(unit)["fit"]["machine"]
-    found = {"commands": commands, "rows": table, "about": about, "machine": machine}
+    held = before.get(setting["folder"], {"commands": [], "earlier": {}, "rows": [], "machine": machine})
+    commands, earlier = held["commands"], held.get("earlier", {})
+    # Times of two machines do not stand in one table: it begins anew, and what was looked at is kept in mind.
+    if held["machine"]["device"] != machine["device"]:
+        commands = []
+        earlier = {row["name"]: earlier.get(row["name"], 0) + (row["looks"] or 0) for row in held["rows"]}
+    found = {
+        "commands": list(dict.fromkeys([*commands, command])),
+        "rows": json.loads(to_json([asdict(row) for row in rows(out)])),
+        "about": about,
+        "machine": machine,
+        "earlier": earlier,
+    }
     keep("comparison", {**before, setting["folder"]: found})
 
 

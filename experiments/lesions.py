@@ -3,14 +3,15 @@
     python -m experiments.lesions
 
 Written into runs/lesions: `upstream` (to be taught on, no labels: HAM10000, and isic-malignant-benign's training
-images, without the lesions on which trunks are compared), `ham` (to train on without isic2017), `both`
-(with isic2017's training and validation images), `isic` (these alone), `seven` (HAM10000, for its seven
-diagnoses), to choose by `isic-judge` and `ham-judge` (melanoma against nevus, what the other one is not trained
-on), and to judge on `isic2017-nevus` (melanoma against nevus, the whole set), `isic2017-test` (melanoma against the
-rest, the challenge's test split), `ham-test` (the fold of HAM10000 that comes with the package) and
-`isic2017-elsewhere` (melanoma against the rest, without the lesions of isic-malignant-benign). What is said of a
-lesion by follow-up alone is left out of training for sets from elsewhere: half of HAM10000's nevi, nearly all from
-one device, so that the device would tell the label.
+images, without the lesions on which trunks are compared), `ham` (to train on without isic2017), `ham-two` (its
+melanomas and nevi), `both` (with isic2017's training and validation images), `isic` (these alone), `isic-two`,
+`seven` (HAM10000, for its seven diagnoses), to choose by `isic-judge` and `ham-judge`
+(melanoma against nevus, what the
+other one is not trained on), and to judge on `isic2017-nevus` (melanoma against nevus, the whole set),
+`isic2017-test` (melanoma against the rest, the challenge's test split), `ham-test` (the fold of HAM10000 that
+comes with the package) and `isic2017-elsewhere` (melanoma against the rest, without the lesions of
+isic-malignant-benign). What is said of a lesion by follow-up alone is left out of training for sets from elsewhere:
+half of HAM10000's nevi, nearly all from one device, so that the device would tell the label.
 """
 
 from __future__ import annotations
@@ -106,12 +107,14 @@ def tables() -> dict[str, pd.DataFrame]:
     return {
         "upstream": pd.concat([rows_of(0, apart, "train"), rows_of(1, taught(), "train")], ignore_index=True),
         "ham": rows_of(0, apart & confirmed()),
+        "ham-two": two(rows_of(0, apart & confirmed() & told)),
         "both": pd.concat(
             [rows_of(0, free(0, of_isic2017=False) & confirmed()), rows_of(2, free(2, of_isic2017=False) & ~test)],
             ignore_index=True,
         ),
         "seven": rows_of(0, free(0, of_isic2017=False)),
         "isic": rows_of(2, free(2, of_isic2017=False) & ~test),
+        "isic-two": two(rows_of(2, free(2, of_isic2017=False) & ~test & nevus)),
         "isic-judge": two(rows_of(2, free(2, of_isic2017=False) & ~test & nevus, "validation")),
         "ham-judge": two(rows_of(0, apart & confirmed() & told, "validation")),
         "isic2017-nevus": two(rows_of(2, nevus, "test")),

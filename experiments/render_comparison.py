@@ -85,7 +85,8 @@ def _part(key: str, title: str, one: Mapping[str, Any], docs: Path) -> list[str]
         "",
         f"{one['about']['n']['test']} test images"
         + (f", {one['about']['n']['elsewhere']:,} from elsewhere" if away else "")
-        + f"; on {one['machine']['device']}, {one['machine']['threads']} threads.",
+        + f"; on {one['machine']['device']}, {one['machine']['threads']} threads."
+        + _earlier(found, one.get("earlier", {})),
         "",
         "| system | " + " | ".join(columns[k] for k in kept) + " |",
         "|---|" + "---|" * len(kept),
@@ -114,6 +115,15 @@ def _part(key: str, title: str, one: Mapping[str, Any], docs: Path) -> list[str]
         plots.save(draw(found), docs / "figures" / file)
         lines += [f"![{title}: {name}](figures/{file})", ""]
     return lines
+
+
+def _earlier(found: Sequence[Row], looks: Mapping[str, int]) -> str:
+    """What looked before the table was begun anew on another machine."""
+    of = [f"{label(row)} {looks[row.name]}" for row in found if looks.get(row.name)]
+    told = ", ".join(of)
+    return (
+        f" Looks by the same configurations for a table on another machine, before this one: {told}." if of else ""
+    )
 
 
 def _reproduced(found: Sequence[Row]) -> list[str]:

@@ -1,24 +1,31 @@
-"""What views and a probe are worth, on the validation split of each run; no test split is touched.
+"""What views, a probe and a larger side are worth, on the validation split of each run; no test split is touched.
 
-    python -m experiments.transfer head-dermoscopy-official full-dermoscopy-official
+    python -m experiments.transfer head-dermoscopy-official full-dermoscopy-wide-official ...
     python -m experiments.views
 
-`full-short` is what `full` was before: 10 epochs from a head of zeros, without taps.
+`full-short` is what `full` was before: 10 epochs from a head of zeros, without taps. `wide` sees 224 px. Of a run
+that is not there, what was measured before stays.
 """
 
 from __future__ import annotations
 
-from experiments.common import RUNS, evaluate, keep
+from experiments.common import RESULTS, RUNS, evaluate, keep, read
 from nevus.runtime.views import NUMBERS
 
-WAYS = ("head", "full-short", "full")
+WAYS = ("head", "head-wide", "full-short", "full", "full-wide")
 
 
 if __name__ == "__main__":
+    path = RESULTS / "views.json"
+    before = read(path)["rows"] if path.exists() else []
     kept = []
     for way in WAYS:
-        run = RUNS / "transfer" / f"{way}-dermoscopy-official"
-        for views in NUMBERS if way != "full-short" else (1, 8):
+        mode, _, more = way.partition("-")
+        run = RUNS / "transfer" / "-".join([mode, "dermoscopy", *([more] if more else []), "official"])
+        if not run.exists():
+            kept += [row for row in before if row["way"] == way]
+            continue
+        for views in NUMBERS:
             found = evaluate(run, run / "manifest.parquet", "--views", views, split="validation")
             figures = found["evaluation"]["figures"]
             shown = {name: figures[name] for name in ("accuracy", "auroc", "cross_entropy")}
