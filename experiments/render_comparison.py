@@ -101,7 +101,7 @@ def _part(key: str, title: str, one: Mapping[str, Any], docs: Path) -> list[str]
                 continue
             values = cells(row, shown, elsewhere=away)
             lines.append(f"| {label(row)} | " + " | ".join(values[k] for k in kept) + " |")
-    lines += ["", *_reproduced(found)]
+    lines += ["", *_reproduced(found), *_normalised(found)]
     starts = {f"{label(row)}: {row.start}": None for row in found if row.half != "features" and row.start}
     lines += ["The networks start from:", "", *(f"- {text}" for text in starts), ""]
     lines += [f"Manifest of the test split: `{one['about']['data']['test']['digest']}`", ""]
@@ -180,6 +180,29 @@ def _reproduced(found: Sequence[Row]) -> list[str]:
             f"is {first} with {g.value:.3f} ({g.low:.3f} to {g.high:.3f})."
         )
     return ["".join(lines), ""]
+
+
+def _normalised(found: Sequence[Row]) -> list[str]:
+    """A paragraph: what batch normalisation does in place of group normalisation with weight standardisation."""
+    begun = {row.system: row for row in found if row.half == "random" and row.figures}
+    ours, other = begun.get("bit"), begun.get("bit-bn")
+    if ours is None or other is None or other.delong is None or not (ours.figures and other.figures):
+        return []
+
+    def told(row: Row) -> str:
+        assert row.figures
+        f, g = row.figures["accuracy"], row.figures["auroc"]
+        return f"{100 * f.value:.1f} % ({100 * f.low:.1f} to {100 * f.high:.1f}), AUROC {g.value:.3f}"
+
+    by, low, high = (100 * value for value in (other.delong.difference, other.delong.low, other.delong.high))
+    verdict = "no difference that could be told" if other.delong_holm >= ALPHA else "a difference"
+    return [
+        "**Group normalisation with weight standardisation against batch normalisation**, the same network, from "
+        f"random weights, in the same time: {told(ours)}, against {told(other)}; batch normalisation's AUROC less the "
+        f"other's {by:+.1f} points ({low:+.1f} to {high:+.1f}), DeLong's p {other.delong_holm:.3f} after Holm's "
+        f"correction: {verdict}.",
+        "",
+    ]
 
 
 def parts() -> dict[str, Callable[[Mapping[str, Any], Path], str]]:
