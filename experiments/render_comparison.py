@@ -198,7 +198,7 @@ def _normalised(found: Sequence[Row]) -> list[str]:
     verdict = "no difference that could be told" if other.delong_holm >= ALPHA else "a difference"
     return [
         "**Group normalisation with weight standardisation against batch normalisation**, the same network, from "
-        f"random weights, in the same time: {told(ours)}, against {told(other)}; batch normalisation's AUROC less the "
+        f"random weights, in the same time: {told(ours)}, against {told(other)}; its AUROC less the "
         f"other's {by:+.1f} points ({low:+.1f} to {high:+.1f}), DeLong's p {other.delong_holm:.3f} after Holm's "
         f"correction: {verdict}.",
         "",
