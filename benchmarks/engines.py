@@ -122,7 +122,7 @@ def measured() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print the table; with --keep also write it to results/."""
+    """Print the table; with --keep also write it to results/, beside those of other machines."""
     result = measured()
     names = list(dict.fromkeys(name for row in result["rows"] for name in row["ms"]))
     table = Table(title=f"milliseconds an image, and times timm's speed, on {result['machine']['device']}")
@@ -135,7 +135,9 @@ def main() -> None:
     Console(width=170).print(table)
     if "--keep" in sys.argv:
         path = RESULTS / "engines.json"
-        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        kept = json.loads(path.read_text(encoding="utf-8"))["machines"] if path.exists() else {}
+        kept[result["machine"]["device"]] = result
+        path.write_text(json.dumps({"machines": kept}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -279,15 +279,24 @@ def speed(found: Mapping[str, Any], _docs: Path) -> str:
 
 
 def engines(found: Mapping[str, Any], _docs: Path) -> str:
-    """Inference by every engine."""
-    names = list(dict.fromkeys(name for row in found["rows"] for name in row["ms"]))
-    base = names[0]
+    """Inference by every engine, on each machine."""
     lines = [
         "## Inference by every engine",
         "",
-        f"Milliseconds an image from uint8 pixels to probabilities, medians, on {found['machine']['device']}, "
-        f"torch {found['torch']}, OpenVINO {found['openvino']}; in brackets how many times as fast as {base}; same "
-        "weights, one process, in turns. float32 where nothing else is said.",
+        "Milliseconds an image from uint8 pixels to probabilities, medians; in brackets how many times as fast as timm "
+        "in PyTorch; same weights, one process, in turns. float32 where nothing else is said.",
+        "",
+    ]
+    for one in found["machines"].values():
+        lines += [*_engines(one), ""]
+    return "\n".join([*lines, "```", "python -m benchmarks.engines --keep", "```", ""])
+
+
+def _engines(found: Mapping[str, Any]) -> list[str]:
+    names = list(dict.fromkeys(name for row in found["rows"] for name in row["ms"]))
+    base = names[0]
+    lines = [
+        f"On {found['machine']['device']}, torch {found['torch']}, OpenVINO {found['openvino']}:",
         "",
         "| network | px | cores | batch | " + " | ".join(names) + " |",
         "|---|---|---|---|" + "---|" * len(names),
@@ -307,7 +316,7 @@ def engines(found: Mapping[str, Any], _docs: Path) -> str:
             f"{one['gigaflops']:.1f} GFLOP/s in a product of two large float32 matrices: at that rate, which no "
             f"network reaches as a whole, {1000 * one['gigaflop'] / one['gigaflops']:.1f} ms.",
         ]
-    return "\n".join([*lines, "", "```", "python -m benchmarks.engines --keep", "```", ""])
+    return lines
 
 
 def memory(found: Mapping[str, Any], _docs: Path) -> str:
