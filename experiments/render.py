@@ -283,8 +283,8 @@ def engines(found: Mapping[str, Any], _docs: Path) -> str:
     lines = [
         "## Inference by every engine",
         "",
-        "Milliseconds an image from uint8 pixels to probabilities, medians; in brackets how many times as fast as timm "
-        "in PyTorch; same weights, one process, in turns. float32 where nothing else is said.",
+        "Milliseconds an image from uint8 pixels to probabilities, medians; in brackets how many times as fast as "
+        "timm in PyTorch; same weights, one process, in turns. float32 where nothing else is said.",
         "",
     ]
     for one in found["machines"].values():
