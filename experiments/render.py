@@ -14,6 +14,7 @@ from typing import Any
 from experiments.common import RESULTS, ROOT, read
 from experiments.render_audit import AUDIT_PARTS
 from experiments.render_comparison import parts as comparison_parts
+from experiments.render_goals import goals
 from experiments.render_transfer import parts as transfer_parts
 from experiments.render_upstream import upstream_page
 from nevus.card import DISCLAIMER
@@ -358,6 +359,10 @@ PAGES = ("upstream", "upstream-images", "lesions", "trunks", "pooling", "sizes")
 """Results that docs/upstream.md is made of."""
 
 
+GOALS_OF = ("transfer", "engines", "lesions")
+"""Results that the table of what was set out for is made of."""
+
+
 def render(results: Path, docs: Path) -> list[str]:
     """Write `docs/results.md`; the names of the results that it shows."""
     shown = []
@@ -373,6 +378,8 @@ def render(results: Path, docs: Path) -> list[str]:
         if path.exists():
             page.append(part(read(path), docs))
             shown.append(name)
+            if name == "transfer":
+                page.append(goals(*(read(results / f"{one}.json") for one in GOALS_OF), cell))
     write_text(docs / "results.md", "\n".join(page))
     if (results / "upstream.json").exists():
         write_text(
