@@ -71,18 +71,20 @@ def _why(transfer: Mapping[str, Any], lesions: Mapping[str, Any]) -> list[str]:
     )
     fewest, taught = min((images, name) for name, images in lesions["seven"].items())[::-1]
     short = n * (PAPER / 100 - best)
+    where = "short of" if short > 0 else "beyond"
     return [
-        f"*Accuracy.* The best figure is {short:+.1f} images of {n} short of the paper's (less than nothing: beyond), "
+        f"*Accuracy.* The best figure is {abs(short):.1f} images of {n} {where} the paper's, "
         "and the interval of any one spans some thirty. What views, a larger side and a begun head bring on "
         "validation stands [below](#views-a-larger-side-and-a-head-to-begin-with); a third stage of the trunk "
         "brought nothing ([upstream](upstream.md)).",
         "",
-        "*Out of source.* [What was tried](#chosen-by-sources-that-were-not-trained-on) between sources: what helps "
-        "is on the side of the image (its middle beside the whole, evened light) and of the labels (melanomas and "
-        "nevi alone), and a firm head. Training every weight on one source took AUROC away on the other.",
+        "*Out of source.* [What was tried](#chosen-by-sources-that-were-not-trained-on) between sources: what "
+        "helps is on the side of the image (its middle beside the whole, evened light) and of the labels "
+        "(melanomas and nevi alone), and a firm head. Training every weight on one source took AUROC away on the "
+        "other.",
         "",
-        f"*Seven classes.* {fewest.removeprefix('ham10000 ')} has {taught} images to train on, and counts for as much "
-        "in the balanced accuracy as the thousands of nevi; see the recalls and their intervals.",
+        f"*Seven classes.* {fewest.removeprefix('ham10000 ')} has {taught} images to train on, and counts for as "
+        "much in the balanced accuracy as the thousands of nevi; see the recalls and their intervals.",
         "",
     ]
 
@@ -112,8 +114,8 @@ def goals(transfer: Mapping[str, Any], engines: Mapping[str, Any], lesions: Mapp
             fit = transfer[name]["train"]["fit"]
             seconds = sum(fit["seconds"].values())
             lines.append(
-                f"| frozen trunk: from images to a bundle in under {PAPER_SECONDS} s | `{name}` | {seconds:.1f} s on "
-                f"{fit['machine']['device']} | {'met' if seconds < PAPER_SECONDS else 'missed'} |"
+                f"| frozen trunk: from images to a bundle in under {PAPER_SECONDS} s | `{name}` | {seconds:.1f} s "
+                f"on {fit['machine']['device']} | {'met' if seconds < PAPER_SECONDS else 'missed'} |"
             )
     for device, measured in engines["machines"].items():
         row = next(
