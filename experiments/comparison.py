@@ -55,7 +55,7 @@ SETTINGS["random"] = {
         "--weights",
         *(f"{name}=random" for name in ("bit", "bit-bn", *NETWORKS)),
         "--budget",
-        "18m",
+        "12m",
         *ELSEWHERE,
     ],
 }
@@ -64,7 +64,7 @@ for _batch in (8, 64):
         "folder": f"batch-{_batch}",
         "data": PAPER,
         "methods": ("bit", "bit-bn"),
-        "words": ["--weights", "bit=random", "bit-bn=random", "--batch", _batch, "--budget", "6m"],
+        "words": ["--weights", "bit=random", "bit-bn=random", "--batch", _batch, "--budget", "4m"],
     }
 SETTINGS["ham10000"] = {
     "folder": "ham10000",
