@@ -25,7 +25,7 @@ if __name__ == "__main__":
         if not run.exists():
             kept += [row for row in before if row["way"] == way]
             continue
-        for views in NUMBERS:
+        for views in NUMBERS if more != "wide" else (1, 8):
             found = evaluate(run, run / "manifest.parquet", "--views", views, split="validation")
             figures = found["evaluation"]["figures"]
             shown = {name: figures[name] for name in ("accuracy", "auroc", "cross_entropy")}
