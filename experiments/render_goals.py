@@ -62,7 +62,22 @@ MILLISECONDS = 7.0
 """Of an image through `bit-r26x0.5` at 128 px, on one core."""
 
 
-def _why(transfer: Mapping[str, Any], lesions: Mapping[str, Any]) -> list[str]:
+def _wide(transfer: Mapping[str, Any], cell: Cell) -> str:
+    """What a larger side did on validation, and on the test split."""
+    told = []
+    for mode in ("head", "full"):
+        small, wide = (transfer.get(f"{mode}-dermoscopy{way}-official") for way in ("", "-wide"))
+        if small and wide:
+            on_held = [cell(one["train"]["fit"]["validation"]["accuracy"], True) for one in (small, wide)]
+            on_test = [cell(one["evaluate"]["evaluation"]["figures"]["accuracy"], True) for one in (small, wide)]
+            told.append(
+                f"224 px in place of 128 took `{mode}` from {on_held[0]} to {on_held[1]} on validation (one view), "
+                f"and from {on_test[0]} to {on_test[1]} on the test split."
+            )
+    return " ".join(told)
+
+
+def _why(transfer: Mapping[str, Any], lesions: Mapping[str, Any], cell: Cell) -> list[str]:
     n = transfer["full-dermoscopy-official"]["evaluate"]["evaluation"]["n"]
     best = max(
         transfer[name]["evaluate"]["evaluation"]["figures"]["accuracy"]["value"]
@@ -76,7 +91,7 @@ def _why(transfer: Mapping[str, Any], lesions: Mapping[str, Any]) -> list[str]:
         f"*Accuracy.* The best figure is {abs(short):.1f} images of {n} {where} the paper's, "
         "and the interval of any one spans some thirty. What views, a larger side and a begun head bring on "
         "validation stands [below](#views-a-larger-side-and-a-head-to-begin-with); a third stage of the trunk "
-        "brought nothing ([upstream](upstream.md)).",
+        f"brought nothing ([upstream](upstream.md)). {_wide(transfer, cell)}",
         "",
         "*Out of source.* [What was tried](#chosen-by-sources-that-were-not-trained-on) between sources: what "
         "helps is on the side of the image (its middle beside the whole, evened light) and of the labels "
@@ -129,4 +144,4 @@ def goals(transfer: Mapping[str, Any], engines: Mapping[str, Any], lesions: Mapp
                     f"| an image at 128 px in under {MILLISECONDS:g} ms on one core | {engine} | {ms:.1f} ms on "
                     f"{device} | {'met' if ms < MILLISECONDS else 'missed'} |"
                 )
-    return "\n".join([*lines, "", *_why(transfer, lesions)])
+    return "\n".join([*lines, "", *_why(transfer, lesions, cell)])
