@@ -192,14 +192,15 @@ def _normalised(found: Sequence[Row]) -> list[str]:
     def told(row: Row) -> str:
         assert row.figures
         f, g = row.figures["accuracy"], row.figures["auroc"]
-        return f"{100 * f.value:.1f} % ({100 * f.low:.1f} to {100 * f.high:.1f}), AUROC {g.value:.3f}"
+        shown = f"{100 * f.value:.1f} % ({100 * f.low:.1f} to {100 * f.high:.1f}), AUROC {g.value:.3f}"
+        return f"{shown}, {row.seconds:.0f} s"
 
     by, low, high = (100 * value for value in (other.delong.difference, other.delong.low, other.delong.high))
     verdict = "no difference that could be told" if other.delong_holm >= ALPHA else "a difference"
     return [
         "**Group normalisation with weight standardisation against batch normalisation**, the same network, from "
-        f"random weights, in the same time: {told(ours)}, against {told(other)}; its AUROC less the "
-        f"other's {by:+.1f} points ({low:+.1f} to {high:+.1f}), DeLong's p {other.delong_holm:.3f} after Holm's "
+        f"random weights, given the same time by prediction: {told(ours)}, against {told(other)} in fact; its AUROC "
+        f"less the other's {by:+.1f} points ({low:+.1f} to {high:+.1f}), DeLong's p {other.delong_holm:.3f} after Holm's "
         f"correction: {verdict}.",
         "",
     ]

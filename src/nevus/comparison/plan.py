@@ -225,7 +225,7 @@ def _expected(unit: Unit, wanted: Wanted, manifest: Manifest) -> float:
 
 HALVES: dict[Half, str] = {
     "pretrained": "Networks with pretrained weights",
-    "random": "Networks from random weights, each trained for the same time",
+    "random": "Networks from random weights, each given the same time by prediction",
     "features": "Handcrafted features",
     "readers": "Dermatologists, on other images: context, no comparison",
 }
