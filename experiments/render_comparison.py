@@ -199,9 +199,9 @@ def _normalised(found: Sequence[Row]) -> list[str]:
     verdict = "no difference that could be told" if other.delong_holm >= ALPHA else "a difference"
     return [
         "**Group normalisation with weight standardisation against batch normalisation**, the same network, from "
-        f"random weights, given the same time by prediction: {told(ours)}, against {told(other)} in fact; its AUROC "
-        f"less the other's {by:+.1f} points ({low:+.1f} to {high:+.1f}), DeLong's p {other.delong_holm:.3f} after Holm's "
-        f"correction: {verdict}.",
+        f"random weights, given the same time by prediction: {told(ours)}, against {told(other)} in fact; its "
+        f"AUROC less the other's {by:+.1f} points ({low:+.1f} to {high:+.1f}), DeLong's p {other.delong_holm:.3f} "
+        f"after Holm's correction: {verdict}.",
         "",
     ]
 
