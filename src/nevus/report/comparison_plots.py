@@ -8,13 +8,14 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
 from nevus.comparison.plan import HALVES
 from nevus.comparison.published import READERS
 from nevus.comparison.table import Row
-from nevus.report.plots import BLUE, INK, RED, axes
+from nevus.report.plots import BLUE, INK, RED, axes, plain
 
 COLOURS = {"pretrained": BLUE, "random": "#d98e04", "features": "#2f855a", "readers": RED}
 """By what a system starts from."""
@@ -79,23 +80,17 @@ def times(rows: Sequence[Row]) -> Figure:
 def trade(rows: Sequence[Row]) -> Figure:
     """Accuracy with its interval against training time."""
     drawn = [row for row in rows if row.figures and np.isfinite(row.seconds)]
-    figure, ax = axes(6.4, 4.6)
+    figure, ax = axes(8.4, 4.6)
+    points = []
     for row in drawn:
         assert row.figures is not None
         one, seconds = row.figures["accuracy"], max(row.seconds, 1e-2)
         ax.plot([seconds] * 2, [100 * one.low, 100 * one.high], color=COLOURS[row.half], linewidth=1.2)
-        ax.plot(seconds, 100 * one.value, marker="o", color=COLOURS[row.half])
-        ax.annotate(
-            label(row),
-            (seconds, 100 * one.value),
-            xytext=(5, 4),
-            textcoords="offset points",
-            fontsize=7.5,
-            color=INK,
-        )
+        points.append((seconds, 100 * one.value))
+    _numbered(figure, ax, drawn, points)
     _decades(ax)
     spans = [max(row.seconds, 1e-2) for row in drawn] or [1.0]
-    ax.set_xlim(min(spans) / 3, max(spans) * 5)  # room for the names
+    ax.set_xlim(min(spans) / 2, max(spans) * 2)
     ax.set(xlabel="training time in seconds", ylabel="accuracy in %", title="Accuracy against training time")
     _legend(figure, ax, drawn, "")
     return figure
@@ -103,27 +98,50 @@ def trade(rows: Sequence[Row]) -> Figure:
 
 def readers(rows: Sequence[Row]) -> Figure:
     """Sensitivity and specificity of each system, and those of dermatologists on other images."""
-    figure, ax = axes(6.4, 4.6)
+    figure, ax = axes(8.4, 4.6)
     drawn = [row for row in rows if row.figures and "sensitivity" in row.figures and row.half != "readers"]
+    points = []
     for row in drawn:
         assert row.figures is not None
-        x, y = 100 - 100 * row.figures["specificity"].value, 100 * row.figures["sensitivity"].value
-        ax.plot(x, y, marker="o", color=COLOURS[row.half], clip_on=False)
-        ax.annotate(label(row), (x, y), xytext=(5, -3), textcoords="offset points", fontsize=7.5, color=INK)
+        points.append((100 - 100 * row.figures["specificity"].value, 100 * row.figures["sensitivity"].value))
+    stars = []
     for study in READERS:
         x, y = 100 - 100 * study.specificity, 100 * study.sensitivity
-        ax.plot(x, y, marker="*", markersize=11, color=RED, linestyle="none")
         name = f"{study.readers} dermatologists, {study.study.partition(' et ')[0]}, other images"
-        ax.annotate(name, (x, y), xytext=(6, 6), textcoords="offset points", fontsize=7.5, color=RED)
+        (star,) = ax.plot(x, y, marker="*", markersize=11, color=RED, linestyle="none", label=name)
+        stars.append(star)
+        points.append((x, y))
+    _numbered(figure, ax, drawn, points[: len(drawn)], stars)
+    (left, low), (right, _) = np.min(points, 0), np.max(points, 0)
     ax.set(
         xlabel="100 - specificity in %",
         ylabel="sensitivity in %",
-        xlim=(-2, 100),
-        ylim=(0, 102),
+        xlim=(max(-2, left - 5), min(102, right + 5)),
+        ylim=(max(-2, low - 8), 102),
         title="Beside dermatologists, who looked at other images",
     )
     _legend(figure, ax, drawn, "")
     return figure
+
+
+def _numbered(
+    figure: Figure,
+    ax: Axes,
+    drawn: Sequence[Row],
+    points: Sequence[tuple[float, float]],
+    more: Sequence[Artist] = (),
+) -> None:
+    """A point with a number for each system, and beside the plot whose it is: names at the points would overlap."""
+    handles: list[Artist] = []
+    for number, (row, point) in enumerate(zip(drawn, points, strict=True), 1):
+        colour = COLOURS[row.half]
+        ax.plot(*point, marker="o", markersize=10, color=colour, markeredgecolor="white", clip_on=False)
+        ax.annotate(str(number), point, fontsize=6.5, color="white", ha="center", va="center_baseline")
+        told = f"{number}  {plain(label(row))}"
+        handles.append(Line2D([], [], marker="o", color=colour, linestyle="none", label=told))
+    if handles or more:
+        names = [*handles, *more]
+        figure.legend(handles=names, frameon=False, fontsize=7.5, labelcolor=INK, loc="outside right upper")
 
 
 def _decades(ax: Axes) -> None:
