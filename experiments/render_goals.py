@@ -89,14 +89,13 @@ def _why(transfer: Mapping[str, Any], lesions: Mapping[str, Any], cell: Cell) ->
     where = "short of" if short > 0 else "beyond"
     return [
         f"*Accuracy.* The best figure is {abs(short):.1f} images of {n} {where} the paper's, "
-        "and the interval of any one spans some thirty. What views, a larger side and a begun head bring on "
-        "validation stands [below](#views-a-larger-side-and-a-head-to-begin-with); a third stage of the trunk "
+        "and the interval of any one spans some thirty. What views and a begun head bring on "
+        "validation stands [below](#views-and-a-head-to-begin-with); a third stage of the trunk "
         f"brought nothing ([upstream](upstream.md)). {_wide(transfer, cell)}",
         "",
         "*Out of source.* [What was tried](#chosen-by-sources-that-were-not-trained-on) between sources: what "
-        "helps is on the side of the image (its middle beside the whole, evened light) and of the labels "
-        "(melanomas and nevi alone), and a firm head. Training every weight on one source took AUROC away on the "
-        "other.",
+        "helps is a firm head, and on the side of the image its middle beside the whole, and evened light. "
+        "Training every weight on one source took AUROC away on the other.",
         "",
         f"*Seven classes.* {fewest.removeprefix('ham10000 ')} has {taught} images to train on, and counts for as "
         "much in the balanced accuracy as the thousands of nevi; see the recalls and their intervals.",

@@ -45,8 +45,7 @@ def transfer(found: Mapping[str, Any], cell: Cell) -> str:
         "`bit-r26x0.5` at 128 px on two cores. `generic` saw natural images only, `dermoscopy` also lesions "
         "without their labels; neither saw a lesion of a test split. `head` trains a linear head on four stages "
         "of the frozen trunk; `full` begins with that head, trains every weight and is judged on the mean of "
-        "eight views of each image; `wide` sees 224 px, on HAM10000 192, a head then with features in bfloat16; "
-        "`two` is trained on melanomas and nevi alone, at 192 px, as the mean of four views; `full-short` "
+        "eight views of each image; `wide` sees 224 px, a head then with features in bfloat16; `full-short` "
         "began with a head of zeros, had fewer epochs and one view. "
         "Settings were compared on validation; each bundle looked at its test split once, those of `four` once "
         "more. Of what ships, earlier tries stand here, too: `head-first` from the trunks' first stage, "
@@ -154,10 +153,10 @@ def outside(found: Mapping[str, Any], cell: Cell) -> str:
 def views(found: Mapping[str, Any], cell: Cell) -> str:
     """What views and the probe are worth on validation."""
     lines = [
-        "## Views, a larger side, and a head to begin with",
+        "## Views, and a head to begin with",
         "",
         "On the validation split of isic-malignant-benign, official split, trunk `dermoscopy`; the settings of "
-        "`full` were chosen by it, before its test split was looked at. `wide` is 224 px instead of 128.",
+        "`full` were chosen by it, before its test split was looked at.",
         "",
         "| | views of an image | accuracy | AUROC | cross entropy |",
         "|---|---|---|---|---|",
