@@ -97,7 +97,8 @@ def run(name: str) -> None:
     # Times of two machines do not stand in one table: it begins anew, and what was looked at is kept in mind.
     if held["machine"]["device"] != machine["device"]:
         commands = []
-        earlier = {row["name"]: earlier.get(row["name"], 0) + (row["looks"] or 0) for row in held["rows"]}
+        looked = {row["name"]: earlier.get(row["name"], 0) + (row["looks"] or 0) for row in held["rows"]}
+        earlier = {**earlier, **looked}
     found = {
         "commands": list(dict.fromkeys([*commands, command])),
         "rows": json.loads(to_json([asdict(row) for row in rows(out)])),

@@ -71,8 +71,9 @@ def _wide(transfer: Mapping[str, Any], cell: Cell) -> str:
             on_held = [cell(one["train"]["fit"]["validation"]["accuracy"], True) for one in (small, wide)]
             on_test = [cell(one["evaluate"]["evaluation"]["figures"]["accuracy"], True) for one in (small, wide)]
             told.append(
-                f"224 px in place of 128 took `{mode}` from {on_held[0]} to {on_held[1]} on validation (one view), "
-                f"and from {on_test[0]} to {on_test[1]} on the test split."
+                f"224 px in place of 128 (and, for a head, features in bfloat16) took `{mode}` from {on_held[0]} "
+                f"to {on_held[1]} on validation, one view of each image, and from {on_test[0]} to {on_test[1]} on "
+                "the test split."
             )
     return " ".join(told)
 
@@ -88,8 +89,8 @@ def _why(transfer: Mapping[str, Any], lesions: Mapping[str, Any], cell: Cell) ->
     short = n * (PAPER / 100 - best)
     where = "short of" if short > 0 else "beyond"
     return [
-        f"*Accuracy.* The best figure is {abs(short):.1f} images of {n} {where} the paper's, "
-        "and the interval of any one spans some thirty. What views and a begun head bring on "
+        f"*Accuracy.* The best figure of a whole network, official or leak-free, is {abs(short):.1f} images of {n} "
+        f"{where} the paper's, and the interval of any one spans some thirty. What views and a begun head bring on "
         "validation stands [below](#views-and-a-head-to-begin-with); a third stage of the trunk "
         f"brought nothing ([upstream](upstream.md)). {_wide(transfer, cell)}",
         "",
@@ -97,8 +98,9 @@ def _why(transfer: Mapping[str, Any], lesions: Mapping[str, Any], cell: Cell) ->
         "helps is a firm head, and on the side of the image its middle beside the whole, and evened light. "
         "Training every weight on one source took AUROC away on the other.",
         "",
-        f"*Seven classes.* {fewest.removeprefix('ham10000 ')} has {taught} images to train on, and counts for as "
-        "much in the balanced accuracy as the thousands of nevi; see the recalls and their intervals.",
+        f"*Seven classes.* {fewest.removeprefix('ham10000 ')} has {taught} images outside the test split, some of "
+        "them held out for validation, and counts for as much in the balanced accuracy as the thousands of nevi; "
+        "see the recalls and their intervals.",
         "",
     ]
 

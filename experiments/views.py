@@ -12,20 +12,27 @@ from __future__ import annotations
 from experiments.common import RESULTS, RUNS, evaluate, keep, read
 from nevus.runtime.views import NUMBERS
 
-WAYS = ("head", "head-wide", "full-short", "full", "full-wide")
+FEW = (1, 8)
+WAYS = {
+    "head": ("head-dermoscopy-official", NUMBERS),
+    "head-wide": ("head-dermoscopy-wide-official", FEW),
+    "full-short": ("full-short-dermoscopy-official", FEW),
+    "full": ("full-dermoscopy-official", NUMBERS),
+    "full-wide": ("full-dermoscopy-wide-official", FEW),
+}
+"""Runs, and in how many views their images are seen."""
 
 
 if __name__ == "__main__":
     path = RESULTS / "views.json"
     before = read(path)["rows"] if path.exists() else []
     kept = []
-    for way in WAYS:
-        mode, _, more = way.partition("-")
-        run = RUNS / "transfer" / "-".join([mode, "dermoscopy", *([more] if more else []), "official"])
+    for way, (name, numbers) in WAYS.items():
+        run = RUNS / "transfer" / name
         if not run.exists():
             kept += [row for row in before if row["way"] == way]
             continue
-        for views in NUMBERS if more != "wide" else (1, 8):
+        for views in numbers:
             found = evaluate(run, run / "manifest.parquet", "--views", views, split="validation")
             figures = found["evaluation"]["figures"]
             shown = {name: figures[name] for name in ("accuracy", "auroc", "cross_entropy")}

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 
 import nevus
 from nevus.bundle import load_bundle
+from nevus.data.manifest import ordered_classes
 from nevus.data.reading import read
 from nevus.errors import NevusError
 from nevus.methods.bit import BiT
@@ -131,6 +133,23 @@ def test_a_bundle_answers_with_the_mean_that_was_asked_for_and_judged(phantoms, 
     said = bundle.provenance["fit"]["validation"]["cross_entropy"]["value"]
     assert said == pytest.approx(-np.log(p[np.arange(len(rows)), rows.targets]).mean(), abs=1e-5)
     assert np.abs(p - once).max() > 1e-4
+
+
+@pytest.mark.parametrize("mode", ["head", "full"])
+def test_summed_diagnoses_are_averaged_as_the_bundle_does(phantoms, tmp_path, mode):
+    rows = read(phantoms)
+    table = rows.table.copy()
+    table.loc[table.index % 2 == 0, "label"] = table["label"].where(table["label"] != "benign", "nv")
+    manifest = replace(rows, table=table, classes=ordered_classes(table["label"]))
+    words = {"steps": 30, "lr": 3.0, "evaluate_every": 10} if mode == "head" else {}
+    changes = RecipeChanges(**{**QUICK, "resize": None if mode == "head" else 40, **words, "mean_of": 4})
+    answer = ("benign=benign,nv", "malignant=malignant")
+    BiT(trunk="bit-r26x0.5", mode=mode, seed=2, changes=changes, answer=answer).fit(manifest, tmp_path / "run")
+    held = read(tmp_path / "run" / "manifest.parquet").split("validation")
+    p = nevus.load(tmp_path / "run" / "bundle").predict_proba(held.paths)
+    said = load_bundle(tmp_path / "run" / "bundle").provenance["fit"]["validation"]["cross_entropy"]["value"]
+    true = (held.table["label"] == "malignant").to_numpy().astype(int)
+    assert said == pytest.approx(-np.log(p[np.arange(len(held)), true]).mean(), abs=1e-5)
 
 
 def test_a_head_is_trained_on_every_view_of_which_it_is_to_give_the_mean(phantoms, tmp_path):

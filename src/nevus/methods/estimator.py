@@ -203,8 +203,8 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         facts = Facts(int(shown.sum()), 0.0, trunk_spec(resolved(self.trunk)).side)
         changes = useful(self._changes(), "head")  # of images, which are not there
         recipe = make_recipe(self.recipe, facts, "head", epochs=self.epochs, changes=changes)
-        if recipe.views:
-            raise NevusError("numbers have no other views; leave views out of changes, or fit to images.")
+        if recipe.views or recipe.mean_of > 1:
+            raise NevusError("numbers have no other views; leave views and mean_of out, or fit to images.")
         config = {
             "method": "bit",
             "features": values.shape[1],

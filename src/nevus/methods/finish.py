@@ -17,10 +17,8 @@ from nevus.metrics.figures import figures
 from nevus.models.answer import Answer, Summed
 from nevus.runtime.device import device
 from nevus.runtime.inference import TorchEngine, many, softmax
-from nevus.runtime.views import viewed
-
-SHOWN_AGAIN = 10_000
-"""Most training images that the finished classifier is judged on once more, as in evaluation."""
+from nevus.runtime.views import Each, apart
+from nevus.training.timing import SHOWN_AGAIN
 
 
 def save(
@@ -38,7 +36,8 @@ def save(
     Args:
         fitting: see `Fitting`.
         made: the trained network.
-        said: its logits of the training and the validation images, where they are known already.
+        said: its logits of each view of the training and the validation images, float32 (views, n, classes), where
+            they are known already.
         trunk: its name.
         taps: see `Bundle`; likewise `spread`.
         answer: the classes to answer with; None for those of the data.
@@ -53,21 +52,21 @@ def save(
             logits, held_logits = said
         else:
             plain = TorchEngine(made, fitting.preprocess, device(recipe.precision).device)
-            ready = viewed(plain, recipe.mean_of)
-            held_logits = many(ready, fitting.held.pixels, what="validation")
+            ready = Each(plain, recipe.mean_of)
+            held_logits = apart(many(ready, fitting.held.pixels, what="validation"), recipe.mean_of)
             rows = np.linspace(0, len(targets) - 1, min(len(targets), SHOWN_AGAIN)).astype(int)
             again = decode_all(
                 fitting.shown.manifest.where(rows), recipe.side, fitting.cache, what="decoding train"
             )
-            logits, targets = many(ready, again.pixels, what="train once more"), again.manifest.targets
+            logits = apart(many(ready, again.pixels, what="train once more"), recipe.mean_of)
+            targets = again.manifest.targets
         held_targets, classes, more = held.targets, manifest.classes, {}
         if answer:
-            told = figures(held_targets, softmax(held_logits), classes, held.groups)
+            told = figures(held_targets, softmax(held_logits.mean(0)), classes, held.groups)
             more = {"diagnoses": {name: figure.as_dict() for name, figure in told.items()}}
-            logits, held_logits = answer.logits(logits), answer.logits(held_logits)
+            # Of each view, before the mean, as the bundle does it: the log of a sum is not linear.
+            logits, held_logits = (np.stack([answer.logits(view) for view in one]) for one in (logits, held_logits))
             targets, held_targets, classes = answer.targets(targets), answer.targets(held_targets), answer.classes
-    # A frozen trunk computes in float32 unless bf16 is insisted on; see `frozen`.
-    bf16 = recipe.precision == "bf16" if recipe.mode == "head" else device(recipe.precision).bf16
     trained = Trained(
         trunk=trunk,
         network=Summed(made, answer.parts) if answer else made,
@@ -77,11 +76,11 @@ def save(
         recipe=asdict(recipe),
         seed=fitting.seed,
         begun=begun,
-        shown=Judged(logits, targets, np.arange(len(targets))),
-        held=Judged(held_logits, held_targets, held.groups),
+        shown=Judged(logits.mean(0), targets, np.arange(len(targets))),
+        held=Judged(held_logits.mean(0), held_targets, held.groups),
         skipped=len(fitting.shown.faults) + len(fitting.held.faults),
         seconds=fitting.watch.seconds,
-        precision="bf16" if bf16 else "fp32",
+        precision="bf16" if device(recipe.precision).bf16 else "fp32",
         taps=taps,
         spread=spread,
         answer=answer,

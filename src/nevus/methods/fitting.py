@@ -20,7 +20,7 @@ from nevus.models.registry import head_of, trunk_of
 from nevus.runtime.device import device
 from nevus.runtime.inference import Engine, TorchEngine, engine, frozen, many
 from nevus.runtime.processes import processes
-from nevus.runtime.views import Each, viewed
+from nevus.runtime.views import Each, apart
 from nevus.training.batches import VIEW, ImageBatches, augment_of, soft_labels
 from nevus.training.head import fit_head, judgement
 from nevus.training.loop import Judgement, train
@@ -61,8 +61,8 @@ class Fitting:
         """Train a network in place.
 
         Returns:
-            In mode `head` the logits of the training and the validation images, so that they need not be
-            computed again.
+            In mode `head` the logits of each view of the training and the validation images, float32
+            (views, n, classes), so that they need not be computed again.
 
         """
         if self.recipe.mode == "head":
@@ -97,7 +97,7 @@ class Fitting:
         recipe, rows = self.recipe, self.shown.manifest
         whole = self._stored(recipe.side)
         with self.watch("features"):
-            ready = frozen(trunk_of(made), self.preprocess, recipe.precision)
+            ready = engine(trunk_of(made), self.preprocess, device(recipe.precision).device)
             features = _each_its_part(ready, whole, "features of train")
         with self.watch("probe"):
             weights = (
@@ -128,12 +128,10 @@ class Fitting:
         with self.watch("features"):
             # What is said of validation images decides and is reported: in float32, as the bundle will say it.
             exact = engine(trunk_of(made), self.preprocess, device(self.recipe.precision).device)
-            held_features = _each_its_part(viewed(exact, ways), self.held.pixels, "features of validation")
-            ready = frozen(trunk_of(made), self.preprocess, self.recipe.precision)
-            shape = (ways + len(random), len(rows), held_features.shape[1])
-            features = np.empty(shape, np.float32)
-            whole = _each_its_part(Each(ready, ways), self.shown.pixels, "features of train")
-            features[:ways] = whole.reshape(len(rows), ways, -1).swapaxes(0, 1)
+            ready = frozen(trunk_of(made), exact, self.recipe.precision)
+            held = apart(_each_its_part(Each(exact, ways), self.held.pixels, "features of validation"), ways)
+            features = np.empty((ways + len(random), len(rows), held.shape[2]), np.float32)
+            features[:ways] = apart(_each_its_part(Each(ready, ways), self.shown.pixels, "features of train"), ways)
             for number, view in enumerate(random):
                 what = f"features of view {number + 1} of {len(random)}"
                 features[ways + number] = _each_its_part(ready, view, what)
@@ -141,7 +139,7 @@ class Fitting:
             head = fit_head(
                 features,
                 rows.targets,
-                held_features,
+                held.mean(0),  # the mean of a linear head's answers is its answer to the mean
                 self.held.manifest.targets,
                 self.recipe,
                 self.run,
@@ -153,8 +151,7 @@ class Fitting:
         assert final.bias is not None
         final.weight.data.copy_(head.weight.view_as(final.weight))
         final.bias.data.copy_(head.bias)
-        # The mean of a linear head's answers is its answer to the mean.
-        return head(features[:ways].mean(0)), head(held_features)
+        return head(features[:ways]), head(held)
 
 
 def _linear_head(made: nn.Module) -> nn.Linear | nn.Conv2d:

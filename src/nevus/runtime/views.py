@@ -111,6 +111,11 @@ class Each(Views):
         return np.concatenate(self._said(pixels), axis=1)
 
 
+def apart(outputs: NDArray[np.float32], number: int) -> NDArray[np.float32]:
+    """What `Each` said of many images, float32 (n, number x outputs), by view: (number, n, outputs)."""
+    return outputs.reshape(len(outputs), number, -1).swapaxes(0, 1)
+
+
 def viewed(engine: Engine, number: int) -> Engine:
     """An engine that sees each image in as many views as one of `NUMBERS` says."""
     return engine if number == 1 else Views(engine, number)

@@ -52,8 +52,8 @@ def fit_head(
     """Train a head by the same loop as a network.
 
     Args:
-        features: of the training images, float32 (n, features), or (views, n, features): of the images themselves
-            and of random views of them, of which each step takes one.
+        features: of the training images, float32 (n, features), or (views, n, features): of the images themselves,
+            or of the views that are answered with, and of random ones, of which each step takes one.
         targets: their classes, (n,).
         held: features of the validation images.
         held_targets: their classes.

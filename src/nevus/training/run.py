@@ -182,17 +182,18 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Settings that differ. One that was not there yet when the run was begun was off, and may be now.
+SINCE = {"mean_of": 1}
+"""What was done before there was a setting for it, where that is not nothing."""
 
-    Off is nothing, or one where there may be several.
-    """
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Settings that differ. One that was not there yet when the run was begun was off, and may be now."""
     found = []
     for key in sorted(set(old) | set(new)):
-        before, now = old.get(key), new.get(key)
+        before, now = old.get(key, SINCE.get(key)), new.get(key)
         if isinstance(before, dict) and isinstance(now, dict):
             found += _differences(before, now, f"{prefix}{key}.")
-        elif before != now and (key in old or (now and now != 1)):
+        elif before != now and (key in old or now):
             found.append(f"{prefix}{key} was {before}, is {now}")
     return found
 
