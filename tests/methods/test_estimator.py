@@ -140,6 +140,13 @@ def test_class_weights_reach_a_head_on_numbers(tmp_path):
     assert config["recipe"]["class_weights"] == "balanced"
 
 
+@pytest.mark.parametrize("changes", [{"views": 2}, {"mean_of": 4}])
+def test_numbers_have_no_other_views(changes):
+    rows = np.random.default_rng(0).normal(size=(40, 4))
+    with pytest.raises(ValueError, match="numbers have no other views"):
+        BiTClassifier(**SMALL, changes=changes).fit(rows, (rows[:, 0] > 0).astype(int))
+
+
 def test_a_column_of_paths(images, tmp_path):
     X, y = images
     table = pd.DataFrame({"path": [str(tmp_path / f"{number}.png") for number in range(40)], "label": y})
