@@ -18,6 +18,9 @@ from nevus.training.objective import CrossEntropy
 from nevus.training.recipe import Recipe
 from nevus.training.run import Run
 
+ROWS = 4096
+"""Of features that are widened at once."""
+
 
 @dataclass(frozen=True)
 class Head:
@@ -33,8 +36,15 @@ class Head:
     bias: Tensor
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits, float32 (n, classes), of features (n, features)."""
-        return np.asarray((torch.from_numpy(features) @ self.weight.T + self.bias).numpy(), np.float32)
+        """Logits, float32 (..., classes), of features, float32 (..., features).
+
+        Summed in float64: what is said of a row must not hang on which rows stand beside it, as it does where
+        the processor adds up in another order for other numbers of rows.
+        """
+        weight, bias = self.weight.double(), self.bias.double()
+        rows = torch.from_numpy(features).reshape(-1, features.shape[-1])
+        said = torch.cat([part.double() @ weight.T + bias for part in torch.split(rows, ROWS)])
+        return np.asarray(said.float().view(*features.shape[:-1], -1).numpy(), np.float32)
 
 
 def fit_head(
