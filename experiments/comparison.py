@@ -74,8 +74,8 @@ SETTINGS["ham10000"] = {
 }
 
 
-def run(name: str) -> None:
-    """Compare, and keep the table."""
+def run(name: str, *, drawn: bool = False) -> None:
+    """Compare, and keep the table; or keep what is there of it."""
     setting = SETTINGS[name]
     if setting["data"] == LEAK_FREE:
         leak_free()
@@ -83,9 +83,10 @@ def run(name: str) -> None:
     weights = [f"{one}={RIVALS / one}.safetensors" for one in NETWORKS if one in setting["methods"]]
     begun = ["--weights", *weights] if weights and "--weights" not in setting["words"] else []
     words = ["compare", setting["data"], "--out", out, "--methods", *setting["methods"], *begun, *setting["words"]]
-    done = subprocess.run([sys.executable, "-m", "nevus", *map(str, words)], check=False)
-    if done.returncode not in (0, 3):  # 3: a system came to nothing, and its row says why
-        sys.exit(done.returncode)
+    if not drawn:
+        done = subprocess.run([sys.executable, "-m", "nevus", *map(str, words)], check=False)
+        if done.returncode not in (0, 3):  # 3: a system came to nothing, and its row says why
+            sys.exit(done.returncode)
     command = shown_command(words).replace(str(RIVALS), "weights")
     path = RESULTS / "comparison.json"
     before = read(path) if path.exists() else {}
@@ -112,8 +113,9 @@ def run(name: str) -> None:
 if __name__ == "__main__":
     spoken = argparse.ArgumentParser()
     spoken.add_argument("names", nargs="*", choices=[*SETTINGS, []])
+    spoken.add_argument("--drawn", action="store_true", help="train nothing: keep what is there")
     given = spoken.parse_args()
     if not given.names:
         print("\n".join(SETTINGS))
     for chosen in given.names:
-        run(chosen)
+        run(chosen, drawn=given.drawn)
