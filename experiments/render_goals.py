@@ -80,17 +80,14 @@ def _wide(transfer: Mapping[str, Any], cell: Cell) -> str:
 
 def _why(transfer: Mapping[str, Any], lesions: Mapping[str, Any], cell: Cell) -> list[str]:
     n = transfer["full-dermoscopy-official"]["evaluate"]["evaluation"]["n"]
-    best = max(
-        transfer[name]["evaluate"]["evaluation"]["figures"]["accuracy"]["value"]
-        for name in _both("full")
-        if name in transfer
-    )
+    figures = [transfer[name]["evaluate"]["evaluation"]["figures"] for name in _both("full") if name in transfer]
+    best = max((one["accuracy"] for one in figures), key=lambda figure: float(figure["value"]))
     fewest, taught = min((images, name) for name, images in lesions["seven"].items())[::-1]
-    short = n * (PAPER / 100 - best)
+    short, wide = n * (PAPER / 100 - best["value"]), n * (best["high"] - best["low"])
     where = "short of" if short > 0 else "beyond"
     return [
         f"*Accuracy.* The best figure of a whole network, official or leak-free, is {abs(short):.1f} images of {n} "
-        f"{where} the paper's, and the interval of any one spans some thirty. What views and a begun head bring on "
+        f"{where} the paper's, and its interval spans {wide:.0f} of them. What views and a begun head bring on "
         "validation stands [below](#views-and-a-head-to-begin-with); a third stage of the trunk "
         f"brought nothing ([upstream](upstream.md)). {_wide(transfer, cell)}",
         "",
