@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from nevus.data.preprocess import Preprocess
 from nevus.models.registry import network, trunk_of
 from nevus.runtime.device import device, placed
-from nevus.runtime.inference import TorchEngine, engine, frozen
+from nevus.runtime.inference import BATCH, TorchEngine, engine, frozen
 from nevus.training.loop import gradients
 from nevus.training.objective import CrossEntropy
 from nevus.training.recipe import Facts, Recipe
@@ -19,11 +20,15 @@ from nevus.training.recipe import Facts, Recipe
 SHOWN_AGAIN = 10_000
 """Most training images that a finished classifier is judged on once more, as in evaluation."""
 SAMPLE = 8
-"""Images in a measured step: few, since a recipe may want 512 of 480 pixels."""
+"""Images in a measured step, to begin with: few, since a recipe may want 512 of 480 pixels."""
+PATIENCE = 2.0
+"""Seconds that a step of the recipe's own size may take: such a one is measured instead, since small networks are
+slower an image on few of them, and others faster.
+"""
 
 
 def expected_seconds(recipe: Recipe, trunk: str, facts: Facts, classes: int) -> float:
-    """Seconds that a training would take, measured on a few small steps with random images.
+    """Seconds that a training would take, measured on a few steps with random images.
 
     Mode `full` counts every training step, every look at a validation split of 15 %, and the last judgement; mode
     `head` the features, which are computed once of each image and view. Decoding is not counted.
@@ -36,23 +41,43 @@ def expected_seconds(recipe: Recipe, trunk: str, facts: Facts, classes: int) -> 
 
     """
     net = network(trunk, classes=classes)
-    pixels = np.random.default_rng(0).integers(0, 256, (SAMPLE, recipe.side, recipe.side, 3), dtype=np.uint8)
     held = 0.15 * facts.images
     if recipe.mode == "head":
         exact = engine(trunk_of(net), Preprocess(recipe.side), device(recipe.precision).device)
         ready = frozen(trunk_of(net), exact, recipe.precision)
-        shown = facts.images * (recipe.mean_of + recipe.views) * _seconds(lambda: ready(pixels))
-        return (shown + held * recipe.mean_of * _seconds(lambda: exact(pixels))) / SAMPLE
+        shown = facts.images * (recipe.mean_of + recipe.views) * _an_image(ready, recipe.side, BATCH)
+        return shown + held * recipe.mean_of * _an_image(exact, recipe.side, BATCH)
     where = device(recipe.precision)
-    x = Preprocess(recipe.side).tensor(pixels)
-    y = torch.full((SAMPLE, classes), 1 / classes)
     judging = TorchEngine(net, Preprocess(recipe.side), where.device)
-    looking = _seconds(lambda: judging(pixels)) / SAMPLE
+    looking = _an_image(judging, recipe.side, BATCH)
     where = placed(net, where)
-    stepping = _seconds(lambda: gradients(net, x, y, recipe, where, CrossEntropy())) / SAMPLE
+
+    def step(pixels: NDArray[np.uint8]) -> None:
+        x = Preprocess(recipe.side).tensor(pixels)
+        y = torch.full((len(x), classes), 1 / classes)
+        gradients(net, x, y, recipe, where, CrossEntropy())
+
+    stepping = _an_image(step, recipe.side, min(recipe.batch, recipe.micro_batch or recipe.batch))
     looks = recipe.steps / recipe.evaluate_every * held
     last = (held + min(facts.images, SHOWN_AGAIN)) * recipe.mean_of
     return recipe.steps * recipe.batch * stepping + (looks + last) * looking
+
+
+def _an_image(work: Callable[[NDArray[np.uint8]], object], side: int, whole: int) -> float:
+    """Seconds an image of work on squares, uint8 (n, side, side, 3).
+
+    `whole` of them, as there will be at a time, where that does not take long; else few.
+    """
+    few = _drawn(min(SAMPLE, whole), side)
+    each = _seconds(lambda: work(few)) / len(few)
+    if len(few) < whole and each * whole < PATIENCE:
+        pixels = _drawn(whole, side)
+        each = _seconds(lambda: work(pixels)) / whole
+    return each
+
+
+def _drawn(n: int, side: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
 
 
 def _seconds(work: Callable[[], object]) -> float:
