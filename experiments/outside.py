@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 from experiments.common import RESULTS, RUNS, evaluate, keep, read, train
-from experiments.transfer import ADAPTED, FIRM, GENERIC, HEAD, QUICK, SHORTER, TABLES, VIEWS
+from experiments.transfer import ADAPTED, FIRM, FOUR, GENERIC, HEAD, SHORTER, TABLES, VIEWS
 
 GENTLE = ["--epochs", 4, "--lr", 0.01]
 SETTINGS: dict[str, list[object]] = {
@@ -24,9 +24,9 @@ SETTINGS: dict[str, list[object]] = {
     "full, dermoscopy, strong views": ["--trunk", ADAPTED, *SHORTER, *VIEWS],
     "full, dermoscopy, probed": ["--trunk", ADAPTED, "--taps", 4, "--probe", "True", *GENTLE],
 }
-TWO = "head, dermoscopy, firm, two, 192 px, mean of 4"
-SETTINGS[TWO] = [*SETTINGS["head, dermoscopy, firm"], "--side", 192, "--mean-of", 4, *QUICK]
-"""Trained on nothing but melanomas and nevi."""
+for _name in ("head, dermoscopy", "head, dermoscopy, firm"):
+    for _apart in ("", ", two"):
+        SETTINGS[f"{_name}{_apart}, 192 px, mean of 4"] = [*SETTINGS[_name], *FOUR]
 VIEWED: dict[str, tuple[str, int]] = {
     f"head, dermoscopy, firm, {views} views": ("head, dermoscopy, firm", views) for views in (4, 8)
 }
@@ -42,7 +42,7 @@ def run(name: str) -> None:
     trained, views = VIEWED.get(name, (name, 1))
     pair = {}
     for way, (shown, answer, judged) in WAYS.items():
-        if name == TWO:
+        if ", two" in name:  # trained on nothing but melanomas and nevi
             shown, answer = f"{shown}-two", []
         out = RUNS / "outside" / f"{trained.replace(', ', '-').replace(' ', '-')}-{way}"
         train(out, TABLES / f"{shown}.parquet", *SETTINGS[trained], *answer, "--no-audit", "--seed", 0)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from nevus.comparison.plan import HALVES
 from nevus.comparison.published import READERS
@@ -147,6 +147,8 @@ def _numbered(
 def _decades(ax: Axes) -> None:
     """A logarithmic axis with plain numbers."""
     ax.set_xscale("log")
+    # Where all times lie in one decade, its ends alone would say little.
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
 

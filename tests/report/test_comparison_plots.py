@@ -1,0 +1,58 @@
+"""What the figures of a comparison show, read off the drawing."""
+
+import numpy as np
+import pytest
+from matplotlib import pyplot
+
+from nevus.comparison.table import Row
+from nevus.metrics.figures import Figure
+from nevus.report.comparison_plots import readers, trade
+
+
+def row(name, accuracy, seconds, *, sensitivity=0.9, specificity=0.8):
+    values = {"accuracy": accuracy, "sensitivity": sensitivity, "specificity": specificity}
+    figures = {key: Figure(value, 100, value - 0.05, value + 0.05, "wilson") for key, value in values.items()}
+    return Row(name, name, name.upper(), "", "features", figures=figures, seconds=seconds)
+
+
+ROWS = [row("svm", 0.86, 104.0), row("ann", 0.84, 158.0, sensitivity=0.8, specificity=0.7)]
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    pyplot.close("all")
+
+
+def drawn(figure):
+    """Number to point, number to the name beside it, and the axes."""
+    (ax,) = figure.axes
+    where = {text.get_text(): text.xy for text in ax.texts if text.get_text().isdigit()}
+    said = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    names = {number: rest for number, _, rest in (one.partition("  ") for one in said) if rest}
+    return where, names, ax
+
+
+def test_numbers_stand_at_the_points_of_the_systems_that_they_name():
+    where, names, ax = drawn(trade(ROWS))
+    assert names == {"1": "SVM", "2": "ANN"}
+    assert where["1"] == pytest.approx((104.0, 86.0))
+    assert where["2"] == pytest.approx((158.0, 84.0))
+    spans = [line.get_ydata() for line in ax.lines if len(line.get_xdata()) == 2]
+    assert np.sort(spans, axis=None) == pytest.approx([79.0, 81.0, 89.0, 91.0])
+
+
+def test_times_of_one_decade_have_more_than_one_number_below_them():
+    _, _, ax = drawn(trade(ROWS))
+    low, high = ax.get_xlim()
+    assert [tick for tick in ax.get_xticks() if low <= tick <= high] == [100, 200]
+
+
+def test_readers_stand_apart_from_the_numbered_systems():
+    where, names, ax = drawn(readers(ROWS))
+    assert names == {"1": "SVM", "2": "ANN"}
+    assert where["1"] == pytest.approx((20.0, 90.0))
+    assert where["2"] == pytest.approx((30.0, 80.0))
+    stars = [line for line in ax.lines if line.get_marker() == "*"]
+    assert len(stars) >= 2
+    assert all("dermatologists" in line.get_label() for line in stars)
