@@ -43,13 +43,14 @@ FOUR = ["--side", 192, "--mean-of", 4, *QUICK]
 """Four views of HAM10000's nearly full size, in training as in the answer."""
 SHORTER = ["--epochs", 3, "--lr", 0.05]
 
+MADE_OF = "head-wide-shipped"
 SHIPPED = {
-    "head-even-four-shipped": ("malignant-benign", "--even --views 4", TABLES / "isic2017-test.parquet"),
-    "malignant-benign-four-official": ("malignant-benign", "--even --views 4", PAPER),
+    "head-wide-even-shipped": ("malignant-benign", "--even --views 4", TABLES / "isic2017-test.parquet"),
+    "malignant-benign-wide-official": ("malignant-benign", "--even --views 4", PAPER),
 }
-"""What was made of `head-shipped` by `experiments.ship`: its name in the package, how it was made, and what it is
+"""What was made of `MADE_OF` by `experiments.ship`: its name in the package, how it was made, and what it is
 judged on. No lesion of these test splits is among the images that it was trained on. `lesion-7` is
-`full-seven-ham10000`.
+`full-seven-wide-ham10000`.
 """
 
 LEAK_FREE = RUNS / "transfer" / "leak-free" / "manifest.parquet"
@@ -93,6 +94,10 @@ for _name, _trunk in (("generic", GENERIC), ("dermoscopy", ADAPTED)):
         "flags": ["--trunk", _trunk, *HEAD, *FIRM, *FOUR, *GROUPED],
         "test": TABLES / "isic2017-nevus.parquet",
     }
+    SETTINGS[f"head-{_name}-wide-ham"] = {
+        **SETTINGS[f"head-{_name}-ham"],
+        "flags": ["--trunk", _trunk, *HEAD, *FOUR, *ANSWER, *GROUPED],
+    }
 SETTINGS["head-seven-ham10000"] = {
     "data": TABLES / "seven.parquet",
     "flags": ["--trunk", ADAPTED, *HEAD, "--class-weights", "balanced", *GROUPED],
@@ -113,8 +118,12 @@ SETTINGS["full-ham"] = {
     "flags": ["--trunk", ADAPTED, *SHORTER, *VIEWS, *ANSWER, *GROUPED],
     "test": TABLES / "isic2017-nevus.parquet",
 }
-for _mode, _flags in (("head", [*HEAD, *FIRM]), ("full", [*SHORTER, *VIEWS])):
-    SETTINGS[f"{_mode}-shipped"] = {
+for _way, _flags in (
+    ("head", [*HEAD, *FIRM]),
+    ("head-wide", [*HEAD, *FOUR]),
+    ("full", [*SHORTER, *VIEWS]),
+):
+    SETTINGS[f"{_way}-shipped"] = {
         "data": TABLES / "both.parquet",
         "flags": ["--trunk", ADAPTED, *_flags, *FAIR, *ANSWER, *GROUPED],
         "test": TABLES / "isic2017-test.parquet",
@@ -138,8 +147,8 @@ def run(name: str) -> None:
         if f"--views {load_bundle(bundle).views}" not in how:
             raise SystemExit(f"{bundle} was not made by: ship classifier ... {how}")
         trained = {
-            **before["head-shipped"]["train"],
-            "command": f"python -m experiments.ship classifier runs/transfer/head-shipped {bundle} {how}",
+            **before[MADE_OF]["train"],
+            "command": f"python -m experiments.ship classifier runs/transfer/{MADE_OF} {bundle} {how}",
             "fit": load_bundle(bundle).provenance["fit"],
         }
         judged = evaluate(out, test, bundle=bundle)
