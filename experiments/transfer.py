@@ -1,4 +1,4 @@
-"""What the trunks that come with the package are worth: each test split is looked at once by each bundle.
+"""What the trunks that come with the package are worth, on test splits: the looks of each bundle are counted.
 
     python -m experiments.lesions
     python -m experiments.transfer NAME [NAME ...]
@@ -30,7 +30,9 @@ tables are judged on.
 """
 HEAD = ["--mode", "head", "--taps", 4]
 FIRM = ["--weight-decay", 0.002]
-"""Twenty times the recipe's: it is worth much on sources that were not trained on; see experiments.outside."""
+"""Twenty times the recipe's: worth much on sources that were not trained on where one view of an image is trained
+on, and nothing where four are; see experiments.outside.
+"""
 PROBED = ["--taps", 4, "--probe", "True", "--epochs", 12, "--lr", 0.03]
 """For whole networks, judged on the mean of eight views; see docs/results.md for what led to it on validation."""
 LARGER = ["--taps", 4, "--probe", "True", "--epochs", 6, "--lr", 0.03]
@@ -39,14 +41,14 @@ WIDE = ["--side", 224]
 """The images' own side."""
 QUICK = ["--precision", "bf16"]
 """Features in bfloat16: at 224 px, within the paper's 40 seconds on two cores that have it."""
-FOUR = ["--side", 192, "--mean-of", 4, *QUICK]
-"""Four views of HAM10000's nearly full size, in training as in the answer."""
+AROUND = ["--side", 192, "--mean-of", 4, *QUICK]
+"""Four views, in training as in the answer, at nearly the full size of HAM10000's images."""
 SHORTER = ["--epochs", 3, "--lr", 0.05]
 
 MADE_OF = "head-wide-shipped"
 SHIPPED = {
     "head-wide-even-shipped": ("malignant-benign", "--even --views 4", TABLES / "isic2017-test.parquet"),
-    "malignant-benign-wide-official": ("malignant-benign", "--even --views 4", PAPER),
+    "malignant-benign-official": ("malignant-benign", "--even --views 4", PAPER),
 }
 """What was made of `MADE_OF` by `experiments.ship`: its name in the package, how it was made, and what it is
 judged on. No lesion of these test splits is among the images that it was trained on. `lesion-7` is
@@ -91,12 +93,12 @@ for _name, _trunk in (("generic", GENERIC), ("dermoscopy", ADAPTED)):
     }
     SETTINGS[f"head-{_name}-two-ham"] = {
         "data": TABLES / "ham-two.parquet",
-        "flags": ["--trunk", _trunk, *HEAD, *FIRM, *FOUR, *GROUPED],
+        "flags": ["--trunk", _trunk, *HEAD, *FIRM, *AROUND, *GROUPED],
         "test": TABLES / "isic2017-nevus.parquet",
     }
     SETTINGS[f"head-{_name}-wide-ham"] = {
         **SETTINGS[f"head-{_name}-ham"],
-        "flags": ["--trunk", _trunk, *HEAD, *FOUR, *ANSWER, *GROUPED],
+        "flags": ["--trunk", _trunk, *HEAD, *AROUND, *ANSWER, *GROUPED],
     }
 SETTINGS["head-seven-ham10000"] = {
     "data": TABLES / "seven.parquet",
@@ -120,7 +122,7 @@ SETTINGS["full-ham"] = {
 }
 for _way, _flags in (
     ("head", [*HEAD, *FIRM]),
-    ("head-wide", [*HEAD, *FOUR]),
+    ("head-wide", [*HEAD, *AROUND]),
     ("full", [*SHORTER, *VIEWS]),
 ):
     SETTINGS[f"{_way}-shipped"] = {
@@ -144,13 +146,12 @@ def run(name: str) -> None:
     out = RUNS / "transfer" / name
     if name in SHIPPED:
         bundle, how, test = SHIPPED[name]
-        if f"--views {load_bundle(bundle).views}" not in how:
-            raise SystemExit(f"{bundle} was not made by: ship classifier ... {how}")
-        trained = {
-            **before[MADE_OF]["train"],
-            "command": f"python -m experiments.ship classifier runs/transfer/{MADE_OF} {bundle} {how}",
-            "fit": load_bundle(bundle).provenance["fit"],
-        }
+        made, trained = load_bundle(bundle), before[MADE_OF]["train"]
+        command = f"python -m experiments.ship classifier runs/transfer/{MADE_OF} {bundle} {how}"
+        same = all(made.provenance[part] == trained["config"][part] for part in ("recipe", "weights", "seed"))
+        if not same or f"--views {made.views}" not in how:
+            raise SystemExit(f"{bundle} was not made by: {command}")
+        trained = {**trained, "command": command, "fit": made.provenance["fit"]}
         judged = evaluate(out, test, bundle=bundle)
     else:
         setting = SETTINGS[name]

@@ -63,17 +63,17 @@ def model_card(
 |---|{"---|" * len(labels)}
 {counts}
 
-## Figures on the validation split, on which the weights were chosen
+## Figures on the validation split, which was looked at in choosing
 
 | figure | value | 95 % interval | n |
 |---|---|---|---|
 {rows}
 
-These are no test figures. Those on test splits are in `evaluations.jsonl`, one line for each look.
+These are no test figures. Looks at test splits are counted in `evaluations.jsonl`, a line for each.
 
 ## Limits
 
-Judged on no other camera, clinic or population than the data set's own. Accuracy elsewhere is not known.
+These figures say nothing of other cameras, clinics or populations than the data set's own.
 """
 
 
