@@ -88,7 +88,7 @@ def trade(rows: Sequence[Row]) -> Figure:
         ax.plot([seconds] * 2, [100 * one.low, 100 * one.high], color=COLOURS[row.half], linewidth=1.2)
         points.append((seconds, 100 * one.value))
     _numbered(figure, ax, drawn, points)
-    _decades(ax)
+    _decades(ax, (1, 2, 5))  # all times may lie in one decade
     spans = [max(row.seconds, 1e-2) for row in drawn] or [1.0]
     ax.set_xlim(min(spans) / 2, max(spans) * 2)
     ax.set(xlabel="training time in seconds", ylabel="accuracy in %", title="Accuracy against training time")
@@ -144,11 +144,10 @@ def _numbered(
         figure.legend(handles=names, frameon=False, fontsize=7.5, labelcolor=INK, loc="outside right upper")
 
 
-def _decades(ax: Axes) -> None:
-    """A logarithmic axis with plain numbers."""
+def _decades(ax: Axes, parts: Sequence[int] = (1,)) -> None:
+    """A logarithmic axis with plain numbers, at these parts of each decade."""
     ax.set_xscale("log")
-    # Where all times lie in one decade, its ends alone would say little.
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_locator(LogLocator(subs=parts))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
 
