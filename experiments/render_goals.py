@@ -94,8 +94,8 @@ def _why(transfer: Mapping[str, Any], lesions: Mapping[str, Any], cell: Cell) ->
     short, wide = n * (PAPER / 100 - best["value"]), n * (best["high"] - best["low"])
     where = "short of" if short > 0 else "beyond"
     return [
-        f"*Accuracy.* The best of {len(figures)} figures of a whole network, official and leak-free, is {abs(short):.1f} images of {n} "
-        f"{where} the paper's, and its interval spans {wide:.0f} of them. What views and a begun head bring on "
+        f"*Accuracy.* The best of {len(figures)} figures of a whole network, official and leak-free, is "
+        f"{abs(short):.1f} images of {n} {where} the paper's, and its interval spans {wide:.0f} of them. What views and a begun head bring on "
         "validation stands [below](#views-and-a-head-to-begin-with); a third stage of the trunk "
         f"brought nothing ([upstream](upstream.md)). {_wide(transfer, cell)}",
         "",
