@@ -95,9 +95,9 @@ def _why(transfer: Mapping[str, Any], lesions: Mapping[str, Any], cell: Cell) ->
     where = "short of" if short > 0 else "beyond"
     return [
         f"*Accuracy.* The best of {len(figures)} figures of a whole network, official and leak-free, is "
-        f"{abs(short):.1f} images of {n} {where} the paper's, and its interval spans {wide:.0f} of them. What views and a begun head bring on "
-        "validation stands [below](#views-and-a-head-to-begin-with); a third stage of the trunk "
-        f"brought nothing ([upstream](upstream.md)). {_wide(transfer, cell)}",
+        f"{abs(short):.1f} images of {n} {where} the paper's, and its interval spans {wide:.0f} of them. What "
+        "views and a begun head bring on validation stands [below](#views-and-a-head-to-begin-with); a third stage "
+        f"of the trunk brought nothing ([upstream](upstream.md)). {_wide(transfer, cell)}",
         "",
         "*Out of source.* [What was tried](#chosen-by-sources-that-were-not-trained-on) between sources: what "
         "helps is a larger side together with four views, the whole image and its middle, each in an evened light, "
