@@ -1,12 +1,14 @@
 """What the figures of a comparison show, read off the drawing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib import pyplot
 
 from nevus.comparison.table import Row
 from nevus.metrics.figures import Figure
-from nevus.report.comparison_plots import readers, trade
+from nevus.report.comparison_plots import readers, times, trade
 
 
 def row(name, accuracy, seconds, *, sensitivity=0.9, specificity=0.8):
@@ -46,6 +48,22 @@ def test_times_of_one_decade_have_more_than_one_number_below_them():
     _, _, ax = drawn(trade(ROWS))
     low, high = ax.get_xlim()
     assert [tick for tick in ax.get_xticks() if low <= tick <= high] == [100, 200]
+
+
+def test_a_number_of_seconds_stands_clear_of_bars_and_of_what_the_paper_prints():
+    rows = [
+        replace(ROWS[0], seconds=13.0, paper_seconds=40.32),
+        replace(ROWS[1], seconds=1234.5, paper_seconds=558),
+    ]
+    figure = times(rows)
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    numbers = {text.get_text(): text.get_window_extent() for text in ax.texts}
+    assert set(numbers) == {"13.0 s", "1,234.5 s"}
+    reach = ax.transData.transform([(row, 0) for row in (1234.5, 558, 40.32)])[:, 0].max()
+    for extent in numbers.values():
+        assert reach < extent.x0
+        assert extent.x1 <= ax.get_window_extent().x1
 
 
 def test_readers_stand_apart_from_the_numbered_systems():

@@ -19,8 +19,6 @@ from nevus.report.plots import BLUE, INK, RED, axes, plain
 
 COLOURS = {"pretrained": BLUE, "random": "#d98e04", "features": "#2f855a", "readers": RED}
 """By what a system starts from."""
-ROOM = 4.0
-"""How many times a bar's length the number right of it reaches, on the logarithmic axis of times."""
 
 
 def label(row: Row) -> str:
@@ -58,15 +56,14 @@ def times(rows: Sequence[Row]) -> Figure:
     drawn = [row for row in rows if np.isfinite(row.seconds)]
     figure, ax = axes(7.4, 0.9 + 0.42 * max(1, len(drawn)))
     places = np.arange(len(drawn))[::-1]
+    rim = ax.get_yaxis_transform()
     for place, row in zip(places, drawn, strict=True):
         ax.barh(place, max(row.seconds, 1e-2), color=COLOURS[row.half], height=0.62)
         if len(row.times) > 1:
             ax.plot([min(row.times), max(row.times)], [place, place], color=INK, linewidth=1.4)
-        # The number stands right of the bar; where the paper's mark would lie on it, right of that.
-        right = max(row.seconds, *row.times)
-        if right < row.paper_seconds < ROOM * right:
-            right = row.paper_seconds * 1.12
-        ax.text(right * 1.1, place, f"{row.seconds:,.1f} s", va="center", fontsize=8, color=INK)
+        # At the rim, where neither a bar nor the paper's mark reaches.
+        told = f"{row.seconds:,.1f} s"
+        ax.text(0.99, place, told, transform=rim, va="center", ha="right", fontsize=8, color=INK)
         if np.isfinite(row.paper_seconds):
             ax.plot(row.paper_seconds, place, marker="D", markersize=5, color=RED, linestyle="none")
     _names(ax, drawn, places)
