@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,11 +18,14 @@ from nevus.errors import NevusError
 from nevus.models.registry import network
 from nevus.models.taps import Tapped
 from nevus.models.trunkfile import read_trunk, save_trunk
+from nevus.runtime import graph
+from nevus.runtime import teacher as teachers
 from nevus.runtime.graph import graph_of
 from nevus.runtime.teacher import load_teacher, save_teacher, teacher
+from nevus.training import distill
 from nevus.training.changes import RecipeChanges
 from nevus.training.distill import Distill, Student
-from nevus.training.lesson import Lesson, Said
+from nevus.training.lesson import Lesson, Said, store_name
 
 SMALL = RecipeChanges(batch=8, side=32, resize=40, evaluate_every=4, precision="fp32", lr=0.02)
 
@@ -150,6 +154,28 @@ def test_a_trunk_can_teach_and_several_teachers_are_concatenated(phantoms, wise,
     _, about = read_trunk(path)
     assert [t["licence"] for t in about["teachers"]] == ["MIT", "Apache-2.0"]
     assert about["weights"].startswith("trunk.safetensors")
+
+
+def test_what_teaches_computes_in_bfloat16_where_that_is_insisted_on(phantoms, wise, tmp_path, monkeypatch):
+    asked = []
+
+    class Noting(graph.Compiled):
+        def __init__(self, model, **settings):
+            asked.append(settings["precision"])
+            super().__init__(model)
+
+    monkeypatch.setattr(teachers, "Compiled", Noting)
+    monkeypatch.setattr(distill, "has_bf16", lambda _: True)
+    images = read_unlabelled([phantoms])
+    said = {}
+    for name, precision in (("auto", "auto"), ("short", "bf16")):
+        changes = replace(SMALL, precision=precision)
+        path = Distill(teachers=(str(wise),), epochs=0.2, changes=changes).fit(images, tmp_path / name)
+        said[name] = read_trunk(path)[1]["teachers"][0]
+    assert asked == ["f32", "bf16"]
+    assert said["short"] == {**said["auto"], "bf16": True}
+    stores = [store_name(load_teacher(wise, bf16=bf16)) for bf16 in (False, True)]
+    assert stores[1] == f"{stores[0]}-bf16"  # what one says is not taken for what the other says
 
 
 def test_faults_are_told(phantoms, wise, tmp_path, capsys):

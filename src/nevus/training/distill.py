@@ -19,7 +19,7 @@ from nevus.errors import NevusError
 from nevus.models.registry import AUTO, RANDOM, trunk_spec
 from nevus.models.taps import Tapped
 from nevus.models.weights import pretrained
-from nevus.runtime.device import device
+from nevus.runtime.device import device, has_bf16
 from nevus.runtime.inference import TorchEngine, many
 from nevus.runtime.kept import Kept
 from nevus.runtime.processes import processes
@@ -113,7 +113,9 @@ class Distill:
             raise NevusError("there is no teacher; name one with --teachers.")
         shown, held = held_out(manifest, self.seed)
         spec = trunk_spec(self.trunk)
-        teachers = [teacher(name) for name in self.teachers]
+        # As with a frozen trunk: float32, but on a CPU where bfloat16 is insisted on.
+        bf16 = changed(self.changes).get("precision") == "bf16" and has_bf16(torch.device("cpu"))
+        teachers = [teacher(name, bf16=bf16) for name in self.teachers]
         largest = 0 if self.fast else max(t.side for t in teachers)
         recipe = distillation(len(shown), spec.side, largest, epochs=self.epochs, changes=self.changes)
         if min(recipe.batch, recipe.micro_batch or recipe.batch) < 2:
@@ -130,7 +132,9 @@ class Distill:
             "licence": self.licence or licence_of_all(manifest, [t.licence for t in teachers], weights),
             "weights": weights,
             "teachers": [
-                {"name": t.name, "origin": t.origin, "licence": t.licence, "digest": t.digest} for t in teachers
+                {"name": t.name, "origin": t.origin, "licence": t.licence, "digest": t.digest}
+                | ({"bf16": True} if t.bf16 else {})
+                for t in teachers
             ],
             "taps": self.taps,
             "fast": self.fast,

@@ -26,7 +26,8 @@ _CHUNK = 4096
 
 def store_name(teacher: Teacher) -> str:
     """Folder of a teacher's vectors in the cache."""
-    return f"{teacher.name[:40].replace('/', '-')}-{teacher.side}-{teacher.digest.removeprefix('sha256:')[:16]}"
+    name = f"{teacher.name[:40].replace('/', '-')}-{teacher.side}-{teacher.digest.removeprefix('sha256:')[:16]}"
+    return f"{name}-bf16" if teacher.bf16 else name
 
 
 @dataclass(frozen=True)

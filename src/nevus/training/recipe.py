@@ -65,7 +65,8 @@ class Recipe:
         evaluate_every: steps between two looks at the validation split, with a checkpoint each.
         keep: `best` saves the weights with the lowest validation loss, `last` the final ones.
         precision: `bf16` or `fp32` arithmetic in training; `auto` takes bf16 where the machine has it. The frozen
-            trunk of mode `head` computes in float32, but on a CPU where `bf16` is insisted on.
+            trunk of mode `head`, and what teaches a trunk, compute in float32, but on a CPU where `bf16` is
+            insisted on.
 
     """
 
