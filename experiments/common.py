@@ -38,7 +38,7 @@ def shown_command(words: Sequence[object]) -> str:
 def _short(argument: str) -> str:
     upstream = os.environ.get("NEVUS_UPSTREAM", "upstream-sets")
     short = argument.replace(upstream, "$NEVUS_UPSTREAM")
-    return short.replace(str(DATA), "../shared/data").replace(str(RUNS), "runs")
+    return short.replace(str(DATA), "../shared/data").replace(str(RUNS), "runs").replace(f"{ROOT}/", "")
 
 
 def read(path: Path) -> dict[str, Any]:

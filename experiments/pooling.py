@@ -28,7 +28,7 @@ from nevus.data.manifest import Manifest
 from nevus.data.pixels import decode_all
 from nevus.data.preprocess import Preprocess
 from nevus.data.reading import read
-from nevus.models.registry import trunk_of, trunk_spec
+from nevus.models.registry import AUTO, trunk_of, trunk_spec
 from nevus.models.taps import Tapped, stages_of
 from nevus.models.weights import pretrained
 from nevus.runtime.inference import engine, many
@@ -41,10 +41,12 @@ POOLINGS = ("means", "means and spread")
 Features = NDArray[np.float32]
 
 
-def features(manifest: Manifest, cache: Cache) -> tuple[Manifest, dict[str, Features]]:
-    """Of four stages of the adapted trunk and its last layer, by pooling."""
-    spec = trunk_spec(ADAPTED)
-    made, _ = pretrained(ADAPTED, classes=2, seed=0)
+def features(
+    manifest: Manifest, cache: Cache, trunk: str = ADAPTED, weights: str = AUTO
+) -> tuple[Manifest, dict[str, Features]]:
+    """Of four stages of a trunk and its last layer, by pooling."""
+    spec = trunk_spec(trunk)
+    made, _ = pretrained(trunk, classes=2, seed=0, weights=weights)
     tapped = Tapped(trunk_of(made), 4, spread=True)
     decoded = decode_all(manifest, spec.side, cache)
     found = many(engine(tapped, Preprocess(spec.side, spec.mean, spec.std)), decoded.pixels, what=manifest.name)
@@ -89,7 +91,7 @@ def between(
     rows = []
     told, asked = (np.isin(m.table["label"], ("mel", "nv")) for m, _ in (shown, judged))
     mine, theirs = ((m.table["label"] == "mel").to_numpy() for m, _ in (shown, judged))
-    for pooling in POOLINGS:
+    for pooling in shown[1]:
         x, y = shown[1][pooling][told], judged[1][pooling][asked]
         for strength in STRENGTHS:
             p = model(strength).fit(x, mine[told]).predict_proba(y)[:, 1]
@@ -99,9 +101,14 @@ def between(
     return rows
 
 
+def sets(cache: Cache) -> tuple[Manifest, Manifest, Manifest]:
+    """Training images: isic-malignant-benign's, grouped by the audit; HAM10000's; isic2017's."""
+    own = grouped(read(DATA / "isic-malignant-benign"), cache)[0].split("train")
+    return own, read(TABLES / "ham.parquet"), read(TABLES / "isic.parquet")
+
+
 if __name__ == "__main__":
     with contextlib.closing(Cache(CacheConfig())) as opened:
-        own = features(grouped(read(DATA / "isic-malignant-benign"), opened)[0].split("train"), opened)
-        ham, isic = (features(read(TABLES / f"{name}.parquet"), opened) for name in ("ham", "isic"))
+        own, ham, isic = (features(images, opened) for images in sets(opened))
     kept = {"within": within(*own), "there": between(ham, isic), "back": between(isic, ham)}
     keep("pooling", kept)

@@ -355,7 +355,7 @@ PARTS = {
 }
 
 
-PAGES = ("upstream", "upstream-images", "lesions", "trunks", "pooling", "sizes")
+PAGES = ("upstream", "upstream-images", "lesions", "trunks", "stages", "pooling", "sizes")
 """Results that docs/upstream.md is made of."""
 
 

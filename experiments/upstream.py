@@ -5,9 +5,9 @@
 
 `FOLDER` holds the public sets of natural images, unpacked under the names of `NATURAL`, and `teachers/`, which
 `python scripts/teachers.py FOLDER/teachers --only lite0 open-nsfw --side 160` writes; later stages
-want `teachers-260/lite2` and `teachers-320/open-nsfw`, written likewise. The first command writes a table that says
-which images are used. Of lesions the table `upstream` of `experiments.lesions` is used. `experiments.ship` puts a
-stage's trunk into the package.
+want `teachers-260/lite2`, `teachers-320/open-nsfw` and `teachers-224/`, written likewise. The first command writes
+two tables that say which images are used. Of lesions the table `upstream` of `experiments.lesions` is used.
+`experiments.ship` puts a stage's trunk into the package.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ NATURAL = {
     "tiny-imagenet": ("tiny-imagenet-200/train",),
 }
 """Public sets of natural images, and which of their folders are used."""
-MOST = {"scenes": 4000, "tiny-imagenet": 4000}
-"""Images of a set that are used, drawn at random; else all."""
+MOST = {"generic": {"scenes": 4000, "tiny-imagenet": 4000}, "generic-wide": {"tiny-imagenet": 4000}}
+"""By table, the images of a set that are used, drawn at random; else all."""
 
 FREE = ["--licence", "Apache-2.0; BSD-2-Clause"]
 """Of the teachers: natural images add nothing to it."""
@@ -63,6 +63,18 @@ STAGES: dict[str, dict[str, Any]] = {
         "start": "generic-2",
         "flags": ["--epochs", 6],
     },
+    "generic-3": {
+        "data": TABLES / "generic-wide.parquet",
+        "start": "generic-2",
+        "teachers": ("teachers-224/lite2", "teachers-224/open-nsfw"),
+        "flags": ["--epochs", 4, "--precision", "bf16", *FREE],
+    },
+    "adapted-4": {
+        "data": RUNS / "lesions" / "upstream.parquet",
+        "start": "generic-3",
+        "teachers": ("teachers-224/lite2", "teachers-224/open-nsfw"),
+        "flags": ["--epochs", 8, "--precision", "bf16"],
+    },
     "adapted-3": {
         "data": RUNS / "lesions" / "upstream.parquet",
         "start": "adapted-2",
@@ -76,14 +88,14 @@ SHIP_AS = {"generic": "bit-r26x0.5-generic", "adapted": "bit-r26x0.5-dermoscopy"
 TEACHERS = ("teachers/lite0", "teachers/open-nsfw")
 
 
-def natural() -> Manifest:
-    """Images of everyday things, a few of each kind."""
+def natural(most: dict[str, int]) -> Manifest:
+    """Images of everyday things, of some sets at most so many."""
     rng = np.random.default_rng(0)
     tables = []
     for name, parts in NATURAL.items():
         found = read_unlabelled([FOLDER / name / part for part in parts]).table
-        if name in MOST:
-            found = found.iloc[np.sort(rng.permutation(len(found))[: MOST[name]])]
+        if name in most:
+            found = found.iloc[np.sort(rng.permutation(len(found))[: most[name]])]
         tables.append(found.assign(source=name))
     return Manifest(pd.concat(tables, ignore_index=True), Path("/"), (LABEL,), "natural images")
 
@@ -91,9 +103,11 @@ def natural() -> Manifest:
 def table() -> None:
     """Write which images are used."""
     TABLES.mkdir(parents=True, exist_ok=True)
-    made = natural()
-    made.save(TABLES / "generic.parquet")
-    counts = {str(k): int(v) for k, v in made.table["source"].value_counts().items()}
+    counts = {}
+    for name, most in MOST.items():
+        made = natural(most)
+        made.save(TABLES / f"{name}.parquet")
+        counts[name] = {str(k): int(v) for k, v in made.table["source"].value_counts().items()}
     keep("upstream-images", counts)
 
 

@@ -1,0 +1,42 @@
+"""The trunks' stages beside one another, by cross-validation between groups and between sources; no test split.
+
+    python -m experiments.lesions
+    python -m experiments.stages
+
+A logistic regression on the means of four stages and the last layer, as in `experiments.pooling`: on the training
+images of isic-malignant-benign, of which six times as many are judged as in the one validation split of
+`experiments.trunks`, and on lesions of another source than those that it was fitted on. Each stage of
+`experiments.upstream` that is on this machine, and the trunks that come with the package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from experiments.common import keep
+from experiments.pooling import POOLINGS, between, features, sets, within
+from experiments.upstream import SHIP_AS, STAGES, TABLES
+from nevus.data.cache import Cache, CacheConfig
+from nevus.models.registry import AUTO
+
+MEANS = POOLINGS[0]
+
+
+def trunks() -> dict[str, tuple[str, str]]:
+    """By name, a trunk and its weights."""
+    files = {stage: TABLES / stage / "trunk.safetensors" for stage in STAGES}
+    found = {stage: ("bit-r26x0.5", str(file)) for stage, file in files.items() if file.exists()}
+    return {**{name: (name, AUTO) for name in SHIP_AS.values()}, **found}
+
+
+if __name__ == "__main__":
+    kept: dict[str, Any] = {}
+    with contextlib.closing(Cache(CacheConfig())) as opened:
+        images = sets(opened)
+        for name, (trunk, weights) in trunks().items():
+            print(name, flush=True)
+            seen = [features(each, opened, trunk, weights) for each in images]
+            own, ham, isic = [(manifest, {MEANS: found[MEANS]}) for manifest, found in seen]
+            kept[name] = {"within": within(*own), "there": between(ham, isic), "back": between(isic, ham)}
+            keep("stages", kept)
