@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 from experiments.common import RESULTS, RUNS, evaluate, keep, read, train
-from experiments.transfer import ADAPTED, AROUND, FIRM, GENERIC, HEAD, SHORTER, TABLES, VIEWS
+from experiments.transfer import ADAPTED, AROUND, FIRM, GENERIC, HEAD, SHORTER, STANDARD, TABLES, VIEWS
 
 GENTLE = ["--epochs", 4, "--lr", 0.01]
 SETTINGS: dict[str, list[object]] = {
@@ -27,6 +27,7 @@ SETTINGS: dict[str, list[object]] = {
 for _name in ("head, dermoscopy", "head, dermoscopy, firm"):
     for _apart in ("", ", two"):
         SETTINGS[f"{_name}{_apart}, 192 px, mean of 4"] = [*SETTINGS[_name], *AROUND]
+        SETTINGS[f"{_name}{_apart}, 192 px, mean of 6"] = [*SETTINGS[_name], *STANDARD]
 VIEWED: dict[str, tuple[str, int]] = {
     f"head, dermoscopy, firm, {views} views": ("head, dermoscopy, firm", views) for views in (4, 8)
 }

@@ -113,7 +113,8 @@ def _stages(found: Mapping[str, Any]) -> list[str]:
         "(scikit-learn's C): within isic-malignant-benign's "
         f"{first['within'][0]['n']:,} training images, out of fold between groups, and between sources, melanoma "
         f"against nevus: HAM10000 to isic2017's {first['there'][0]['n']:,} training images, and back to "
-        f"{first['back'][0]['n']:,} of HAM10000. `generic-3` and `adapted-4`, with better teachers and larger views of more "
+        f"{first['back'][0]['n']:,} of HAM10000. "
+        "`generic-3` and `adapted-4`, with better teachers and larger views of more "
         "images, gain a hundredth of AUROC between sources and none within one; they are not in the "
         "package. Their trainings were halted for other work in between: their times above are too long.",
         "",

@@ -46,7 +46,7 @@ class Command:
     engine: EngineName = "auto"
     """`auto` takes OpenVINO on a CPU, PyTorch on a GPU; both give the same figures. `openvino-bf16` is faster where
     the CPU computes in bfloat16, and gives others in the third digit."""
-    views: Literal[1, 4, 8, 32] | None = None
+    views: Literal[1, 4, 6, 8, 32] | None = None
     """Of each image, whose mean is the answer, at as many times the cost: 4 sees the whole and its middle, as they
     are and in an evened light; 8 the ways to turn and mirror it; 32 both. By default as many as the bundle says."""
 

@@ -12,12 +12,18 @@ from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
 from nevus.runtime.inference import Engine
 
-NUMBERS = (1, 4, 8, 32)
+NUMBERS = (1, 4, 6, 8, 32)
 """Of views that an image can be seen in."""
 MIDDLE = 0.7
 """Side of the middle part, as a share of the image's."""
 NORM = 6
 """Of the mean that is taken for the colour of the light: between grey world, 1, and the brightest point."""
+GREY = (0.299, 0.587, 0.114)
+"""What red, green and blue add to the brightness (ITU-R BT.601)."""
+SKIN, SPREAD = (180.0, 140.0, 135.0), (32.0, 36.0, 38.0)
+"""Mean and standard deviation of red, green and blue that any picture is brought to: about those of a lesion on
+light skin under a dermoscope.
+"""
 
 
 def check_views(number: int) -> None:
@@ -28,7 +34,7 @@ def check_views(number: int) -> None:
 
     """
     if number not in NUMBERS:
-        raise NevusError(f"an image is seen in 1, 4, 8 or 32 views, not in {number}; correct --views.")
+        raise NevusError(f"an image is seen in 1, 4, 6, 8 or 32 views, not in {number}; correct --views.")
 
 
 def views_of(pixels: Tensor, number: int) -> list[Tensor]:
@@ -36,6 +42,8 @@ def views_of(pixels: Tensor, number: int) -> list[Tensor]:
 
     - 4: the whole and its middle, each as it is and in an evened light. What stands at the rim, and the colour of
       the lamp, tell where a picture was taken rather than what it shows.
+    - 6: the whole, its middle, and the middle turned by a quarter, each in grey and with each colour's mean and
+      spread made the same in every picture: nothing is left of a source's own colours and contrast.
     - 8: the eight ways to lay a square on itself, turned and mirrored. A dermoscope has no upright: what is said of
       a lesion must not hang on how it was held.
     - 32: both.
@@ -52,6 +60,10 @@ def views_of(pixels: Tensor, number: int) -> list[Tensor]:
 
     """
     check_views(number)
+    if number == 6:
+        middle = _middle(pixels)
+        turned = middle.transpose(1, 2).flip(1)
+        return [view for one in (pixels, middle, turned) for view in (_grey(one), _standard(one))]
     seen = [pixels]
     if number in (4, 32):
         seen = [view for one in (pixels, _middle(pixels)) for view in (one, _evened(one))]
@@ -80,6 +92,23 @@ def _evened(pixels: Tensor) -> Tensor:
     light = x.pow(NORM).mean((1, 2), keepdim=True).pow(1 / NORM)
     gain = light.mean(3, keepdim=True) / light.clamp_min(1 / 255)
     return (255 * x * gain).round().clamp(0, 255).to(torch.uint8)
+
+
+def _grey(pixels: Tensor) -> Tensor:
+    brightness = (pixels.float() * torch.tensor(GREY)).sum(3, keepdim=True)
+    return brightness.round().clamp(0, 255).to(torch.uint8).expand(-1, -1, -1, 3)
+
+
+def _standard(pixels: Tensor) -> Tensor:
+    """Each colour with the mean `SKIN` and the standard deviation `SPREAD`, over the picture.
+
+    A grey level is added to the spread: of an empty picture nothing but noise would be seen.
+    """
+    x = pixels.float()
+    away = x - x.mean((1, 2), keepdim=True)
+    spread = away.square().mean((1, 2), keepdim=True).sqrt() + 1
+    seen = away / spread * torch.tensor(SPREAD) + torch.tensor(SKIN)
+    return seen.round().clamp(0, 255).to(torch.uint8)
 
 
 class Views:

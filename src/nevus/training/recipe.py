@@ -31,7 +31,7 @@ class Recipe:
             taking one of them all; 0 trains on whole images alone.
         mirror: random left-right mirror.
         turns: random quarter turns.
-        mean_of: views of each image whose mean is the answer: 1, 4, 8 or 32, see `nevus.runtime.views`. In mode
+        mean_of: views of each image whose mean is the answer: 1, 4, 6, 8 or 32, see `nevus.runtime.views`. In mode
             `head` all of them are trained on, too; in mode `full` the looks at the validation split during
             training have one view of each image.
         brightness: largest relative change of the training views; 0 changes none.
