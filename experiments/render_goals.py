@@ -46,7 +46,7 @@ GOALS = (
         tuple(
             f"head-{trunk}-{way}ham"
             for trunk in ("dermoscopy", "generic")
-            for way in ("", "four-", "two-", "wide-")
+            for way in ("", "four-", "two-", "wide-", "standard-", "two-standard-")
         ),
     ),
     Goal(

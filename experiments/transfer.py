@@ -102,6 +102,10 @@ for _name, _trunk in (("generic", GENERIC), ("dermoscopy", ADAPTED)):
         **SETTINGS[f"head-{_name}-ham"],
         "flags": ["--trunk", _trunk, *HEAD, *STANDARD, *ANSWER, *GROUPED],
     }
+    SETTINGS[f"head-{_name}-two-standard-ham"] = {
+        **SETTINGS[f"head-{_name}-two-ham"],
+        "flags": ["--trunk", _trunk, *HEAD, *STANDARD, *GROUPED],
+    }
     SETTINGS[f"head-{_name}-wide-ham"] = {
         **SETTINGS[f"head-{_name}-ham"],
         "flags": ["--trunk", _trunk, *HEAD, *AROUND, *ANSWER, *GROUPED],
