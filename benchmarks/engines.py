@@ -65,7 +65,7 @@ def works(name: str, side: int, folder: Path) -> dict[str, Work]:
         "nevus, OpenVINO, int8": Compiled(core.read_model(str(small))),
     }
     if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        made["nevus, OpenVINO, bf16"] = Compiled(core.read_model(str(plain)), precision="bf16")
+        made["nevus, OpenVINO, bf16"] = Compiled(core.read_model(str(plain)), bf16=True)
     return made
 
 

@@ -44,7 +44,7 @@ QUICK = ["--precision", "bf16"]
 AROUND = ["--side", 192, "--mean-of", 4, *QUICK]
 """Four views, in training as in the answer, at nearly the full size of HAM10000's images."""
 STANDARD = ["--side", 192, "--mean-of", 6, *QUICK]
-"""Six views without a source's own colours, chosen between sources; see docs/results.md."""
+"""Six views without a source's own colours, chosen between sources; see experiments.outside."""
 SHORTER = ["--epochs", 3, "--lr", 0.05]
 
 MADE_OF = "head-wide-shipped"

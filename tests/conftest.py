@@ -12,6 +12,7 @@ from nevus.bundle import Bundle, save_bundle
 from nevus.data.phantom.dataset import PhantomConfig, write
 from nevus.data.preprocess import Preprocess
 from nevus.models.registry import network
+from nevus.runtime.graph import Compiled
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -87,3 +88,21 @@ def class_folders(tmp_path, picture):
         return tmp_path / name
 
     return make
+
+
+@pytest.fixture
+def bf16_asked(monkeypatch):
+    """Notes whether a module's graphs are asked to compute in bfloat16, on a CPU that may not have it."""
+
+    def watch(module) -> list[bool]:
+        asked: list[bool] = []
+
+        class Noting(Compiled):
+            def __init__(self, model, *, bf16=False, threads=0):
+                asked.append(bf16)
+                super().__init__(model, threads=threads)
+
+        monkeypatch.setattr(module, "Compiled", Noting)
+        return asked
+
+    return watch

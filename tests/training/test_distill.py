@@ -18,7 +18,6 @@ from nevus.errors import NevusError
 from nevus.models.registry import network
 from nevus.models.taps import Tapped
 from nevus.models.trunkfile import read_trunk, save_trunk
-from nevus.runtime import graph
 from nevus.runtime import teacher as teachers
 from nevus.runtime.graph import graph_of
 from nevus.runtime.teacher import load_teacher, save_teacher, teacher
@@ -156,15 +155,10 @@ def test_a_trunk_can_teach_and_several_teachers_are_concatenated(phantoms, wise,
     assert about["weights"].startswith("trunk.safetensors")
 
 
-def test_what_teaches_computes_in_bfloat16_where_that_is_insisted_on(phantoms, wise, tmp_path, monkeypatch):
-    asked = []
-
-    class Noting(graph.Compiled):
-        def __init__(self, model, **settings):
-            asked.append(settings["precision"])
-            super().__init__(model)
-
-    monkeypatch.setattr(teachers, "Compiled", Noting)
+def test_what_teaches_computes_in_bfloat16_where_that_is_insisted_on(
+    phantoms, wise, tmp_path, monkeypatch, bf16_asked
+):
+    asked = bf16_asked(teachers)
     monkeypatch.setattr(distill, "has_bf16", lambda _: True)
     images = read_unlabelled([phantoms])
     said = {}
@@ -172,7 +166,7 @@ def test_what_teaches_computes_in_bfloat16_where_that_is_insisted_on(phantoms, w
         changes = replace(SMALL, precision=precision)
         path = Distill(teachers=(str(wise),), epochs=0.2, changes=changes).fit(images, tmp_path / name)
         said[name] = read_trunk(path)[1]["teachers"][0]
-    assert asked == ["f32", "bf16"]
+    assert asked == [False, True]
     assert said["short"] == {**said["auto"], "bf16": True}
     stores = [store_name(load_teacher(wise, bf16=bf16)) for bf16 in (False, True)]
     assert stores[1] == f"{stores[0]}-bf16"  # what one says is not taken for what the other says

@@ -99,12 +99,12 @@ def _described(network: nn.Module, preprocess: Preprocess) -> bytes:
 class Compiled:
     """A graph made ready for this machine's CPU.
 
-    Numbers are float32 unless told otherwise: left to itself OpenVINO computes in bf16 on a CPU that has it.
+    Numbers are float32 unless bfloat16 is asked for: left to itself OpenVINO computes in it on a CPU that has it.
     """
 
-    def __init__(self, model: openvino.Model | Path, *, precision: str = "f32", threads: int = 0) -> None:
+    def __init__(self, model: openvino.Model | Path, *, bf16: bool = False, threads: int = 0) -> None:
         settings = {
-            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
             "ENABLE_CPU_PINNING": False,  # else several processes would share one core

@@ -122,7 +122,7 @@ class OpenVinoEngine:
         from nevus.runtime.graph import Compiled, kept_graph
 
         self.preprocess = preprocess
-        self._graph = Compiled(kept_graph(network, preprocess), precision="bf16" if bf16 else "f32")
+        self._graph = Compiled(kept_graph(network, preprocess), bf16=bf16)
 
     def __call__(self, pixels: np.ndarray) -> NDArray[np.float32]:
         """uint8 (n, side, side, 3) to the network's output, float32 (n, outputs)."""

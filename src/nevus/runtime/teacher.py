@@ -95,7 +95,7 @@ def teacher(name: str, *, side: int = 0, bf16: bool = False) -> Teacher:
         licence=str(read_trunk(file)[1].get("licence", "not known")) if file else spec.licence,
         origin=weights,
         digest=digest_of_bytes(f"{spec.name} {weights} {preprocess}".encode()),
-        graph=Compiled(graph_of(tapped, preprocess), precision=_precision(bf16)),
+        graph=Compiled(graph_of(tapped, preprocess), bf16=bf16),
         bf16=bf16,
     )
 
@@ -121,7 +121,7 @@ def load_teacher(folder: Path, *, bf16: bool = False) -> Teacher:
             licence=str(about["licence"]),
             origin=str(about["origin"]),
             digest=digest,
-            graph=Compiled(folder / GRAPH, precision=_precision(bf16)),
+            graph=Compiled(folder / GRAPH, bf16=bf16),
             bf16=bf16,
         )
     except OSError:
@@ -151,10 +151,6 @@ def save_teacher(
     }
     with written_whole(folder / ABOUT) as aside:
         aside.write_text(to_json(about) + "\n", encoding="utf-8")
-
-
-def _precision(bf16: bool) -> str:
-    return "bf16" if bf16 else "f32"
 
 
 def _digest(folder: Path) -> str:
