@@ -111,8 +111,8 @@ def _gain(found: Mapping[str, Any], new: str, old: str) -> str:
         after, before = (max(row["auroc"] for row in found[name][way]) for name in (new, old))
         gains[way] = f"{after - before:+.3f}"
     return (
-        f"the best AUROC of `{new}` is that of `{old}` {gains['within']} within, {gains['there']} to isic2017 and "
-        f"{gains['back']} back"
+        f"the best AUROC of `{new}` less that of `{old}` is {gains['within']} within, {gains['there']} to isic2017 "
+        f"and {gains['back']} back"
     )
 
 
