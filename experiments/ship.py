@@ -137,7 +137,7 @@ def told(bundle: Bundle, validation: Mapping[str, Any], **fit: Any) -> tuple[Bun
         licence=bundle.licence,
         provenance=about,
         validation=validation,
-        answer=bundle.answer.as_dict() if bundle.answer else None,
+        answer=bundle.answer,
     )
     return replace(bundle, provenance=about), card
 
@@ -163,7 +163,7 @@ def even(bundle: Bundle, run: Path) -> tuple[Bundle, str]:
     steps = np.sort(margin)
     missed = np.array([abs((margin[positive] > t).mean() - (margin[~positive] <= t).mean()) for t in steps])
     shift = -float(steps[missed.argmin()])
-    parts = network.parts[1]
+    parts = bundle.answer.parts[1]
     head_of(network.whole).bias.data[list(parts)] += shift
     moved = np.stack([logits[:, 0], logits[:, 1] + shift], 1)
     validation = {

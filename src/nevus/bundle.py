@@ -193,7 +193,7 @@ def load_bundle(folder: Path | str) -> Bundle:
 def _network(folder: Path, about: Mapping[str, Any], answer: Answer | None) -> nn.Module:
     classes = len(answer.diagnoses if answer else about["classes"])
     made = tapped(about["trunk"], about.get("taps", 0), classes, spread=about.get("spread", False))
-    made = Summed(made, answer.parts) if answer else made
+    made = Summed(made, answer) if answer else made
     made.load_state_dict(load_file(folder / WEIGHTS))
     return made.eval()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from nevus.models.answer import Answer
 
 DISCLAIMER = "Research use only. Not a medical device. Not for diagnosis."
 
@@ -16,7 +18,7 @@ def model_card(
     licence: str,
     provenance: Mapping[str, Any],
     validation: Mapping[str, Mapping[str, Any]],
-    answer: Mapping[str, Sequence[str]] | None = None,
+    answer: Answer | None = None,
 ) -> str:
     """Markdown that says what the classifier is, what it was trained on, and how good it is on validation.
 
@@ -27,13 +29,13 @@ def model_card(
         licence: of the weights.
         provenance: see `Bundle`.
         validation: figures by name, each with `value`, `low`, `high`, `n`.
-        answer: by class the diagnoses whose probabilities are added up to it.
+        answer: how the classes are added up from diagnoses.
 
     """
     data, recipe = provenance["data"], provenance["recipe"]
     labels = list(next(iter(data["counts"].values())))
     cells = [_cell(name) for name in labels]
-    added = "".join(f"\n- {name}: {' + '.join(parts)}, added up" for name, parts in (answer or {}).items())
+    added = "".join(f"\n- {name}: {parts}, added up" for name, parts in (answer.sums() if answer else {}).items())
     rows = "\n".join(
         f"| {_cell(name.replace('_', ' '))} | {_number(f['value'])} | {_number(f['low'])} to {_number(f['high'])} "
         f"| {f['n']} |"

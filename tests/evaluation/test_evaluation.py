@@ -150,7 +150,8 @@ def test_a_classifier_that_adds_diagnoses_up_is_judged_on_them_too(class_folders
 
     folder = class_folders({"nv": 14, "mel": 14, "bcc": 14})
     run = ["train", str(folder), "--out", str(tmp_path / "run"), "--mode=head", "--side=32", "--steps=3"]
-    assert main([*run, "--answer", "benign=nv", "malignant=mel,bcc"]) == 0
+    assert main([*run, "--answer", "benign=nv", "malignant=mel,bcc:0.5"]) == 0
+    assert "- malignant: 0.5 x bcc + mel, added up" in (tmp_path / "run" / "bundle" / "README.md").read_text()
     table, bundle = str(tmp_path / "run" / "manifest.parquet"), str(tmp_path / "run" / "bundle")
     words = ["evaluate", table, "--split", "test", "--bundle", bundle, "--out", str(tmp_path / "out")]
     assert main(words) == 0

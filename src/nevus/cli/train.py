@@ -58,7 +58,8 @@ class Command:
     """`auto` for the trunk's own, `random`, or the path of an .npz or .safetensors file."""
     answer: tuple[str, ...] = ()
     """Classes to answer with, as in `--answer benign=nv,bkl malignant=mel,bcc`: the classes of the data are told
-    apart in training, and their probabilities are added up."""
+    apart in training, and their probabilities are added up. `bkl:0.1` takes one for a tenth as frequent as it is
+    among the training images."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on with the run in OUT."""
     reading: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()

@@ -69,7 +69,7 @@ def save(
             targets, held_targets, classes = answer.targets(targets), answer.targets(held_targets), answer.classes
     trained = Trained(
         trunk=trunk,
-        network=Summed(made, answer.parts) if answer else made,
+        network=Summed(made, answer) if answer else made,
         preprocess=fitting.preprocess,
         classes=classes,
         manifest=manifest,

@@ -124,7 +124,7 @@ def record(trained: Trained, run: Run) -> None:
         licence=licence,
         provenance=provenance,
         validation=fit["validation"],
-        answer=trained.answer.as_dict() if trained.answer else None,
+        answer=trained.answer,
     )
     bundle = Bundle(
         trunk=trained.trunk,

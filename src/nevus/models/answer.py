@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,23 +21,31 @@ class Answer:
     To merge diagnoses before training teaches a network that they look alike, which they do not; so they stay apart
     until their probabilities are added up.
 
+    A diagnosis may be frequent among the training images and rare where the classifier is used, or unknown there:
+    whatever looks foreign is then given to it, and with it to its class. `odds` says how frequent it is to be
+    taken for, as a share of that; the probabilities are Bayes' with these priors (Saerens et al. 2002, *Adjusting
+    the outputs of a classifier to new a priori probabilities*, equation 2.4).
+
     Attributes:
         diagnoses: names in the order of the network's outputs.
         classes: names of the answer; of two, the second is positive.
         parts: for each class the places of its diagnoses.
+        odds: for each diagnosis by how much its odds are multiplied; empty where all are taken as they are.
 
     """
 
     diagnoses: tuple[str, ...]
     classes: tuple[str, ...]
     parts: tuple[tuple[int, ...], ...]
+    odds: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, words: Sequence[str], diagnoses: Sequence[str]) -> Answer:
-        """Read `class=diagnosis,diagnosis` for each class.
+        """Read `class=diagnosis,diagnosis:odds` for each class; odds of 1 are left out.
 
         Raises:
-            NevusError: a diagnosis is unknown, missing or named twice, or there are fewer than two classes.
+            NevusError: a diagnosis is unknown, missing or named twice, its odds are not above 0, or there are
+                fewer than two classes.
 
         """
         named: dict[str, list[str]] = {}
@@ -54,7 +63,8 @@ class Answer:
 
     @classmethod
     def _made(cls, named: dict[str, list[str]], diagnoses: Sequence[str]) -> Answer:
-        given = [part for parts in named.values() for part in parts]
+        told = {part: _told(part, diagnoses) for parts in named.values() for part in parts}
+        given = [told[part][0] for parts in named.values() for part in parts]
         for name in given:
             if name not in diagnoses:
                 raise NevusError(
@@ -66,19 +76,30 @@ class Answer:
             if name not in given:
                 raise NevusError(f"--answer does not say to which class '{name}' belongs; add it to one.")
         where = {name: place for place, name in enumerate(diagnoses)}
-        parts = tuple(tuple(sorted(where[part] for part in parts)) for parts in named.values())
-        return cls(tuple(diagnoses), tuple(named), parts)
+        parts = tuple(tuple(sorted(where[told[part][0]] for part in parts)) for parts in named.values())
+        odds = dict(told.values())
+        changed = any(number != 1 for number in odds.values())
+        return cls(tuple(diagnoses), tuple(named), parts, tuple(odds[d] for d in diagnoses) if changed else ())
 
     def as_dict(self) -> dict[str, list[str]]:
-        """By class, the names of its diagnoses."""
-        return {
-            name: [self.diagnoses[place] for place in places]
-            for name, places in zip(self.classes, self.parts, strict=True)
-        }
+        """By class its diagnoses, as `of` reads them."""
+        words = [f"{name}:{odds!r}" if odds != 1 else name for name, odds in self._each()]
+        return {name: [words[place] for place in places] for name, places in self._places()}
+
+    def sums(self) -> dict[str, str]:
+        """By class what is added up, to be read."""
+        words = [f"{odds:g} x {name}" if odds != 1 else name for name, odds in self._each()]
+        return {name: " + ".join(words[place] for place in places) for name, places in self._places()}
+
+    def _each(self) -> list[tuple[str, float]]:
+        return list(zip(self.diagnoses, self.odds or [1.0] * len(self.diagnoses), strict=True))
+
+    def _places(self) -> list[tuple[str, tuple[int, ...]]]:
+        return list(zip(self.classes, self.parts, strict=True))
 
     def named(self, labels: Sequence[str]) -> list[str]:
         """The class of each label: of a diagnosis the one that it is added to; others stay as they are."""
-        classes = {diagnosis: name for name, parts in self.as_dict().items() for diagnosis in parts}
+        classes = {self.diagnoses[place]: name for name, places in self._places() for place in places}
         return [label if label in self.classes else classes.get(label, label) for label in labels]
 
     def targets(self, targets: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -90,7 +111,7 @@ class Answer:
 
     def logits(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Of the classes, float32 (n, classes), from those of the diagnoses (n, diagnoses)."""
-        summed: NDArray[np.float32] = _summed(torch.from_numpy(logits), self.parts).numpy()
+        summed: NDArray[np.float32] = _summed(torch.from_numpy(logits), self).numpy()
         return summed
 
 
@@ -101,23 +122,44 @@ class Summed(nn.Module):
 
     Attributes:
         whole: the network, to logits (n, diagnoses).
-        parts: see `Answer`.
+        answer: the sums.
 
     """
 
-    def __init__(self, whole: nn.Module, parts: tuple[tuple[int, ...], ...]) -> None:
+    def __init__(self, whole: nn.Module, answer: Answer) -> None:
         super().__init__()
         self.whole = whole
-        self.parts = parts
+        self.answer = answer
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of the classes."""
-        return _summed(self.whole(x), self.parts)
+        return _summed(self.whole(x), self.answer)
 
     def extra_repr(self) -> str:
         """The sums: graphs are kept by what a network says of itself."""
-        return f"parts={self.parts}"
+        return f"parts={self.answer.parts}" + (f", odds={self.answer.odds}" if self.answer.odds else "")
 
 
-def _summed(logits: Tensor, parts: tuple[tuple[int, ...], ...]) -> Tensor:
-    return torch.stack([logits[:, list(places)].logsumexp(1) for places in parts], 1)
+def _summed(logits: Tensor, answer: Answer) -> Tensor:
+    if answer.odds:
+        logits = logits + logits.new_tensor(answer.odds).log()
+    return torch.stack([logits[:, list(places)].logsumexp(1) for places in answer.parts], 1)
+
+
+def _told(word: str, diagnoses: Sequence[str]) -> tuple[str, float]:
+    """A diagnosis and its odds, of which 1 need not be said.
+
+    Raises:
+        NevusError: the odds are not above 0, or not finite.
+
+    """
+    name, colon, number = word.rpartition(":")
+    if word in diagnoses or not colon:
+        return word, 1.0
+    try:
+        odds = float(number)
+    except ValueError:
+        return word, 1.0  # a name with a colon in it, which is then no class of the data
+    if not 0 < odds < math.inf:
+        raise NevusError(f"--answer gives '{name.strip()}' the odds {number}; give a number above 0.")
+    return name.strip(), odds
