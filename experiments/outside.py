@@ -12,7 +12,19 @@ from __future__ import annotations
 import argparse
 
 from experiments.common import RESULTS, RUNS, evaluate, keep, read, train
-from experiments.transfer import ADAPTED, AROUND, FIRM, GENERIC, HEAD, SHORTER, STANDARD, TABLES, VIEWS
+from experiments.transfer import (
+    ADAPTED,
+    ANSWER,
+    AROUND,
+    FIRM,
+    GENERIC,
+    HEAD,
+    RARE,
+    SHORTER,
+    STANDARD,
+    TABLES,
+    VIEWS,
+)
 
 GENTLE = ["--epochs", 4, "--lr", 0.01]
 SETTINGS: dict[str, list[object]] = {
@@ -25,24 +37,34 @@ SETTINGS: dict[str, list[object]] = {
     "full, dermoscopy, probed": ["--trunk", ADAPTED, "--taps", 4, "--probe", "True", *GENTLE],
 }
 for _name in ("head, dermoscopy", "head, dermoscopy, firm"):
-    for _apart in ("", ", two"):
+    for _apart in ("", ", two", ", rare"):
         SETTINGS[f"{_name}{_apart}, 192 px, mean of 4"] = [*SETTINGS[_name], *AROUND]
         SETTINGS[f"{_name}{_apart}, 192 px, mean of 6"] = [*SETTINGS[_name], *STANDARD]
 VIEWED: dict[str, tuple[str, int]] = {
     f"head, dermoscopy, firm, {views} views": ("head, dermoscopy, firm", views) for views in (4, 8)
 }
 """Settings that are judged on several views of each image: how they are trained, and how many."""
-WAYS = {
-    "there": ("ham", ["--answer", "benign=nv,bkl,df,vasc", "malignant=mel,bcc,akiec"], "isic-judge"),
-    "back": ("isic", ["--answer", "benign=nv,bkl", "malignant=mel"], "ham-judge"),
+WAYS: dict[str, tuple[str, list[str], list[str], str]] = {
+    "there": ("ham", ANSWER, RARE, "isic-judge"),
+    "back": (
+        "isic",
+        ["--answer", "benign=nv,bkl", "malignant=mel"],
+        ["--answer", "benign=nv,bkl:0.1", "malignant=mel"],
+        "ham-judge",
+    ),
 }
+"""By name: what is trained on, with which answer, with which where others than melanomas and nevi are to be rare,
+and what is judged on.
+"""
 
 
 def run(name: str) -> None:
     """Train both ways, judge, and keep."""
     trained, views = VIEWED.get(name, (name, 1))
     pair = {}
-    for way, (shown, answer, judged) in WAYS.items():
+    for way, (shown, answer, rare, judged) in WAYS.items():
+        if ", rare" in name:
+            answer = rare
         if ", two" in name:  # trained on nothing but melanomas and nevi
             shown, answer = f"{shown}-two", []
         out = RUNS / "outside" / f"{trained.replace(', ', '-').replace(' ', '-')}-{way}"

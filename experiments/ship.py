@@ -1,11 +1,10 @@
 """Put what a run made into the package: trunks and classifiers that come with nevus.
 
     python -m experiments.ship trunk RUN NAME
-    python -m experiments.ship list RUN NAME
     python -m experiments.ship classifier RUN NAME [--diagnoses | --even] [--views N]
 
-A trunk is put there with the list of the images that it was taught on (ids, digests and hashes, no images);
-`list` writes that list alone anew. A classifier is
+A trunk is put there with the list of the images that its stages were taught on (ids, digests and hashes, no images).
+A classifier is
 stored in half precision, with the list of its images likewise and its log of looks at test splits; what the halving
 does to its probabilities on validation is printed. `--diagnoses` takes the diagnoses that it tells apart inside for
 its answer, not their sums. `--even` moves the answer's logit by a constant, so that on validation it calls as large
@@ -19,7 +18,7 @@ import argparse
 import copy
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,41 +72,60 @@ def images_of(run: Path) -> pd.DataFrame:
     return found.sort_values(["source", "image"], ignore_index=True)
 
 
-def trunk(run: Path, name: str) -> None:
-    """Copy the trunk of a run, and list it."""
+def about_of(run: Path) -> dict[str, Any]:
+    """What a run says of its trunk."""
     about: dict[str, Any] = json.loads((run / "about.json").read_text(encoding="utf-8"))
-    file = TRUNKS / f"{name}.safetensors"
-    shutil.copyfile(run / "trunk.safetensors", file)
-    images = images_of(run)
-    images.to_parquet(TRUNKS / f"{name}.images.parquet", index=False, compression="zstd")
+    return about
+
+
+def stages_of(run: Path, known: Collection[str]) -> list[Path]:
+    """A run and the runs beside it that it went on from, first to last, back to known weights, by their digests."""
+    made = {digest_of_file(one): one.parent for one in run.parent.glob("*/trunk.safetensors")}
+    found = [run]
+    while not any(digest in about_of(found[0])["weights"] for digest in known):
+        before = [folder for digest, folder in made.items() if digest in about_of(found[0])["weights"]]
+        if not before:
+            break  # it began with random weights
+        found.insert(0, before[0])
+    return found
+
+
+def taught(run: Path) -> str:
+    """By whom and by what a run's trunk was taught."""
+    teachers = " and ".join(teacher["name"] for teacher in about_of(run)["teachers"])
+    images = read(run / "manifest.parquet").table
+    images = images[images["split"] != "test"]
+    return f"distilled from {teachers} on {len(images):,} images: {', '.join(sorted(set(images['source'])))}"
+
+
+def trunk(run: Path, name: str) -> None:
+    """Copy the trunk of a run, and list it with what all its stages were taught on.
+
+    Where the stages go on from a trunk of the package under another name, that one has a list of its own.
+    """
+    about, file = about_of(run), TRUNKS / f"{name}.safetensors"
     listed = json.loads((TRUNKS / "trunks.json").read_text(encoding="utf-8"))
-    teachers = " and ".join(teacher["name"] for teacher in about["teachers"])
-    sources = ", ".join(sorted(set(images["source"])))
-    # What it went on from may be the stage before under the same name: so the words of that are taken over.
-    before = next((one["upstream"] for one in listed.values() if one["digest"] in about["weights"]), "")
-    begun = [f"{before}; then "] if before else []
+    stages = stages_of(run, [one["digest"] for one in listed.values()])
+    begun = next((k for k, one in listed.items() if one["digest"] in about_of(stages[0])["weights"]), "")
+    words = [listed[name]["upstream"] if begun == name else begun, *dict.fromkeys(map(taught, stages))]
+    lists = [images_of(stage) for stage in stages]
+    if begun == name:
+        lists.insert(0, pd.read_parquet(TRUNKS / listed[name]["images"]))
+    images = pd.concat(lists).drop_duplicates("digest").sort_values(["source", "image"], ignore_index=True)
+    shutil.copyfile(run / "trunk.safetensors", file)
+    images.to_parquet(TRUNKS / f"{name}.images.parquet", index=False, compression="zstd")
     listed[name] = {
         "architecture": about["architecture"],
         "side": SIDE,
         "file": file.name,
         "licence": about["licence"],
-        "upstream": "".join(begun) + f"distilled from {teachers} on {len(images):,} images: {sources}",
+        "upstream": ", then ".join(filter(None, words)),
         "digest": digest_of_file(file),
         "images": f"{name}.images.parquet",
         "images_digest": digest_of_file(TRUNKS / f"{name}.images.parquet"),
     }
     write_json(TRUNKS / "trunks.json", dict(sorted(listed.items())))
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB; {listed[name]['upstream']}")
-
-
-def listing(run: Path, name: str) -> None:
-    """Write the list of a trunk's images anew."""
-    listed = json.loads((TRUNKS / "trunks.json").read_text(encoding="utf-8"))
-    file = TRUNKS / listed[name]["images"]
-    images_of(run).to_parquet(file, index=False, compression="zstd")
-    listed[name]["images_digest"] = digest_of_file(file)
-    write_json(TRUNKS / "trunks.json", listed)
-    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
 
 
 def apart(bundle: Bundle) -> tuple[Bundle, str]:
@@ -214,7 +232,7 @@ def classifier(run: Path, name: str, diagnoses: bool, evened: bool, views: int) 
 
 if __name__ == "__main__":
     words = argparse.ArgumentParser()
-    words.add_argument("what", choices=["trunk", "list", "classifier"])
+    words.add_argument("what", choices=["trunk", "classifier"])
     words.add_argument("run", type=Path)
     words.add_argument("name")
     words.add_argument("--diagnoses", action="store_true")
@@ -225,7 +243,5 @@ if __name__ == "__main__":
         words.error("the figures of diagnoses are of one view; leave --views out")
     if given.what == "trunk":
         trunk(given.run, given.name)
-    elif given.what == "list":
-        listing(given.run, given.name)
     else:
         classifier(given.run, given.name, given.diagnoses, given.even, given.views)

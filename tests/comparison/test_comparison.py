@@ -1,5 +1,6 @@
 import csv
 import json
+import math
 import os
 import shutil
 import signal
@@ -28,8 +29,11 @@ from nevus.models.trunkfile import save_trunk
 from nevus.report.comparison_cells import FIGURES, heads
 from nevus.report.comparison_files import as_csv, as_latex
 from nevus.report.comparison_page import blocks, write_comparison
-from nevus.training.changes import RecipeChanges
+from nevus.training.changes import RecipeChanges, make_recipe
+from nevus.training.recipe import Facts
+from nevus.training.timing import Speed
 
+WITHOUT_LENGTH = RecipeChanges(side=32, batch=8, precision="fp32")
 QUICK = RecipeChanges(side=32, batch=8, steps=4, warmup=1, evaluate_every=2, precision="fp32")
 PREPARATION = Preparation(audit=False)
 WANTED = Wanted(("bit", "svm", "abcd-rule"), ("head",), seeds=2, changes=QUICK, trunk="bit-r26x0.5-generic")
@@ -225,6 +229,28 @@ def test_a_budget_is_shared_and_random_starts_get_the_same_time(phantoms):
     assert later[0].expected == known[0].expected  # whoever comes later gets the same
     with pytest.raises(NevusError, match="raise --budget"):
         timed(short, units(short)[0], manifest)
+
+
+@pytest.mark.parametrize("budget", [2.0, 20.0, 200.0])
+def test_a_budget_counts_looks_and_what_they_write(phantoms, monkeypatch, budget):
+    """With few images a look costs more than an epoch."""
+    from nevus.comparison import plan
+    from nevus.data.splits import SplitConfig, with_splits
+
+    clock = Speed(step=0.002, look=0.001, writing=0.3)
+    monkeypatch.setattr(plan, "speed", lambda *_args: clock)
+    monkeypatch.setattr(plan, "expected_seconds", lambda *_args: 17.0)
+    manifest = with_splits(read(phantoms), SplitConfig())
+    n = len(manifest.split("train"))
+    changes = RecipeChanges(side=32, batch=8, steps=4, precision="fp32")  # a share of the budget sets the length
+    wanted = Wanted(("bit",), ("full",), trunk="bit-r26x0.5-generic", budget=budget, changes=changes)
+    (unit,) = timed(wanted, units(wanted)[0], manifest)
+    recipe = make_recipe("default", Facts(n, 128 * 128, 128), "full", epochs=unit.epochs, changes=WITHOUT_LENGTH)
+    looks = math.ceil(recipe.steps / recipe.evaluate_every)
+    held = 0.15 * n
+    seconds = recipe.steps * 8 * 0.002 + looks * (0.3 + held * 0.001) + (held + n) * 0.001
+    assert seconds == pytest.approx(budget, rel=0.1, abs=0.35)
+    assert looks <= 52
 
 
 def test_the_files(compared):

@@ -14,7 +14,7 @@ TRUNK = "bit-r26x0.5"
 
 @pytest.fixture
 def work(monkeypatch):
-    """What is measured, as (images, side): every image takes a millisecond, every call two beside."""
+    """What is measured, as (images, side): an image takes a millisecond, a call two beside, a file 250."""
     done = []
 
     class Clock:
@@ -45,6 +45,13 @@ def work(monkeypatch):
     monkeypatch.setattr(timing, "engine", lambda *_args, **_more: Engine())
     monkeypatch.setattr(timing, "frozen", lambda *_args: Engine())
     monkeypatch.setattr(timing, "gradients", gradients)
+
+    def save_tensors(path, tensors, _notes):
+        assert path.parent.is_dir()
+        assert sum(t.numel() for t in tensors.values()) > 3e6
+        clock.now += 0.25
+
+    monkeypatch.setattr(timing, "save_tensors", save_tensors)
     return done
 
 
@@ -57,10 +64,11 @@ def expected(wanted):
 
 
 def test_a_step_is_measured_with_as_many_images_as_it_will_have(work):
-    full = recipe("full", batch=64, micro_batch=0, steps=100, evaluate_every=50)
+    full = recipe("full", batch=64, micro_batch=0, steps=101, evaluate_every=50)
     each, looked = 0.001 + 0.002 / 64, 0.001 + 0.002 / timing.BATCH
-    looks = 2 * 0.15 * 1000 + 1150
-    assert expected(full) == pytest.approx(100 * 64 * each + looks * looked)
+    looks = 3 * 0.15 * 1000 + 1150
+    written = 3 * 4 * 0.25  # the best weights, and a checkpoint of three times their size
+    assert expected(full) == pytest.approx(101 * 64 * each + looks * looked + written)
     assert {(64, 32), (timing.BATCH, 32)} <= set(work)
     work.clear()
     expected(replace(full, micro_batch=16))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from nevus.comparison.unit import Half, Unit
+from nevus.comparison.unit import Half, Unit, without_length
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
 from nevus.methods.facts import facts_of
@@ -20,10 +20,12 @@ from nevus.models.registry import AUTO, RANDOM, trunk_spec
 from nevus.models.weights import on_this_machine, resolved
 from nevus.training.changes import RecipeChanges, make_recipe, refuse_idle, useful
 from nevus.training.recipe import Mode
-from nevus.training.timing import expected_seconds
+from nevus.training.timing import expected_seconds, speed
 
 TRIED = 200
 """Images on which the time of a learner is taken."""
+FITTING = 4
+"""Times that the number of passes is corrected by what it would take."""
 
 
 @dataclass(frozen=True)
@@ -187,10 +189,16 @@ def _share(wanted: Wanted, found: Sequence[Unit], whole: int) -> float:
 def _fitted(unit: Unit, share: float, wanted: Wanted, manifest: Manifest) -> Unit:
     """With as many epochs as a share of the time is good for; a step at least."""
     train = manifest.split("train")
-    changes = useful(wanted.changes, "full")
-    recipe = make_recipe(unit.recipe, facts_of(train, unit.trunk), "full", changes=changes)
-    epochs = recipe.steps * recipe.batch / len(train) * share / unit.expected
-    return replace(unit, epochs=float(f"{max(epochs, recipe.batch / len(train)):.3g}"), expected=share)
+    changes, facts = useful(wanted.changes, "full"), facts_of(train, unit.trunk)
+    recipe = make_recipe(unit.recipe, facts, "full", changes=changes)
+    measured = speed(recipe, unit.trunk, len(manifest.classes))
+    step = recipe.batch / len(train)
+    epochs, seconds = recipe.steps * step, measured.seconds(recipe, len(train))
+    for _ in range(FITTING):  # looks do not grow with the passes as steps do
+        epochs = float(f"{max(epochs * share / seconds, step):.3g}")
+        longer = make_recipe(unit.recipe, facts, "full", epochs=epochs, changes=without_length(changes))
+        seconds = measured.seconds(longer, len(train))
+    return replace(unit, epochs=epochs, expected=share)
 
 
 def _describing(manifest: Manifest) -> float:

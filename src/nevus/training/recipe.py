@@ -302,7 +302,8 @@ def default(facts: Facts, mode: Mode = "full", *, batch: int | None = None, epoc
         weight_decay=1e-4,
         clip=1.0,
         average=max(0.0, 1 - 5 / steps),  # over the last fifth of the training
-        evaluate_every=max(1, round(by_epoch)),
+        # Where an epoch is a step or two, a look and its checkpoint would take longer than the training.
+        evaluate_every=max(1, round(by_epoch), round(steps * 0.02)),
     )
 
 
