@@ -160,6 +160,36 @@ def test_a_head_is_trained_on_every_view_of_which_it_is_to_give_the_mean(phantom
     assert not torch.allclose(one, four, atol=1e-3)
 
 
+def test_a_head_may_be_trained_on_the_means_themselves(phantoms, tmp_path, monkeypatch):
+    from nevus.methods import fitting
+
+    shown, fit_head = {}, fitting.fit_head
+
+    def seen(features, *args, **more):
+        shown[features.shape[0]] = features
+        return fit_head(features, *args, **more)
+
+    monkeypatch.setattr(fitting, "fit_head", seen)
+    words = {"resize": None, "steps": 60, "lr": 1.0, "evaluate_every": 60, "mean_of": 6}
+    fit(phantoms, tmp_path / "each", "head", **words)
+    fit(phantoms, tmp_path / "means", "head", on_means=True, **words)
+    assert set(shown) == {6, 1}
+    np.testing.assert_allclose(shown[1][0], shown[6].mean(0), rtol=1e-5, atol=1e-6)
+    bundle = load_bundle(tmp_path / "means" / "bundle")
+    assert (bundle.views, bundle.provenance["recipe"]["on_means"]) == (6, True)
+    rows = read(tmp_path / "means" / "manifest.parquet").split("validation")
+    p = nevus.load(tmp_path / "means" / "bundle").predict_proba(rows.paths)
+    said = bundle.provenance["fit"]["validation"]["cross_entropy"]["value"]
+    assert said == pytest.approx(-np.log(p[np.arange(len(rows)), rows.targets]).mean(), abs=1e-5)
+
+
+@pytest.mark.parametrize(("mode", "mean_of"), [("head", 1), ("full", 6)])
+def test_means_that_are_not_trained_on_are_refused(mode, mean_of):
+    changes = RecipeChanges(mean_of=mean_of, on_means=True)
+    with pytest.raises(NevusError, match="--on-means"):
+        make_recipe("default", Facts(100, 1e5, 128), mode, changes=changes)
+
+
 def test_a_mean_over_five_views_is_refused():
     with pytest.raises(NevusError, match="correct --mean-of"):
         make_recipe("default", Facts(100, 1e5, 128), "head", changes=RecipeChanges(mean_of=5))

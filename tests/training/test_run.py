@@ -28,7 +28,7 @@ def test_a_run_that_is_older_than_a_setting_goes_on(tmp_path):
         resume=True,
     ):
         pass
-    for name, value in {"mean_of": 4, "views": 1, "probe": True}.items():
+    for name, value in {"mean_of": 4, "on_means": True, "views": 1, "probe": True}.items():
         with pytest.raises(NevusError, match=f"recipe.{name} was"):
             Run.open(tmp_path / "run", {"recipe": {"lr": 0.1, name: value}}, resume=True)
     with pytest.raises(NevusError, match="recipe.views was None, is 2"):

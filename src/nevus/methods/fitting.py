@@ -135,9 +135,12 @@ class Fitting:
             for number, view in enumerate(random):
                 what = f"features of view {number + 1} of {len(random)}"
                 features[ways + number] = _each_its_part(ready, view, what)
+        shown = features
+        if self.recipe.on_means:
+            shown = np.concatenate([features[:ways].mean(0, keepdims=True), features[ways:]])
         with self.watch("head"):
             head = fit_head(
-                features,
+                shown,
                 rows.targets,
                 held.mean(0),  # the mean of a linear head's answers is its answer to the mean
                 self.held.manifest.targets,

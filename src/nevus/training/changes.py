@@ -66,7 +66,7 @@ def idle(changes: RecipeChanges | None, mode: Mode) -> list[str]:
     """Changed fields to which training in a mode does nothing."""
     given = changed(changes) if changes is not None else {}
     if mode == "full":
-        return [name for name in given if name == "views" and given[name]]
+        return [name for name in given if name in ("views", "on_means") and given[name]]
     return [] if given.get("views") else [name for name in given if name in OF_VIEWS]
 
 

@@ -34,6 +34,8 @@ class Recipe:
         mean_of: views of each image whose mean is the answer: 1, 4, 6, 8 or 32, see `nevus.runtime.views`. In mode
             `head` all of them are trained on, too; in mode `full` the looks at the validation split during
             training have one view of each image.
+        on_means: in mode `head`, train on the mean of the features of `mean_of` views, which is what is answered
+            from, in place of each view.
         brightness: largest relative change of the training views; 0 changes none.
         contrast: likewise.
         saturation: likewise.
@@ -84,6 +86,7 @@ class Recipe:
     decays: tuple[int, ...] = ()
     views: int = 0
     mean_of: int = 1
+    on_means: bool = False
     mirror: bool = True
     turns: bool = False
     brightness: float = 0.0
@@ -117,6 +120,7 @@ class Recipe:
             "crop": not 0 < low <= high <= 1,
             "views": self.views < 0,
             "mean_of": self.mean_of not in NUMBERS,
+            "on_means": self.on_means and self.mean_of == 1,
             "batch": self.batch < 1,
             "micro_batch": self.micro_batch < 0,
             "steps": self.steps < 1,
