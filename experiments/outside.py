@@ -19,6 +19,7 @@ from experiments.transfer import (
     FIRM,
     GENERIC,
     HEAD,
+    MEANS,
     RARE,
     SHORTER,
     STANDARD,
@@ -40,6 +41,7 @@ for _name in ("head, dermoscopy", "head, dermoscopy, firm"):
     for _apart in ("", ", two", ", rare"):
         SETTINGS[f"{_name}{_apart}, 192 px, mean of 4"] = [*SETTINGS[_name], *AROUND]
         SETTINGS[f"{_name}{_apart}, 192 px, mean of 6"] = [*SETTINGS[_name], *STANDARD]
+        SETTINGS[f"{_name}{_apart}, 192 px, on means of 6"] = [*SETTINGS[_name], *MEANS]
 VIEWED: dict[str, tuple[str, int]] = {
     f"head, dermoscopy, firm, {views} views": ("head, dermoscopy, firm", views) for views in (4, 8)
 }

@@ -10,6 +10,7 @@ judged on isic2017's training images, and the other way round. No test split is 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 """Of scikit-learn's C, on features of unit variance."""
 FOLDS = 5
 POOLINGS = ("means", "means and spread")
+MEANS = POOLINGS[0]
 
 Features = NDArray[np.float32]
 
@@ -85,7 +87,9 @@ def within(manifest: Manifest, found: dict[str, Features]) -> list[dict[str, Any
 
 
 def between(
-    shown: tuple[Manifest, dict[str, Features]], judged: tuple[Manifest, dict[str, Features]]
+    shown: tuple[Manifest, dict[str, Features]],
+    judged: tuple[Manifest, dict[str, Features]],
+    strengths: Sequence[float] = STRENGTHS,
 ) -> list[dict[str, Any]]:
     """Melanoma against nevus on the other source."""
     rows = []
@@ -93,7 +97,7 @@ def between(
     mine, theirs = ((m.table["label"] == "mel").to_numpy() for m, _ in (shown, judged))
     for pooling in shown[1]:
         x, y = shown[1][pooling][told], judged[1][pooling][asked]
-        for strength in STRENGTHS:
+        for strength in strengths:
             p = model(strength).fit(x, mine[told]).predict_proba(y)[:, 1]
             auroc = float(roc_auc_score(theirs[asked], p))
             rows.append({"pooling": pooling, "strength": strength, "n": int(asked.sum()), "auroc": auroc})

@@ -355,7 +355,7 @@ PARTS = {
 }
 
 
-PAGES = ("upstream", "upstream-images", "lesions", "trunks", "stages", "pooling", "sizes")
+PAGES = ("upstream", "upstream-images", "lesions", "trunks", "stages", "unseen", "pooling", "sizes")
 """Results that docs/upstream.md is made of."""
 
 

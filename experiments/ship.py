@@ -3,13 +3,13 @@
     python -m experiments.ship trunk RUN NAME
     python -m experiments.ship classifier RUN NAME [--diagnoses | --even] [--views N]
 
-A trunk is put there with the list of the images that its stages were taught on (ids, digests and hashes, no images).
-A classifier is
-stored in half precision, with the list of its images likewise and its log of looks at test splits; what the halving
-does to its probabilities on validation is printed. `--diagnoses` takes the diagnoses that it tells apart inside for
-its answer, not their sums. `--even` moves the answer's logit by a constant, so that on validation it calls as large
-a share of the malignant images malignant as of the benign ones benign, and says so in its card; `--views` makes the
-mean over so many views its answer. Looks at test splits before it was put there anew stay in its log.
+A trunk is put there with the list of the images that its stages were taught on (ids, digests and hashes, no
+images). A classifier is stored in half precision, with the list of its images likewise and its log of looks at
+test splits; what the halving does to its probabilities on validation is printed. `--diagnoses` takes the
+diagnoses that it tells apart inside for its answer, not their sums. `--even` moves the answer's logit by a
+constant, so that on validation it calls as large a share of the malignant images malignant as of the benign
+ones benign, and says so in its card; `--views` makes the mean over so many views its answer. Looks at test
+splits before it was put there anew stay in its log.
 """
 
 from __future__ import annotations

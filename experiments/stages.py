@@ -15,12 +15,10 @@ import contextlib
 from typing import Any
 
 from experiments.common import keep
-from experiments.pooling import POOLINGS, between, features, sets, within
+from experiments.pooling import MEANS, between, features, sets, within
 from experiments.upstream import SHIP_AS, STAGES, TABLES
 from nevus.data.cache import Cache, CacheConfig
 from nevus.models.registry import AUTO
-
-MEANS = POOLINGS[0]
 
 
 def trunks() -> dict[str, tuple[str, str]]:

@@ -49,12 +49,14 @@ AROUND = ["--side", 192, "--mean-of", 4, *QUICK]
 """Four views, in training as in the answer, at nearly the full size of HAM10000's images."""
 STANDARD = ["--side", 192, "--mean-of", 6, *QUICK]
 """Six views without a source's own colours, chosen between sources; see experiments.outside."""
+MEANS = [*STANDARD, "--on-means", "True"]
+"""The same, trained on the mean of what the six show, from which it is answered."""
 SHORTER = ["--epochs", 3, "--lr", 0.05]
 
-MADE_OF = "head-wide-shipped"
+MADE_OF = "head-rare-shipped"
 SHIPPED = {
-    "head-wide-even-shipped": ("malignant-benign", "--even --views 4", TABLES / "isic2017-test.parquet"),
-    "malignant-benign-official": ("malignant-benign", "--even --views 4", PAPER),
+    "head-rare-even-shipped": ("malignant-benign", "--even --views 6", TABLES / "isic2017-test.parquet"),
+    "malignant-benign-official": ("malignant-benign", "--even --views 6", PAPER),
 }
 """What was made of `MADE_OF` by `experiments.ship`: its name in the package, how it was made, and what it is
 judged on. No lesion of these test splits is among the images that it was trained on. `lesion-7` is
@@ -106,9 +108,13 @@ for _name, _trunk in (("generic", GENERIC), ("dermoscopy", ADAPTED)):
         **SETTINGS[f"head-{_name}-ham"],
         "flags": ["--trunk", _trunk, *HEAD, *STANDARD, *ANSWER, *GROUPED],
     }
-    SETTINGS[f"head-{_name}-rare-standard-ham"] = {
+    SETTINGS[f"head-{_name}-rare-means-ham"] = {
         **SETTINGS[f"head-{_name}-ham"],
-        "flags": ["--trunk", _trunk, *HEAD, *STANDARD, *RARE, *GROUPED],
+        "flags": ["--trunk", _trunk, *HEAD, *MEANS, *RARE, *GROUPED],
+    }
+    SETTINGS[f"head-{_name}-two-means-ham"] = {
+        **SETTINGS[f"head-{_name}-two-ham"],
+        "flags": ["--trunk", _trunk, *HEAD, *MEANS, *GROUPED],
     }
     SETTINGS[f"head-{_name}-two-standard-ham"] = {
         **SETTINGS[f"head-{_name}-two-ham"],
@@ -139,13 +145,14 @@ SETTINGS["full-ham"] = {
     "test": TABLES / "isic2017-nevus.parquet",
 }
 for _way, _flags in (
-    ("head", [*HEAD, *FIRM]),
-    ("head-wide", [*HEAD, *AROUND]),
-    ("full", [*SHORTER, *VIEWS]),
+    ("head", [*HEAD, *FIRM, *ANSWER]),
+    ("head-wide", [*HEAD, *AROUND, *ANSWER]),
+    ("head-rare", [*HEAD, *MEANS, *RARE]),
+    ("full", [*SHORTER, *VIEWS, *ANSWER]),
 ):
     SETTINGS[f"{_way}-shipped"] = {
         "data": TABLES / "both.parquet",
-        "flags": ["--trunk", ADAPTED, *_flags, *FAIR, *ANSWER, *GROUPED],
+        "flags": ["--trunk", ADAPTED, *_flags, *FAIR, *GROUPED],
         "test": TABLES / "isic2017-test.parquet",
     }
 
