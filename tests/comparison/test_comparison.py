@@ -239,7 +239,6 @@ def test_a_budget_counts_looks_and_what_they_write(phantoms, monkeypatch, budget
 
     clock = Speed(step=0.002, look=0.001, writing=0.3)
     monkeypatch.setattr(plan, "speed", lambda *_args: clock)
-    monkeypatch.setattr(plan, "expected_seconds", lambda *_args: 17.0)
     manifest = with_splits(read(phantoms), SplitConfig())
     n = len(manifest.split("train"))
     changes = RecipeChanges(side=32, batch=8, steps=4, precision="fp32")  # a share of the budget sets the length

@@ -19,8 +19,7 @@ from nevus.models.handcrafted.model import vectors
 from nevus.models.registry import AUTO, RANDOM, trunk_spec
 from nevus.models.weights import on_this_machine, resolved
 from nevus.training.changes import RecipeChanges, make_recipe, refuse_idle, useful
-from nevus.training.recipe import Mode
-from nevus.training.timing import expected_seconds, speed
+from nevus.training.timing import Speed, expected_seconds, speed
 
 TRIED = 200
 """Images on which the time of a learner is taken."""
@@ -154,13 +153,16 @@ def timed(wanted: Wanted, chosen: Sequence[Unit], manifest: Manifest, known: Seq
     networks = [unit for unit in chosen if is_network(unit.system)]
     refuse_idle(wanted.changes, ["head" if unit.mode == "head" else "full" for unit in networks])
     seconds: dict[tuple[str, str, str], float] = {}
+    speeds: dict[tuple[str, str, str], Speed] = {}
     described = any(unit.half == "features" for unit in known)
     wants = any(unit.half == "features" for unit in chosen)
     describing = _describing(manifest) if wants and not described else 0.0
     found: list[Unit] = []
     for unit in chosen:
         key = (unit.system, unit.mode, unit.trunk)
-        if key not in seconds:
+        if key not in seconds and unit.mode == "full":
+            speeds[key], seconds[key] = _measured(unit, wanted, manifest)
+        elif key not in seconds:
             seconds[key] = _expected(unit, wanted, manifest)
         begins = unit.half == "features" and not any(one.half == "features" for one in found)
         found.append(replace(unit, expected=seconds[key] + (describing if begins else 0.0)))
@@ -172,9 +174,19 @@ def timed(wanted: Wanted, chosen: Sequence[Unit], manifest: Manifest, known: Seq
                 "--budget is shared among trainings of whole networks, and there are none; add --modes full."
             )
         share = before[0] if before else _share(wanted, found, len(whole))
-        return [_fitted(unit, share, wanted, manifest) if unit.mode == "full" else unit for unit in found]
+        return [
+            _fitted(unit, share, wanted, manifest, speeds[unit.system, unit.mode, unit.trunk])
+            if unit.mode == "full"
+            else unit
+            for unit in found
+        ]
     first = next(iter([*before, *(unit.expected for unit in whole if unit.half == "random")]), 0.0)
-    return [_fitted(unit, first, wanted, manifest) if unit.half == "random" else unit for unit in found]
+    return [
+        _fitted(unit, first, wanted, manifest, speeds[unit.system, unit.mode, unit.trunk])
+        if unit.half == "random"
+        else unit
+        for unit in found
+    ]
 
 
 def _share(wanted: Wanted, found: Sequence[Unit], whole: int) -> float:
@@ -186,12 +198,11 @@ def _share(wanted: Wanted, found: Sequence[Unit], whole: int) -> float:
     return share
 
 
-def _fitted(unit: Unit, share: float, wanted: Wanted, manifest: Manifest) -> Unit:
+def _fitted(unit: Unit, share: float, wanted: Wanted, manifest: Manifest, measured: Speed) -> Unit:
     """With as many epochs as a share of the time is good for; a step at least."""
     train = manifest.split("train")
     changes, facts = useful(wanted.changes, "full"), facts_of(train, unit.trunk)
     recipe = make_recipe(unit.recipe, facts, "full", changes=changes)
-    measured = speed(recipe, unit.trunk, len(manifest.classes))
     step = recipe.batch / len(train)
     epochs, seconds = recipe.steps * step, measured.seconds(recipe, len(train))
     for _ in range(FITTING):  # looks do not grow with the passes as steps do
@@ -209,12 +220,21 @@ def _describing(manifest: Manifest) -> float:
     return (time.perf_counter() - began) / 8 * len(manifest.split("train")) * 1.2
 
 
+def _measured(unit: Unit, wanted: Wanted, manifest: Manifest) -> tuple[Speed, float]:
+    """How fast a whole network is trained here, and the seconds of its recipe."""
+    train = manifest.split("train")
+    changes = useful(wanted.changes, "full")
+    recipe = make_recipe(unit.recipe, facts_of(train, unit.trunk), "full", changes=changes)
+    found = speed(recipe, unit.trunk, len(manifest.classes))
+    return found, found.seconds(recipe, len(train))
+
+
 def _expected(unit: Unit, wanted: Wanted, manifest: Manifest) -> float:
+    """Of a head, or of what learns from handcrafted features."""
     train = manifest.split("train")
     if is_network(unit.system):
         facts = facts_of(train, unit.trunk)
-        mode: Mode = "head" if unit.mode == "head" else "full"
-        recipe = make_recipe(unit.recipe, facts, mode, changes=useful(wanted.changes, mode))
+        recipe = make_recipe(unit.recipe, facts, "head", changes=useful(wanted.changes, "head"))
         return expected_seconds(recipe, unit.trunk, facts, len(manifest.classes))
     rng = np.random.default_rng(0)
     n = min(len(train), TRIED)
