@@ -97,7 +97,7 @@ def _why(transfer: Mapping[str, Any], lesions: Mapping[str, Any], cell: Cell) ->
         f"*Accuracy.* The best of {len(figures)} figures of a whole network, official and leak-free, is "
         f"{abs(short):.1f} images of {n} {where} the paper's, and its interval spans {wide:.0f} of them. What "
         "views and a begun head bring on validation stands [below](#views-and-a-head-to-begin-with); a third stage "
-        "of the trunk brought nothing; a fifth is better on images that it was not taught on, and is not used here "
+        "of the trunk brought nothing; a fifth is better on lesions that it was not taught, and is not used here "
         f"yet ([upstream](upstream.md#taught-on-and-unseen-beside-the-teachers)). {_wide(transfer, cell)}",
         "",
         "*Out of source.* [What was tried](#chosen-by-sources-that-were-not-trained-on) between sources: what "

@@ -161,8 +161,9 @@ def _unseen(found: Mapping[str, Any]) -> list[str]:
         "",
         "A logistic regression on features in bfloat16, by scikit-learn's C; trunks at 192 px, four stages and the "
         "last layer, teachers at their 224 px. Within isic-malignant-benign's training images, out of fold between "
-        f"groups: of the {n['taught']:,} that the later stages were taught on, without labels, and of the "
-        f"{n['unseen']:,} that they were not. Between sources, melanoma against nevus. The teachers' own features "
+        f"groups: {n['taught']:,} whose lesion the later stages were taught on, without labels, in this picture or "
+        f"one of HAM10000, and {n['unseen']:,} whose lesion they were not. Between sources, melanoma against "
+        "nevus. The teachers' own features "
         "are what a student may reach.",
         "",
     ]
@@ -171,8 +172,9 @@ def _unseen(found: Mapping[str, Any]) -> list[str]:
         gains = {part: f"{best(new, part) - best(old, part):+.3f}" for part in n}
         lines += [
             f"`{new}` was taught its stages, too, at 160 px. Its best AUROC less that of `{old}` is "
-            f"{gains['taught']} on the images that it was taught on and {gains['unseen']} on the unseen, where "
-            "alone it says what new images gain. It is not in the package; its weights are in experiments/weights.",
+            f"{gains['taught']} on the lesions that it was taught on and {gains['unseen']} on the unseen, "
+            "where alone it says what new lesions gain. It is not in the package; its weights are in "
+            "experiments/weights.",
             "",
         ]
     lines += [

@@ -5,12 +5,14 @@
 
 A logistic regression on the features of each, as in `experiments.stages`, at 192 px, on which classifiers are
 trained; teachers at their own 224 px. Of isic-malignant-benign's training images, judged out of fold, a trunk
-that was taught on some of them without their labels may know these too well: so both parts stand apart.
+that was taught on some of them without their labels, or on HAM10000's pictures of the same lesions, may know
+these too well: so both parts stand apart, by lesion.
 """
 
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
 from experiments.common import keep
+from experiments.lesions import related, rows_of
 from experiments.pooling import FOLDS, MEANS, Features, between, model, sets
 from experiments.transfer import ADAPTED, TABLES
 from experiments.upstream import FOLDER
@@ -53,7 +56,7 @@ def features(one: Teacher, manifest: Manifest, cache: Cache) -> tuple[Manifest, 
 
 
 def out_of_fold(manifest: Manifest, x: Features, taught: NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """Between groups, of the images that trunks were taught on and of the others."""
+    """Between groups, of the lesions that trunks were taught on and of the others."""
     rows, labels = [], manifest.targets
     folds = list(StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(labels, labels, manifest.groups))
     for strength in STRENGTHS:
@@ -76,11 +79,13 @@ if __name__ == "__main__":
     kept: dict[str, Any] = {}
     with contextlib.closing(Cache(CacheConfig())) as opened:
         images = sets(opened)
-        lessons = {path.resolve() for path in read(TABLES / "upstream.parquet").paths}
+        lessons = set(read(TABLES / "upstream.parquet").table["group"])
+        every = rows_of(1, np.ones(len(related()[0][1]), bool))
+        lesion = dict(zip(map(Path, every["image"]), every["group"], strict=True))
         for name, one in all_of_them().items():
             print(name, flush=True)
             own, ham, isic = (features(one, each, opened) for each in images)
-            taught = np.array([path.resolve() in lessons for path in own[0].paths])
+            taught = np.array([lesion[path.absolute()] in lessons for path in own[0].paths])
             kept[name] = {
                 "side": one.side,
                 "within": out_of_fold(own[0], own[1][MEANS], taught),
