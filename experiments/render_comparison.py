@@ -10,6 +10,7 @@ from nevus.comparison.plan import HALVES
 from nevus.comparison.table import Row
 from nevus.metrics.figures import Figure
 from nevus.metrics.paired import DeLong, McNemar
+from nevus.models.registry import TRUNKS
 from nevus.report import comparison_plots, plots
 from nevus.report.comparison_cells import cells, heads, names
 from nevus.report.comparison_plots import label
@@ -103,7 +104,7 @@ def _part(key: str, title: str, one: Mapping[str, Any], docs: Path) -> list[str]
             values = cells(row, shown, elsewhere=away)
             lines.append(f"| {label(row)} | " + " | ".join(values[k] for k in kept) + " |")
     lines += ["", *_reproduced(found), *_normalised(found)]
-    starts = {f"{label(row)}: {row.start}": None for row in found if row.half != "features" and row.start}
+    starts = {f"{label(row)}: {_start(row)}": None for row in found if row.half != "features" and row.start}
     lines += ["The networks start from:", "", *(f"- {text}" for text in starts), ""]
     lines += [f"Manifest of the test split: `{one['about']['data']['test']['digest']}`", ""]
     lines += ["```", *one["commands"], "```", ""]
@@ -116,6 +117,14 @@ def _part(key: str, title: str, one: Mapping[str, Any], docs: Path) -> list[str]
         plots.save(draw(found), docs / "figures" / file)
         lines += [f"![{title}: {name}](figures/{file})", ""]
     return lines
+
+
+def _start(row: Row) -> str:
+    """What a network started from, and whether other weights have come with the package under that name since."""
+    spec = TRUNKS.get(row.start.partition(" ")[0])
+    if spec and spec.digest and spec.digest not in row.start:
+        return f"{row.start} (as it came with the package before)"
+    return row.start
 
 
 def _earlier(found: Sequence[Row], looks: Mapping[str, int]) -> str:

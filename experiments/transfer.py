@@ -84,6 +84,11 @@ for _name, _trunk in (("generic", GENERIC), ("dermoscopy", ADAPTED)):
                 **SETTINGS[f"{_mode}-{_name}-{_protocol}"],
                 "flags": ["--trunk", _trunk, *_flags, *WIDE, *(QUICK if _mode == "head" else []), *_more],
             }
+        SETTINGS[f"head-{_name}-wide-eight-{_protocol}"] = {
+            **SETTINGS[f"head-{_name}-wide-{_protocol}"],
+            "run": f"head-{_name}-wide-{_protocol}",
+            "judged": ["--views", 8],
+        }
     SETTINGS[f"head-{_name}-ham10000"] = {
         "data": DATA / "ham10000",
         "flags": ["--trunk", _trunk, *HEAD, "--split", "corrected", "--class-weights", "balanced"],

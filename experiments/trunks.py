@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.common import DATA, RUNS, keep, train
+from experiments.common import DATA, RESULTS, RUNS, keep, read, train
 from experiments.upstream import SHIP_AS, STAGES, TABLES
 
 HEAD = ("--mode", "head", "--taps", 4)
@@ -31,7 +31,8 @@ def settings() -> dict[str, list[Any]]:
 
 
 if __name__ == "__main__":
-    kept: dict[str, Any] = {}
+    path = RESULTS / "trunks.json"
+    kept: dict[str, Any] = read(path) if path.exists() else {}
     for name, flags in settings().items():
         run = train(RUNS / "trunks" / name.replace(" ", "-"), DATA / "isic-malignant-benign", *flags)
         fit = run["fit"]

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
-from experiments.common import keep
+from experiments.common import RESULTS, keep
+from experiments.common import read as read_json
 from experiments.lesions import related, rows_of
 from experiments.pooling import FOLDS, MEANS, Features, between, model, sets
-from experiments.transfer import ADAPTED, TABLES
+from experiments.transfer import TABLES
 from experiments.upstream import FOLDER
 from experiments.upstream import TABLES as RUNS
 from nevus.data.cache import Cache, CacheConfig
@@ -36,15 +37,14 @@ from nevus.runtime.teacher import Teacher, teacher
 SIDE = 192
 STRENGTHS = (1e-3, 1e-2)
 """The two of scikit-learn's C that were best for trunks and teachers."""
-STAGES = ("adapted-5",)
+STAGES = ("adapted-2", "adapted-5")
 TEACHERS = ("lite2", "open-nsfw")
 
 
 def all_of_them() -> dict[str, Teacher]:
-    """By name: the trunk that comes with the package, stages that are on this machine, and teachers."""
-    found = {ADAPTED: teacher(ADAPTED, side=SIDE, bf16=True)}
+    """By name: stages that are on this machine, and teachers."""
     files = {name: RUNS / name / "trunk.safetensors" for name in STAGES}
-    found |= {name: teacher(str(file), side=SIDE, bf16=True) for name, file in files.items() if file.exists()}
+    found = {name: teacher(str(file), side=SIDE, bf16=True) for name, file in files.items() if file.exists()}
     return found | {name: teacher(str(FOLDER / "teachers-224" / name), bf16=True) for name in TEACHERS}
 
 
@@ -76,7 +76,8 @@ def out_of_fold(manifest: Manifest, x: Features, taught: NDArray[np.bool_]) -> l
 
 
 if __name__ == "__main__":
-    kept: dict[str, Any] = {}
+    path = RESULTS / "unseen.json"
+    kept: dict[str, Any] = read_json(path) if path.exists() else {}
     with contextlib.closing(Cache(CacheConfig())) as opened:
         images = sets(opened)
         lessons = set(read(TABLES / "upstream.parquet").table["group"])

@@ -42,8 +42,6 @@ MOST = {"generic": {"scenes": 4000, "tiny-imagenet": 4000}, "generic-wide": {"ti
 FREE = ["--licence", "Apache-2.0; BSD-2-Clause"]
 """Of the teachers: natural images add nothing to it."""
 SHIPPED = Path(__file__).resolve().parents[1] / "src" / "nevus" / "models" / "shipped"
-KEPT = Path(__file__).resolve().parent / "weights"
-"""Of stages that later ones go on from, though they are not in the package; their licence is in the files."""
 STAGES: dict[str, dict[str, Any]] = {
     "generic-1": {
         "data": TABLES / "generic.parquet",
@@ -123,14 +121,11 @@ def table() -> None:
 
 
 def weights_of(start: str) -> str | Path:
-    """Weights to begin with: of a stage; where its run is gone, those that were kept, else what came of its kind
-    into the package.
-    """
+    """Weights to begin with: of a stage; where its run is gone, what came of its kind into the package."""
     if start not in STAGES:
         return start
-    made = (TABLES / start / "trunk.safetensors", KEPT / f"{start}.safetensors")
-    shipped = SHIPPED / f"{SHIP_AS[start.split('-')[0]]}.safetensors"
-    return next((path for path in made if path.exists()), shipped)
+    made = TABLES / start / "trunk.safetensors"
+    return made if made.exists() else SHIPPED / f"{SHIP_AS[start.split('-')[0]]}.safetensors"
 
 
 def stage(name: str, resume: bool) -> None:
