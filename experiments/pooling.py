@@ -114,5 +114,11 @@ def sets(cache: Cache) -> tuple[Manifest, Manifest, Manifest]:
 if __name__ == "__main__":
     with contextlib.closing(Cache(CacheConfig())) as opened:
         own, ham, isic = (features(images, opened) for images in sets(opened))
-    kept = {"within": within(*own), "there": between(ham, isic), "back": between(isic, ham)}
+    digest = trunk_spec(ADAPTED).digest
+    kept = {
+        "trunk": f"{ADAPTED} ({digest[:20]})",
+        "within": within(*own),
+        "there": between(ham, isic),
+        "back": between(isic, ham),
+    }
     keep("pooling", kept)

@@ -101,13 +101,15 @@ def _how(trained: Mapping[str, Any]) -> str:
 
 def _why(transfer: Mapping[str, Any], lesions: Mapping[str, Any], cell: Cell) -> list[str]:
     n = transfer["full-dermoscopy-wide-official"]["evaluate"]["evaluation"]["n"]
-    figures = [transfer[name]["evaluate"]["evaluation"]["figures"] for name in _both("full") if name in transfer]
+    every = [one for setting in _both("full") for one in (setting, before(setting)) if one in transfer]
+    figures = [transfer[name]["evaluate"]["evaluation"]["figures"] for name in every]
     best = max((one["accuracy"] for one in figures), key=lambda figure: float(figure["value"]))
     fewest, taught = min((images, name) for name, images in lesions["seven"].items())[::-1]
     short, wide = n * (PAPER / 100 - best["value"]), n * (best["high"] - best["low"])
     where = "short of" if short > 0 else "beyond"
     return [
-        f"*Accuracy.* The best of {len(figures)} figures of a whole network, official and leak-free, is "
+        f"*Accuracy.* The best of {len(figures)} figures of a whole network, official and leak-free, on either "
+        "trunk, of this time and before, is "
         f"{abs(short):.1f} images of {n} {where} the paper's, and its interval spans {wide:.0f} of them. What "
         "views and a begun head bring on validation stands [below](#views-and-a-head-to-begin-with); what the "
         "trunk's stages and its teachers bring out of fold, "

@@ -45,9 +45,11 @@ def transfer(found: Mapping[str, Any], cell: Cell) -> str:
         "",
         "`bit-r26x0.5` on two cores. `generic` saw natural images only, `dermoscopy` also lesions "
         "without their labels; neither saw a lesion of a test split. Where a name says `before`, they were stages "
-        "that came with the package before, `generic-2` and `adapted-2` ([upstream](upstream.md)); their "
-        "figures on the test splits were known by the time of the others, and nothing was chosen by them. `head` "
-        "trains a linear head on four stages of the frozen trunk; `full` begins with that head, trains "
+        "that came with the package before, `generic-2` and `adapted-2` ([upstream](upstream.md)), or the first of "
+        "all in `head-first`; the commands are the same, and give other weights now. Their figures on the test "
+        "splits were known by the time of the others; the settings of isic-malignant-benign's and HAM10000's "
+        "trainings were kept as they were. `head` trains a linear head on four stages of the frozen trunk; "
+        "`full` begins with that head, trains "
         "every weight and is judged on the mean of eight views of each image; "
         "`full-short` began with a head of zeros, had fewer epochs and one view. "
         "What else tells settings apart stands [by itself](#settings). "
@@ -64,8 +66,8 @@ def transfer(found: Mapping[str, Any], cell: Cell) -> str:
         "figures of earlier tries there were known when the settings of later ones were looked for, and when calls "
         "were evened. So its figures there are rather too good; another set must judge, as "
         "isic-malignant-benign's test split does below (`malignant-benign`, and `-before` what shipped before), of "
-        "which it has seen nothing but what HAM10000 and isic2017 share with its training images, and its trunk "
-        "a part of these, without labels. " + _shipped(found, cell),
+        "which it has seen nothing but what HAM10000 and isic2017 share with its training images, while its "
+        "trunk was taught on many of these, without their labels. " + _shipped(found, cell),
         "",
         "`full-seven` and `head-seven` are trained on HAM10000 without what stands in any test split, isic2017's "
         "too; `full-seven-wide` comes with the package as `lesion-7`, as `full-seven-wide-before`, "
@@ -230,8 +232,9 @@ def views(found: Mapping[str, Any], cell: Cell) -> str:
     lines = [
         "## Views, and a head to begin with",
         "",
-        "On the validation split of isic-malignant-benign, official split, trunk `dermoscopy`; the settings of "
-        "`full` were chosen by it, before `full` looked at its test split. `wide` sees 224 px.",
+        "On the validation split of isic-malignant-benign, official split, trunk `dermoscopy`, and `before` the "
+        "one that came with the package before; the settings of `full` were chosen by it then, before `full` "
+        "looked at its test split. `wide` sees 224 px; `full-short` had 10 epochs from a head of zeros.",
         "",
         "| | views of an image | accuracy | AUROC | cross entropy |",
         "|---|---|---|---|---|",

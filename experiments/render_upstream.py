@@ -40,7 +40,8 @@ def upstream_page(
         "before, by `python -m experiments.upstream STAGE`. Which images were used is listed beside the weights by "
         "their names and digests. In the package, under the names of `bit-r26x0.5-generic` and "
         "`bit-r26x0.5-dermoscopy`, are `generic-3` and `adapted-5`; before them there were `generic-2` and "
-        "`adapted-2`.",
+        "`adapted-2`. A command names the files as they lay then; what it began with is told by the digest. Files "
+        "that are equal byte by byte are listed once.",
         "",
         "## Images",
         "",
@@ -94,8 +95,9 @@ def _heads(found: Mapping[str, Any]) -> list[str]:
         "A linear head on four stages of the frozen trunk, on the validation split of isic-malignant-benign that "
         "is cut between the audit's groups. `adapted-3`, which was taught its stages by larger views of better "
         "teachers, and on that set's own images, too, is no better than `adapted-2`, and nothing went on from it; "
-        "its score above is that of another lesson, and not to be compared. Larger images help a little, and cost "
-        "in proportion.",
+        "its score above is that of another lesson, and not to be compared. On so few images none of these "
+        "differences can be told from chance: see the next sections. Times are of two machines, those of "
+        "`generic-3` and later in bfloat16.",
         "",
         "| trunk and side in pixels | accuracy | AUROC | n | features |",
         "|---|---|---|---|---|",
@@ -110,16 +112,16 @@ def _heads(found: Mapping[str, Any]) -> list[str]:
     return [*lines, "", "Other work ran beside some of these. `python -m experiments.trunks`", ""]
 
 
-def _gain(found: Mapping[str, Any], new: str, old: str) -> str:
+_WAYS = {"within": "within", "there": "to isic2017", "back": "back"}
+
+
+def _gain(found: Mapping[str, Any], new: str, old: str, ways: tuple[str, ...] = tuple(_WAYS)) -> str:
     """What a trunk's AUROC is above another's, each with the strength that is best for it, in words."""
-    gains = {}
-    for way in ("within", "there", "back"):
+    gains = []
+    for way in ways:
         after, before = (max(row["auroc"] for row in found[name][way]) for name in (new, old))
-        gains[way] = f"{after - before:+.3f}"
-    return (
-        f"the best AUROC of `{new}` less that of `{old}` is {gains['within']} within, {gains['there']} to isic2017 "
-        f"and {gains['back']} back"
-    )
+        gains.append(f"{after - before:+.3f} {_WAYS[way]}")
+    return f"the best AUROC of `{new}` less that of `{old}` is " + ", ".join(gains)
 
 
 def _stages(found: Mapping[str, Any]) -> list[str]:
@@ -132,10 +134,11 @@ def _stages(found: Mapping[str, Any]) -> list[str]:
         f"{first['within'][0]['n']:,} training images, out of fold between groups, and between sources, melanoma "
         f"against nevus: HAM10000 to isic2017's {first['there'][0]['n']:,} training images, and back to "
         f"{first['back'][0]['n']:,} of HAM10000. "
-        "`generic-3` and `adapted-4` were taught by better teachers on larger views of more images; "
+        "`generic-3` and, from it, `adapted-4` and `adapted-5` were taught by better teachers on larger views of "
+        "more images; "
         + _gain(found, "generic-3", "generic-2")
         + ", and "
-        + _gain(found, "adapted-4", "adapted-2")
+        + _gain(found, "adapted-5", "adapted-2")
         + ". The training of `generic-3` was halted for other work in between: its time above is too long.",
         "",
         f"| trunk {_COLUMNS}",
@@ -174,7 +177,9 @@ def _unseen(found: Mapping[str, Any]) -> list[str]:
         lines += [
             f"`{new}` was taught its stages, too, at 160 px. Its best AUROC less that of `{old}` is "
             f"{gains['taught']} on the lesions that it was taught on and {gains['unseen']} on the unseen, "
-            "where alone it says what new lesions gain.",
+            "where alone it says what new lesions gain. Between sources it gains nothing from one view of an image "
+            f"({_gain(found, new, old, ('there', 'back'))}); from the mean of six it does, see "
+            "[there](results.md#chosen-by-sources-that-were-not-trained-on).",
             "",
         ]
     lines += [
@@ -198,7 +203,7 @@ def _pooling(found: Mapping[str, Any]) -> list[str]:
     lines = [
         "## Means, and their spread",
         "",
-        "A logistic regression on four stages and the last layer of `adapted-2` at 128 px, of their means "
+        f"A logistic regression on four stages and the last layer of `{found['trunk']}` at 128 px, of their means "
         "alone, and with their standard deviations and maxima (`--spread`), by the strength that is left to "
         f"the weights (scikit-learn's C). Within: isic-malignant-benign's {sizes['within']:,} training images, out "
         "of fold between groups. Between sources, melanoma against nevus: HAM10000 to isic2017's "

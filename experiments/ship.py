@@ -30,7 +30,7 @@ from experiments.common import DATA
 from nevus.audit.keypoints import SIDE as AUDITED
 from nevus.audit.keypoints import fingerprint
 from nevus.audit.taught import hashed
-from nevus.bundle import Bundle, load_bundle, save_bundle
+from nevus.bundle import Bundle, licence_of, load_bundle, save_bundle
 from nevus.card import model_card
 from nevus.classifier import Classifier
 from nevus.data.preprocess import Preprocess
@@ -207,7 +207,10 @@ def looks_before(folder: Path, now: Bundle) -> list[dict[str, Any]]:
 
 def classifier(run: Path, name: str, diagnoses: bool, evened: bool, views: int) -> None:
     """Store a run's bundle in half precision."""
-    whole = replace(load_bundle(run / "bundle"), views=views)
+    whole = load_bundle(run / "bundle")
+    data = whole.provenance["data"]
+    licence = licence_of([data["name"], *data["sources"]], whole.provenance["weights"])
+    whole = replace(whole, views=views, licence=licence)
     card = (run / "bundle" / "README.md").read_text(encoding="utf-8")
     if diagnoses:
         whole, card = apart(whole)

@@ -6,7 +6,7 @@
 A logistic regression on the means of four stages and the last layer, as in `experiments.pooling`: on the training
 images of isic-malignant-benign, of which six times as many are judged as in the one validation split of
 `experiments.trunks`, and on lesions of another source than those that it was fitted on. Each stage of
-`experiments.upstream` that is on this machine; what was measured before stays.
+`experiments.upstream` that is on this machine; what was measured before stays, and is not repeated.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ if __name__ == "__main__":
     with contextlib.closing(Cache(CacheConfig())) as opened:
         images = sets(opened)
         for name, (trunk, weights) in trunks().items():
+            if name in kept:
+                continue
             print(name, flush=True)
             seen = [features(each, opened, trunk, weights) for each in images]
             own, ham, isic = [(manifest, {MEANS: found[MEANS]}) for manifest, found in seen]

@@ -92,8 +92,8 @@ STAGES: dict[str, dict[str, Any]] = {
     },
 }
 """By name: which table, which weights to begin with, and what else `nevus distill` is told."""
-SHIP_AS = {"generic": "bit-r26x0.5-generic", "adapted": "bit-r26x0.5-dermoscopy"}
-"""The name under which the last stage of a kind comes with the package."""
+SHIP_AS = {"generic-3": "bit-r26x0.5-generic", "adapted-5": "bit-r26x0.5-dermoscopy"}
+"""Stages that come with the package, and under which name."""
 TEACHERS = ("teachers/lite0", "teachers/open-nsfw")
 
 
@@ -121,11 +121,13 @@ def table() -> None:
 
 
 def weights_of(start: str) -> str | Path:
-    """Weights to begin with: of a stage; where its run is gone, what came of its kind into the package."""
+    """Weights to begin with: of a stage; where its run is gone, as it came with the package."""
     if start not in STAGES:
         return start
     made = TABLES / start / "trunk.safetensors"
-    return made if made.exists() else SHIPPED / f"{SHIP_AS[start.split('-')[0]]}.safetensors"
+    if not made.exists() and start not in SHIP_AS:
+        sys.exit(f"{made} is missing; run the stage {start} first.")
+    return made if made.exists() else SHIPPED / f"{SHIP_AS[start]}.safetensors"
 
 
 def stage(name: str, resume: bool) -> None:

@@ -3,8 +3,8 @@
     python -m experiments.transfer head-dermoscopy-official full-dermoscopy-wide-official ...
     python -m experiments.views
 
-`full-short` is what `full` was before: 10 epochs from a head of zeros, without taps. `wide` sees 224 px. Of a run
-that is not there, what was measured before stays.
+`wide` sees 224 px. What was measured on trunks that came with the package before stays, and with it `full-short`,
+10 epochs from a head of zeros, without taps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ FEW = (1, 8)
 WAYS = {
     "head": ("head-dermoscopy-official", EVERY),
     "head-wide": ("head-dermoscopy-wide-official", FEW),
-    "full-short": ("full-short-dermoscopy-official", FEW),
     "full": ("full-dermoscopy-official", EVERY),
     "full-wide": ("full-dermoscopy-wide-official", FEW),
 }
@@ -27,12 +26,12 @@ WAYS = {
 if __name__ == "__main__":
     path = RESULTS / "views.json"
     before = read(path)["rows"] if path.exists() else []
-    kept = []
+    kept = [row for row in before if row["way"].endswith("-before")]
     for way, (name, numbers) in WAYS.items():
         run = RUNS / "transfer" / name
         if not run.exists():
             kept += [row for row in before if row["way"] == way]
-            continue
+            continue  # it is on another machine
         for views in numbers:
             found = evaluate(run, run / "manifest.parquet", "--views", views, split="validation")
             figures = found["evaluation"]["figures"]

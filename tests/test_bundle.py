@@ -115,6 +115,9 @@ def test_licence_follows_the_data():
     assert "not known" not in licence_of(["both", "ham10000", "phantoms"])
     begun = licence_of(["phantom"], "a trunk, CC BY-NC 4.0 (HAM10000); Apache-2.0")
     assert "CC BY-NC 4.0 (HAM10000)" not in licence_of(["phantom"])
+    archive = "CC BY-NC 4.0 (ISIC archive terms; the set contains images of HAM10000)"
+    goes_on = licence_of(["isic2017"], f"a trunk, CC BY-NC 4.0 (HAM10000); {archive}; Apache-2.0")
+    assert all(one in goes_on for one in (archive, "CC BY-NC 4.0 (HAM10000)", "ISIC 2017"))
     assert "CC BY-NC 4.0 (HAM10000)" in begun
     assert "CC BY-NC" in licence_of(["phantom"], "timm's, cc-by-nc-4.0")
     assert np.char.count(licence_of(["ham10000", "isic2017"]), ";") == 1

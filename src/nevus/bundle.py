@@ -302,7 +302,10 @@ def licence_of(sources: Sequence[str], start: str = "") -> str:
     """
     known = {LICENCES[name] for source in sources for name in LICENCES if name in source.lower()}
     if "cc by-nc" in start.lower().replace("cc-by", "cc by"):
-        known.add(LICENCES["ham10000"] if "ham10000" in start.lower() else "CC BY-NC (the weights it began with)")
+        told = {
+            text for name, text in LICENCES.items() if "NC" in text and (name in start.lower() or text in start)
+        }
+        known |= told or {"CC BY-NC (the weights it began with)"}
     # The first is the name of all together.
     strange = [s for s in sources[1:] or sources if not any(name in s.lower() for name in LICENCES)]
     unknown = ["not known: that of the data it was trained on"] if strange or not known else []
