@@ -134,11 +134,11 @@ def _stages(found: Mapping[str, Any]) -> list[str]:
         f"{first['within'][0]['n']:,} training images, out of fold between groups, and between sources, melanoma "
         f"against nevus: HAM10000 to isic2017's {first['there'][0]['n']:,} training images, and back to "
         f"{first['back'][0]['n']:,} of HAM10000. "
-        "`generic-3` and, from it, `adapted-4` and `adapted-5` were taught by better teachers on larger views of "
+        "`generic-3` and, from it, `adapted-4` were taught by better teachers on larger views of "
         "more images; "
         + _gain(found, "generic-3", "generic-2")
         + ", and "
-        + _gain(found, "adapted-5", "adapted-2")
+        + _gain(found, "adapted-4", "adapted-2")
         + ". The training of `generic-3` was halted for other work in between: its time above is too long.",
         "",
         f"| trunk {_COLUMNS}",
