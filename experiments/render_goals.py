@@ -95,6 +95,16 @@ def _wide(transfer: Mapping[str, Any], cell: Cell) -> str:
     return " ".join(told)
 
 
+def _trunks(transfer: Mapping[str, Any], cell: Cell) -> str:
+    """What the trunks that are in the package now did in place of those before, every weight trained."""
+    told = []
+    for name in _both("full", ("-wide",)):
+        if name in transfer and before(name) in transfer:
+            then, now = (transfer[one]["evaluate"]["evaluation"]["figures"] for one in (before(name), name))
+            told.append(f"`{name}` from {cell(then['accuracy'], True)} to {cell(now['accuracy'], True)}")
+    return f"The trunks in place of those before took {', '.join(told)}." if told else ""
+
+
 def _how(trained: Mapping[str, Any]) -> str:
     return f"{trained['config']['recipe']['side']} px in {trained['fit']['machine']['precision']}"
 
@@ -113,7 +123,8 @@ def _why(transfer: Mapping[str, Any], lesions: Mapping[str, Any], cell: Cell) ->
         f"{abs(short):.1f} images of {n} {where} the paper's, and its interval spans {wide:.0f} of them. What "
         "views and a begun head bring on validation stands [below](#views-and-a-head-to-begin-with); what the "
         "trunk's stages and its teachers bring out of fold, "
-        f"[upstream](upstream.md#taught-on-and-unseen-beside-the-teachers). {_wide(transfer, cell)}",
+        f"[upstream](upstream.md#taught-on-and-unseen-beside-the-teachers). {_trunks(transfer, cell)} "
+        f"{_wide(transfer, cell)}",
         "",
         "*Out of source.* [What was tried](#chosen-by-sources-that-were-not-trained-on) between sources: what "
         "helps is a larger side together with several views, in training as in judging: four, the whole image and "

@@ -178,7 +178,8 @@ def _unseen(found: Mapping[str, Any]) -> list[str]:
             f"`{new}` was taught its stages, too, at 160 px. Its best AUROC less that of `{old}` is "
             f"{gains['taught']} on the lesions that it was taught on and {gains['unseen']} on the unseen, "
             "where alone it says what new lesions gain. Between sources it gains nothing from one view of an image "
-            f"({_gain(found, new, old, ('there', 'back'))}); from the mean of six it does, see "
+            f"({_gain(found, new, old, ('there', 'back'))}); from the mean of six the differences lie within the "
+            f"intervals, see "
             "[there](results.md#chosen-by-sources-that-were-not-trained-on).",
             "",
         ]
