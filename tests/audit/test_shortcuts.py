@@ -1,3 +1,6 @@
+import threading
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -84,6 +87,20 @@ def test_the_auroc_is_that_of_scikit_learn_out_of_fold():
     p = out_of_fold(features, y, groups)
     assert found.auroc == pytest.approx(roc_auc_score(y, p[:, 1]))
     assert found.classes == ("a", "b")
+
+
+def test_no_thread_of_scikit_learn_s_touches_the_warning_filters(monkeypatch):
+    """They belong to the process, and two threads that set them aside and back again lose them."""
+
+    def start(thread):
+        raise AssertionError(f"{thread} would set the warning filters of all")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    rng = np.random.default_rng(0)
+    y, before = rng.integers(0, 2, 100), list(warnings.filters)
+    for width in (4, 300):
+        assert np.isfinite(out_of_fold(rng.normal(size=(100, width)).astype(np.float32), y, np.arange(100))).all()
+    assert list(warnings.filters) == before
 
 
 def test_small_classes_and_unknown_names_are_left_out():

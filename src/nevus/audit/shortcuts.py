@@ -199,8 +199,10 @@ def out_of_fold(features: NDArray[np.float32], y: Ints, groups: Ints, *, seed: i
     classes = int(y.max()) + 1
     p = np.zeros((len(y), classes))
     for train, test in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(features, y, groups):
+        # No `n_jobs`: scikit-learn's threads set and reset the warning filters of the whole process in each other's
+        # way, and what is left of them is chance.
         model: Any = (
-            ExtraTreesClassifier(200, min_samples_leaf=3, n_jobs=2, random_state=seed)
+            ExtraTreesClassifier(200, min_samples_leaf=3, random_state=seed)
             if features.shape[1] < 200
             else make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
         )

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import parallel_config
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -23,6 +22,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
+from threadpoolctl import threadpool_limits
 
 from nevus.models.handcrafted.estimators import NamedClusters, ScoreRule
 from nevus.models.handcrafted.features import names
@@ -157,7 +157,9 @@ def _chosen(
     if folds < 2:  # a class of one group: nothing can be tried, and the first settings are taken
         return {name: values[0] for name, values in learner.grid.items()}
     cut = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    search = GridSearchCV(clone(estimator), dict(learner.grid), scoring=SCORE, cv=cut, n_jobs=-1, refit=False)
-    with parallel_config("threading"):  # these estimators let go of the interpreter
+    # One after the other: scikit-learn's threads set and reset the warning filters of the whole process in each
+    # other's way. And on one core each: a perceptron's small matrices are slower on two.
+    search = GridSearchCV(clone(estimator), dict(learner.grid), scoring=SCORE, cv=cut, refit=False)
+    with threadpool_limits(1):
         search.fit(features[kept], y, groups=g)
     return dict(search.best_params_)

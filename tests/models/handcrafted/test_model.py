@@ -1,4 +1,9 @@
+import copy
+import dataclasses
+import functools
 import io
+import threading
+import warnings
 import zipfile
 
 import numpy as np
@@ -68,6 +73,20 @@ def test_settings_are_chosen_with_no_group_on_both_sides(monkeypatch):
     assert not any(cuts)
 
 
+@pytest.mark.parametrize("name", ["svm", "ann", "kmeans"])
+def test_no_thread_of_scikit_learn_s_touches_the_warning_filters(monkeypatch, name):
+    """They belong to the process, and two threads that set them aside and back again lose them."""
+
+    def start(thread):
+        raise AssertionError(f"{thread} would set the warning filters of all")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    x, y, groups = sample()
+    before = list(warnings.filters)
+    learnt(LEARNERS[name], x, y, groups, (x, y), 0)
+    assert list(warnings.filters) == before
+
+
 def test_the_rule_calls_where_the_rule_does():
     rule = ScoreRule(1).fit(np.zeros((4, 2)), [0, 1, 0, 1])
     scores = np.array([[9, 1.0], [0, SUSPICIOUS], [0, HIGHLY_SUSPICIOUS - 0.01], [0, HIGHLY_SUSPICIOUS + 0.01]])
@@ -132,10 +151,15 @@ def test_an_archive_that_names_a_class_of_its_own_choosing(tmp_path):
         load_estimator(broken(tmp_path / "file.skops", made.getvalue()))
 
 
+@functools.cache
+def boosted():
+    x, y, groups = sample()
+    return learnt(dataclasses.replace(LEARNERS["adaboost"], grid={}), x, y, groups, (x, y), 0)[0]
+
+
 def crafted(change):
     """A file whose estimator was changed after it was fitted."""
-    x, y, groups = sample()
-    estimator, _ = learnt(LEARNERS["adaboost"], x, y, groups, (x, y), 0)
+    estimator = copy.deepcopy(boosted())
     change(estimator)
     return skops.io.dumps({"estimator": estimator, "features": VERSION})
 
