@@ -210,7 +210,7 @@ def _table(kind: str, title: str, runs: Mapping[str, Any], cell: Cell) -> list[s
     first = next(iter(runs.values()))["evaluate"]["evaluation"]
     lines += ["", f"Manifest of the test split: `{first['data']['digest']}`", "", "```"]
     for run in runs.values():
-        lines += [run["train"]["command"], run["evaluate"]["command"]]
+        lines += [line for line in (run["train"]["command"], run["evaluate"]["command"]) if line not in lines]
     return [*lines, "```", ""]
 
 
