@@ -20,6 +20,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
 from experiments.common import DATA, keep
 from experiments.transfer import ADAPTED, TABLES
@@ -52,11 +53,16 @@ def features(
     tapped = Tapped(trunk_of(made), 4, spread=True)
     decoded = decode_all(manifest, spec.side, cache)
     found = many(engine(tapped, Preprocess(spec.side, spec.mean, spec.std)), decoded.pixels, what=manifest.name)
-    widths = [int(stage["num_chs"]) for stage in stages_of(trunk_of(made))[-4:]]
+    return decoded.manifest, pooled(trunk_of(made), found)
+
+
+def pooled(trunk: nn.Module, found: Features) -> dict[str, Features]:
+    """By pooling, of what four stages of a trunk said with their spread."""
+    widths = [int(stage["num_chs"]) for stage in stages_of(trunk)[-4:]]
     starts = np.cumsum([0, *(3 * width for width in widths)])
     means = [np.arange(start, start + width) for start, width in zip(starts, widths, strict=False)]
     last = np.arange(starts[-1], found.shape[1])
-    return decoded.manifest, {POOLINGS[0]: found[:, np.concatenate([*means, last])], POOLINGS[1]: found}
+    return {POOLINGS[0]: found[:, np.concatenate([*means, last])], POOLINGS[1]: found}
 
 
 def model(strength: float) -> Any:
@@ -64,12 +70,14 @@ def model(strength: float) -> Any:
     return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=500))
 
 
-def within(manifest: Manifest, found: dict[str, Features]) -> list[dict[str, Any]]:
+def within(
+    manifest: Manifest, found: dict[str, Features], strengths: Sequence[float] = STRENGTHS
+) -> list[dict[str, Any]]:
     """Out of fold, between groups."""
     rows, labels = [], manifest.targets
     folds = list(StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(labels, labels, manifest.groups))
     for pooling, x in found.items():
-        for strength in STRENGTHS:
+        for strength in strengths:
             p = np.zeros(len(labels))
             for shown, held in folds:
                 p[held] = model(strength).fit(x[shown], labels[shown]).predict_proba(x[held])[:, 1]

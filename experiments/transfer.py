@@ -51,6 +51,11 @@ STANDARD = ["--side", 192, "--mean-of", 6, *QUICK]
 """Six views without a source's own colours, chosen between sources; see experiments.outside."""
 MEANS = [*STANDARD, "--on-means", "True"]
 """The same, trained on the mean of what the six show, from which it is answered."""
+MIRRORED = ["--side", 160, "--mean-of", 2, "--on-means", "True", "--spread", *QUICK]
+"""The picture and its mirror image at the side that the trunks were last taught at, and how far each stage's
+outputs are spread: within a source worth more than the images' own side, in the same time; see
+experiments.mirrored.
+"""
 SHORTER = ["--epochs", 3, "--lr", 0.05]
 
 MADE_OF = "head-rare-shipped"
@@ -88,6 +93,10 @@ for _name, _trunk in (("generic", GENERIC), ("dermoscopy", ADAPTED)):
             **SETTINGS[f"head-{_name}-wide-{_protocol}"],
             "run": f"head-{_name}-wide-{_protocol}",
             "judged": ["--views", 8],
+        }
+        SETTINGS[f"head-{_name}-mirrored-{_protocol}"] = {
+            **SETTINGS[f"head-{_name}-{_protocol}"],
+            "flags": ["--trunk", _trunk, *HEAD, *MIRRORED, *_more],
         }
     SETTINGS[f"head-{_name}-ham10000"] = {
         "data": DATA / "ham10000",

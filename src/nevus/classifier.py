@@ -46,7 +46,7 @@ class Classifier:
         bundle: its parts and provenance.
         classes: names in the order of the probabilities; of two, the second is positive.
         engine_name: what computes it, as it was asked for.
-        views: of each image: 1, 4, 6, 8 or 32.
+        views: of each image: 1, 2, 4, 6, 8 or 32.
 
     """
 

@@ -52,6 +52,16 @@ def test_it_does_not_matter_how_an_image_is_laid():
         np.testing.assert_allclose(views(np.ascontiguousarray(laid)), said, rtol=1e-3, atol=1e-4)
 
 
+def test_two_views_are_the_picture_and_its_mirror_image():
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    seen = [view.numpy() for view in views_of(torch.from_numpy(pixels), 2)]
+    assert np.array_equal(seen[0], pixels)
+    assert all(
+        np.array_equal(np.asarray(Image.fromarray(one).transpose(Image.Transpose.FLIP_LEFT_RIGHT)), other)
+        for one, other in zip(pixels, seen[1], strict=True)
+    )
+
+
 def test_four_views_are_the_whole_and_its_middle_in_two_lights():
     side = 40
     smooth = Image.fromarray(np.random.default_rng(2).integers(0, 256, (5, 5, 3), np.uint8))

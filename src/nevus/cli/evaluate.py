@@ -47,10 +47,11 @@ class Command:
     engine: EngineName = "auto"
     """`auto` takes OpenVINO on a CPU, PyTorch on a GPU; both give the same figures. `openvino-bf16` is faster where
     the CPU computes in bfloat16, and gives others in the third digit."""
-    views: Literal[1, 4, 6, 8, 32] | None = None
-    """Of each image, whose mean is the answer, at as many times the cost: 4 sees the whole and its middle, as they
-    are and in an evened light; 6 the whole, its middle, and that on its side, in grey and in standard colours; 8
-    the ways to turn and mirror it; 32 what 4 and 8 do. By default as many as the bundle says."""
+    views: Literal[1, 2, 4, 6, 8, 32] | None = None
+    """Of each image, whose mean is the answer, at as many times the cost: 2 sees it and its mirror image; 4 the
+    whole and its middle, as they are and in an evened light; 6 the whole, its middle, and that on its side, in grey
+    and in standard colours; 8 the ways to turn and mirror it; 32 what 4 and 8 do. By default as many as the bundle
+    says."""
     reading: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()
     cache: CacheConfig = CacheConfig()
 

@@ -12,7 +12,7 @@ from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
 from nevus.runtime.inference import Engine
 
-NUMBERS = (1, 4, 6, 8, 32)
+NUMBERS = (1, 2, 4, 6, 8, 32)
 """Of views that an image can be seen in."""
 MIDDLE = 0.7
 """Side of the middle part, as a share of the image's."""
@@ -34,12 +34,13 @@ def check_views(number: int) -> None:
 
     """
     if number not in NUMBERS:
-        raise NevusError(f"an image is seen in 1, 4, 6, 8 or 32 views, not in {number}; correct --views.")
+        raise NevusError(f"an image is seen in 1, 2, 4, 6, 8 or 32 views, not in {number}; correct --views.")
 
 
 def views_of(pixels: Tensor, number: int) -> list[Tensor]:
     """Views of images.
 
+    - 2: the picture and its mirror image.
     - 4: the whole and its middle, each as it is and in an evened light. What stands at the rim, and the colour of
       the lamp, tell where a picture was taken rather than what it shows.
     - 6: the whole, its middle, and the middle turned by a quarter, each in grey and with each colour's mean and
@@ -66,6 +67,8 @@ def views_of(pixels: Tensor, number: int) -> list[Tensor]:
         turned = middle.transpose(1, 2).flip(1)
         return [view for one in (pixels, middle, turned) for view in (_grey(one), _standard(one))]
     seen = [pixels]
+    if number == 2:
+        seen.append(pixels.flip(2))
     if number in (4, 32):
         seen = [view for one in (pixels, _middle(pixels)) for view in (one, _evened(one))]
     if number in (8, 32):

@@ -31,8 +31,8 @@ class Recipe:
             taking one of them all; 0 trains on whole images alone.
         mirror: random left-right mirror.
         turns: random quarter turns.
-        mean_of: views of each image whose mean is the answer: 1, 4, 6, 8 or 32, see `nevus.runtime.views`. In mode
-            `head` all of them are trained on, too; in mode `full` the looks at the validation split during
+        mean_of: views of each image whose mean is the answer: 1, 2, 4, 6, 8 or 32, see `nevus.runtime.views`. In
+            mode `head` all of them are trained on, too; in mode `full` the looks at the validation split during
             training have one view of each image.
         on_means: in mode `head`, train on the mean of the features of `mean_of` views, which is what is answered
             from, in place of each view.

@@ -1,0 +1,70 @@
+"""What a side, a mirror image and the spread of a trunk's stages are worth to a head, out of fold between groups.
+
+    python -m experiments.mirrored
+
+On the training images of isic-malignant-benign alone. No test split is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+import numpy as np
+
+from experiments.common import keep
+from experiments.pooling import MEANS, POOLINGS, Features, pooled, sets, within
+from experiments.transfer import ADAPTED, GENERIC
+from nevus.data.cache import Cache, CacheConfig
+from nevus.data.manifest import Manifest
+from nevus.data.pixels import decode_all
+from nevus.data.preprocess import Preprocess
+from nevus.models.registry import AUTO, trunk_of, trunk_spec
+from nevus.models.taps import Tapped
+from nevus.models.weights import pretrained
+from nevus.runtime.inference import engine, many
+from nevus.runtime.views import viewed
+
+SIDES = (128, 160, 192, 224)
+STRENGTHS = (0.002, 0.008)
+"""Of scikit-learn's C, on features of unit variance."""
+
+
+def seen(manifest: Manifest, cache: Cache, trunk: str, side: int, views: int) -> tuple[dict[str, Features], float]:
+    """Mean features of as many views, by pooling, and the seconds that they took."""
+    spec = trunk_spec(trunk)
+    made, _ = pretrained(trunk, classes=2, seed=0, weights=AUTO)
+    tapped = Tapped(trunk_of(made), 4, spread=True)
+    decoded = decode_all(manifest, side, cache)
+    ready = viewed(engine(tapped, Preprocess(side, spec.mean, spec.std), name="openvino-bf16"), views)
+    begun = time.perf_counter()
+    found = many(ready, decoded.pixels, what=f"{trunk} at {side} px, {views} views")
+    return pooled(trunk_of(made), found), time.perf_counter() - begun
+
+
+def rows(manifest: Manifest, cache: Cache, trunk: str) -> list[dict[str, Any]]:
+    """Accuracy and AUROC by side, views, pooling and strength."""
+    found: list[dict[str, Any]] = []
+    for side in SIDES:
+        for views in (1, 2):
+            features, seconds = seen(manifest, cache, trunk, side, views)
+            told = {"trunk": trunk, "digest": trunk_spec(trunk).digest, "side": side, "views": views}
+            for row in within(manifest, features, STRENGTHS):
+                found.append({**told, **row, "seconds": seconds})
+    return found
+
+
+def best(found: list[dict[str, Any]], trunk: str, side: int, views: int, pooling: str = MEANS) -> dict[str, Any]:
+    """The row of the strength with the largest AUROC."""
+    wanted = {"trunk": trunk, "side": side, "views": views, "pooling": pooling}
+    fitting = [row for row in found if all(row[k] == v for k, v in wanted.items())]
+    return fitting[int(np.argmax([row["auroc"] for row in fitting]))]
+
+
+if __name__ == "__main__":
+    with contextlib.closing(Cache(CacheConfig())) as opened:
+        own = sets(opened)[0]
+        kept = [row for trunk in (ADAPTED, GENERIC) for row in rows(own, opened, trunk)]
+    assert {row["pooling"] for row in kept} == set(POOLINGS)
+    keep("mirrored", {"rows": kept})
