@@ -15,6 +15,7 @@ from experiments.common import RESULTS, ROOT, read
 from experiments.render_audit import AUDIT_PARTS
 from experiments.render_comparison import parts as comparison_parts
 from experiments.render_goals import goals
+from experiments.render_head import PARTS as HEAD_PARTS
 from experiments.render_transfer import parts as transfer_parts
 from experiments.render_upstream import upstream_page
 from nevus.card import DISCLAIMER
@@ -342,6 +343,7 @@ def memory(found: Mapping[str, Any], _docs: Path) -> str:
 PARTS = {
     **comparison_parts(),
     **transfer_parts(cell),
+    **HEAD_PARTS,
     **AUDIT_PARTS,
     "first-light": first_light,
     "recipe-search": recipe_search,
@@ -359,7 +361,7 @@ PAGES = ("upstream", "upstream-images", "lesions", "trunks", "stages", "unseen",
 """Results that docs/upstream.md is made of."""
 
 
-GOALS_OF = ("transfer", "engines", "lesions")
+GOALS_OF = ("transfer", "engines", "lesions", "cold")
 """Results that the table of what was set out for is made of."""
 
 
