@@ -23,7 +23,8 @@ def mirrored(found: Mapping[str, Any]) -> str:
         "image and its mirror image; of the stages' means alone, and with their standard deviations and maxima "
         "(`--spread`). Of each setting the strength with the larger AUROC. No validation or test split was "
         "looked at; "
-        "`head-*-mirrored` was chosen by this table. Seconds are those of the features with their spread, in "
+        "`head-*-mirrored` and `head-*-smaller`, the image alone at 160 px with spread, were chosen by this "
+        "table. Seconds are those of the features with their spread, in "
         "bfloat16.",
         "",
         "| trunk | px | views | means: accuracy | AUROC | with spread: accuracy | AUROC | seconds |",
