@@ -105,6 +105,27 @@ def _trunks(transfer: Mapping[str, Any], cell: Cell) -> str:
     return f"The trunks in place of those before took {', '.join(told)}." if told else ""
 
 
+def _frozen(transfer: Mapping[str, Any], cell: Cell) -> str:
+    """What a mirror image and the spread did for a head."""
+    told = []
+    for trunk in ("dermoscopy", "generic"):
+        for protocol in ("official", "leak-free"):
+            then, now = (
+                transfer[f"head-{trunk}-{way}-{protocol}"]["evaluate"]["evaluation"]["figures"]["accuracy"]
+                for way in ("wide", "mirrored")
+            )
+            told.append(f"{cell(then, True)} to {cell(now, True)} (`{trunk}`, {protocol})")
+    return (
+        "[Out of fold](#a-side-a-mirror-image-and-the-spread-of-the-stages) a mirror image is worth more to a head "
+        "than a larger side, and the spread of the stages a little more. On the test split they took it from "
+        f"{', '.join(told[:-1])} and {told[-1]}: less than what is wanting. The "
+        f"[seconds](#from-image-files-to-a-bundle) "
+        "are those on the clock with nothing remembered, so that the start of Python and decoding count; the sum "
+        "of "
+        "the stages below leaves these out where images were decoded before."
+    )
+
+
 def _how(trained: Mapping[str, Any]) -> str:
     return f"{trained['config']['recipe']['side']} px in {trained['fit']['machine']['precision']}"
 
@@ -125,6 +146,8 @@ def _why(transfer: Mapping[str, Any], lesions: Mapping[str, Any], cell: Cell) ->
         "trunk's stages and its teachers bring out of fold, "
         f"[upstream](upstream.md#taught-on-and-unseen-beside-the-teachers). {_trunks(transfer, cell)} "
         f"{_wide(transfer, cell)}",
+        "",
+        f"*A frozen trunk.* {_frozen(transfer, cell)}",
         "",
         "*Out of source.* [What was tried](#chosen-by-sources-that-were-not-trained-on) between sources: what "
         "helps is a larger side together with several views, in training as in judging: four, the whole image and "
