@@ -40,10 +40,9 @@ def mirrored(found: Mapping[str, Any]) -> str:
 def _gain(rows: list[dict[str, Any]], trunk: str) -> str:
     wide, small = best(rows, trunk, 224, 1, MEANS), best(rows, trunk, 160, 2, POOLINGS[1])
     return (
-        f"`{trunk}`: the image and its mirror image at 160 px with the spread of the stages, in place of one "
-        f"view at "
-        f"224 px without: accuracy {wide['accuracy']:.2%} to {small['accuracy']:.2%}, AUROC {wide['auroc']:.4f} to "
-        f"{small['auroc']:.4f}."
+        f"`{trunk}`: the image and its mirror image at 160 px with the spread of the stages, in place of one view "
+        f"at 224 px without: accuracy {wide['accuracy']:.2%} to {small['accuracy']:.2%}, AUROC "
+        f"{wide['auroc']:.4f} to {small['auroc']:.4f}."
     )
 
 
