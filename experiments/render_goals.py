@@ -119,8 +119,9 @@ def _frozen(transfer: Mapping[str, Any], cell: Cell) -> str:
         "[Out of fold](#a-side-a-mirror-image-and-the-spread-of-the-stages) a mirror image is worth more to a head "
         "than a larger side, and the spread of the stages a little more. On the test split they took it from "
         f"{', '.join(told[:-1])} and {told[-1]}: less than what is wanting. The "
-        "[seconds](#from-image-files-to-a-bundle) are those on the clock with nothing remembered, so that the start "
-        "of Python and decoding count; the sum of the stages below leaves these out where images were decoded before."
+        "[seconds](#from-image-files-to-a-bundle) are those on the clock with nothing remembered, so that the "
+        "start of Python and decoding count; the sum of the stages below leaves these out where images were decoded "
+        "before."
     )
 
 
