@@ -120,8 +120,8 @@ def _frozen(transfer: Mapping[str, Any], cell: Cell) -> str:
         "than a larger side, and the spread of the stages a little more. On the test split they took it from "
         f"{', '.join(told[:-1])} and {told[-1]}: less than what is wanting. The "
         "[seconds](#from-image-files-to-a-bundle) are those on the clock with nothing remembered, so that the "
-        "start of Python and decoding count; the sum of the stages below leaves these out where images were decoded "
-        "before."
+        "start of Python and decoding count; the sum of the stages below leaves these out where images were "
+        "decoded before."
     )
 
 
