@@ -17,7 +17,7 @@ from typing import Any
 from experiments.common import RUNS, keep, nevus, read
 from experiments.transfer import ADAPTED, PAPER, SETTINGS
 
-WAYS = ("head-dermoscopy", "head-dermoscopy-wide", "head-dermoscopy-smaller", "head-dermoscopy-mirrored")
+WAYS = ("head-dermoscopy-wide", "head-dermoscopy-smaller", "head-dermoscopy-mirrored")
 """With the adapted trunk; the generic one has the same size."""
 
 

@@ -31,8 +31,10 @@ STRENGTHS = (0.002, 0.008)
 """Of scikit-learn's C, on features of unit variance."""
 
 
-def seen(manifest: Manifest, cache: Cache, trunk: str, side: int, views: int) -> tuple[dict[str, Features], float]:
-    """Mean features of as many views, by pooling, and the seconds that they took."""
+def seen(
+    manifest: Manifest, cache: Cache, trunk: str, side: int, views: int
+) -> tuple[Manifest, dict[str, Features], float]:
+    """The images that can be used, mean features of as many views, by pooling, and the seconds that they took."""
     spec = trunk_spec(trunk)
     made, _ = pretrained(trunk, classes=2, seed=0, weights=AUTO)
     tapped = Tapped(trunk_of(made), 4, spread=True)
@@ -40,7 +42,7 @@ def seen(manifest: Manifest, cache: Cache, trunk: str, side: int, views: int) ->
     ready = viewed(engine(tapped, Preprocess(side, spec.mean, spec.std), name="openvino-bf16"), views)
     begun = time.perf_counter()
     found = many(ready, decoded.pixels, what=f"{trunk} at {side} px, {views} views")
-    return pooled(trunk_of(made), found), time.perf_counter() - begun
+    return decoded.manifest, pooled(trunk_of(made), found), time.perf_counter() - begun
 
 
 def rows(manifest: Manifest, cache: Cache, trunk: str) -> list[dict[str, Any]]:
@@ -48,9 +50,9 @@ def rows(manifest: Manifest, cache: Cache, trunk: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for side in SIDES:
         for views in (1, 2):
-            features, seconds = seen(manifest, cache, trunk, side, views)
+            usable, features, seconds = seen(manifest, cache, trunk, side, views)
             told = {"trunk": trunk, "digest": trunk_spec(trunk).digest, "side": side, "views": views}
-            for row in within(manifest, features, STRENGTHS):
+            for row in within(usable, features, STRENGTHS):
                 found.append({**told, **row, "seconds": seconds})
     return found
 

@@ -20,9 +20,10 @@ def mirrored(found: Mapping[str, Any]) -> str:
         "A logistic regression on four stages and the last layer of each trunk, out of fold between groups, on "
         f"isic-malignant-benign's {rows[0]['n']:,} training images: of one view of each image, and of the mean of "
         "the image and its mirror image; of the stages' means alone, and with their standard deviations and maxima "
-        "(`--spread`). Of each setting the strength with the larger AUROC. No validation or test split was looked "
-        "at; `head-*-mirrored` and `head-*-smaller`, the image alone at 160 px with spread, were chosen by this "
-        "table. Seconds are those of the features with their spread, in bfloat16.",
+        "(`--spread`). Of each setting the strength with the larger AUROC. No test split was looked at; the images "
+        "that a training holds out for validation are among these, so that the validation figures of "
+        "`head-*-mirrored` and of `head-*-smaller`, the image alone at 160 px with spread, which were chosen by "
+        "this table, have seen the choice. Seconds are those of the features with their spread, in bfloat16.",
         "",
         "| trunk | px | views | means: accuracy | AUROC | with spread: accuracy | AUROC | seconds |",
         "|---|---|---|---|---|---|---|---|",
@@ -56,8 +57,8 @@ def cold(found: Mapping[str, Any]) -> str:
         "",
         "isic-malignant-benign's official training split, in a process of its own with an empty cache and nothing "
         f"else on the machine ({machine['device']}, {machine['threads']} threads): seconds on the clock from the "
-        "start of the process to its end, and by stage; what is left are the start of Python, the split, the "
-        "network's graph and the files of a run. With the audit, which finds pictures of one lesion among all the "
+        "start of the process to its end, and by stage; what is left are the start of Python, the split "
+        "and the files of a run. With the audit, which finds pictures of one lesion among all the "
         "images so that validation has none of training's; and without (`--no-audit`), as in the paper.",
         "",
         "| | audited | on the clock | " + " | ".join(stages) + " |",

@@ -48,13 +48,13 @@ def transfer(found: Mapping[str, Any], cell: Cell) -> str:
         "that came with the package before, `generic-2` and `adapted-2` ([upstream](upstream.md)), or the first of "
         "all in `head-first`; the commands are the same, and give other weights now. Their figures on the test "
         "splits were known by the time of the others; the settings of isic-malignant-benign's and HAM10000's "
-        "trainings were kept as they were. `head` trains a linear head on four stages of the frozen trunk; "
-        "`full` begins with that head, trains "
-        "every weight and is judged on the mean of eight views of each image; "
-        "`full-short` began with a head of zeros, had fewer epochs and one view. "
-        "What else tells settings apart stands [by itself](#settings). "
-        "Settings were compared on validation or, for images from elsewhere, between sources. *Looks* counts, as "
-        "far as it was logged, what a bundle was judged on, every split: what ships is one bundle on several sets.",
+        "trainings were kept as they were, but `mirrored` and `smaller` were chosen [out of "
+        "fold](#a-side-a-mirror-image-and-the-spread-of-the-stages), of whole networks `smaller` on validation, when "
+        "the figures of other settings were known. `head` trains a linear head on four stages of the frozen trunk; "
+        "`full` begins with that head, trains every weight and is judged on the mean of eight views of each image; "
+        "`full-short` began with a head of zeros, had fewer epochs and one view. What else tells settings apart "
+        "stands [by itself](#settings). Settings were compared on validation, out of fold or, for images from "
+        "elsewhere, between sources. *Looks* counts, as far as it was logged, what a bundle was judged on, every split: what ships is one bundle on several sets.",
         "",
         "*What ships.* `head-rare-even` comes with the package as `malignant-benign`, as `head-rare-even-before`, "
         "`head-wide-even-before`, `head-even-four-before` and `head-even-before` did in their time; `even` are "
@@ -142,19 +142,28 @@ def _settings(found: Mapping[str, Any]) -> list[str]:
         "",
         "*Trained on*: views of each image that a head was trained on, or the mean of their features; *judged on*: "
         "whose mean was the answer. Besides, `two` was trained on melanomas and nevi alone, and in the sums of "
-        "`rare` other diagnoses count as if they were a tenth as frequent as among the training images.",
+        "`rare` other diagnoses count as if they were a tenth as frequent as among the training images; `mirrored` "
+        "and `smaller` see the spread of the stages, too. Features of a frozen trunk are in bfloat16 where it was asked for.",
         "",
         "| | side, px | training in | weight decay | class weights | weights kept | trained on | judged on |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, run in found.items():
-        recipe, machine = run["train"]["config"]["recipe"], run["train"]["fit"]["machine"]
+        recipe = run["train"]["config"]["recipe"]
         judged = run["evaluate"]["evaluation"].get("views") or 1
         lines.append(
-            f"| `{name}` | {recipe['side']} | {machine['precision']} | {recipe['weight_decay']:g} "
+            f"| `{name}` | {recipe['side']} | {precision_of(run['train'])} | {recipe['weight_decay']:g} "
             f"| {recipe['class_weights']} | {recipe['keep']} | {_trained_on(recipe)} | {judged} |"
         )
     return [*lines, ""]
+
+
+def precision_of(trained: Mapping[str, Any]) -> str:
+    """What was computed in; of heads older runs say what the machine would have trained in, not what was asked."""
+    recipe, machine = trained["config"]["recipe"], trained["fit"]["machine"]
+    if recipe["mode"] == "head":
+        return "bf16" if recipe["precision"] == "bf16" else "fp32"
+    return str(machine["precision"])
 
 
 def _trained_on(recipe: Mapping[str, Any]) -> str:
@@ -209,8 +218,8 @@ def _table(kind: str, title: str, runs: Mapping[str, Any], cell: Cell) -> list[s
             lines.append(f"- `{name}`: " + ", ".join(each))
     first = next(iter(runs.values()))["evaluate"]["evaluation"]
     lines += ["", f"Manifest of the test split: `{first['data']['digest']}`", "", "```"]
-    for run in runs.values():
-        lines += [line for line in (run["train"]["command"], run["evaluate"]["command"]) if line not in lines]
+    for pair in dict.fromkeys((run["train"]["command"], run["evaluate"]["command"]) for run in runs.values()):
+        lines += pair
     return [*lines, "```", ""]
 
 

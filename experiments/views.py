@@ -12,7 +12,7 @@ from __future__ import annotations
 from experiments.common import RESULTS, RUNS, evaluate, keep, read
 
 EVERY = (1, 4, 8, 32)
-"""But 6, which are for heads that were trained on them."""
+"""But 6, which are for heads that were trained on them, and 2, which 8 hold."""
 FEW = (1, 8)
 WAYS = {
     "head": ("head-dermoscopy-official", EVERY),

@@ -62,7 +62,8 @@ def test_every_format_gives_the_bundle_s_probabilities_for_any_number_of_images(
 
 
 @pytest.mark.parametrize(
-    ("format", "views"), [("onnx", 4), ("onnx", 6), ("openvino", 6), ("openvino", 32), ("torch", 4), ("onnx", 32)]
+    ("format", "views"),
+    [("onnx", 4), ("onnx", 6), ("openvino", 6), ("openvino", 2), ("openvino", 32), ("torch", 4), ("onnx", 32)],
 )
 def test_the_views_of_a_bundle_are_inside(trained, phantoms, cache, tmp_path, format, views):
     bundle, manifest = replace(load_bundle(trained / "bundle"), views=views), read(phantoms)

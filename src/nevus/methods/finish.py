@@ -16,7 +16,7 @@ from nevus.methods.record import Judged, Trained, record
 from nevus.metrics.figures import figures
 from nevus.models.answer import Answer, Summed
 from nevus.runtime.device import device
-from nevus.runtime.inference import TorchEngine, many, softmax
+from nevus.runtime.inference import TorchEngine, many, rounds, softmax
 from nevus.runtime.views import Each, apart
 from nevus.training.timing import SHOWN_AGAIN
 
@@ -67,6 +67,7 @@ def save(
             # Of each view, before the mean, as the bundle does it: the log of a sum is not linear.
             logits, held_logits = (np.stack([answer.logits(view) for view in one]) for one in (logits, held_logits))
             targets, held_targets, classes = answer.targets(targets), answer.targets(held_targets), answer.classes
+    bf16 = rounds(recipe.precision) if recipe.mode == "head" else device(recipe.precision).bf16
     trained = Trained(
         trunk=trunk,
         network=Summed(made, answer) if answer else made,
@@ -80,7 +81,7 @@ def save(
         held=Judged(held_logits.mean(0), held_targets, held.groups),
         skipped=len(fitting.shown.faults) + len(fitting.held.faults),
         seconds=fitting.watch.seconds,
-        precision="bf16" if device(recipe.precision).bf16 else "fp32",
+        precision="bf16" if bf16 else "fp32",
         taps=taps,
         spread=spread,
         answer=answer,

@@ -125,7 +125,8 @@ def learnt(
 
     """
     estimator = learner.make(seed)
-    with warnings.catch_warnings():
+    # On one core: a perceptron's small matrices are slower on two.
+    with warnings.catch_warnings(), threadpool_limits(1):
         # A perceptron that stops at its last iteration is judged as it is, like any other setting.
         warnings.simplefilter("ignore", ConvergenceWarning)
         chosen = _chosen(learner, estimator, features, targets, groups, seed)
@@ -158,8 +159,7 @@ def _chosen(
         return {name: values[0] for name, values in learner.grid.items()}
     cut = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     # One after the other: scikit-learn's threads set and reset the warning filters of the whole process in each
-    # other's way. And on one core each: a perceptron's small matrices are slower on two.
+    # other's way.
     search = GridSearchCV(clone(estimator), dict(learner.grid), scoring=SCORE, cv=cut, refit=False)
-    with threadpool_limits(1):
-        search.fit(features[kept], y, groups=g)
+    search.fit(features[kept], y, groups=g)
     return dict(search.best_params_)

@@ -77,6 +77,11 @@ def engine(
         return TorchEngine(network, preprocess, where)
 
 
+def rounds(precision: Precision) -> bool:
+    """Whether features of training images are computed in bfloat16: on a CPU, where it is asked for by name."""
+    return precision == "bf16" and device(precision).device.type == "cpu"
+
+
 def frozen(network: nn.Module, exact: Engine, precision: Precision) -> Engine:
     """The engine for features of images that a head is trained on.
 
@@ -92,7 +97,7 @@ def frozen(network: nn.Module, exact: Engine, precision: Precision) -> Engine:
         NevusError: bfloat16 is insisted on, and this CPU does not compute in it, or OpenVINO does not run.
 
     """
-    if precision != "bf16" or device(precision).device.type != "cpu":
+    if not rounds(precision):
         return exact
     try:
         return engine(network, exact.preprocess, name="openvino-bf16")
