@@ -49,12 +49,13 @@ def transfer(found: Mapping[str, Any], cell: Cell) -> str:
         "all in `head-first`; the commands are the same, and give other weights now. Their figures on the test "
         "splits were known by the time of the others; the settings of isic-malignant-benign's and HAM10000's "
         "trainings were kept as they were, but `mirrored` and `smaller` were chosen [out of "
-        "fold](#a-side-a-mirror-image-and-the-spread-of-the-stages), of whole networks `smaller` on validation, when "
-        "the figures of other settings were known. `head` trains a linear head on four stages of the frozen trunk; "
-        "`full` begins with that head, trains every weight and is judged on the mean of eight views of each image; "
-        "`full-short` began with a head of zeros, had fewer epochs and one view. What else tells settings apart "
-        "stands [by itself](#settings). Settings were compared on validation, out of fold or, for images from "
-        "elsewhere, between sources. *Looks* counts, as far as it was logged, what a bundle was judged on, every split: what ships is one bundle on several sets.",
+        "fold](#a-side-a-mirror-image-and-the-spread-of-the-stages), of whole networks `smaller` on validation, "
+        "when the figures of other settings were known. `head` trains a linear head on four stages of the frozen "
+        "trunk; `full` begins with that head, trains every weight and is judged on the mean of eight views of each "
+        "image; `full-short` began with a head of zeros, had fewer epochs and one view. What else tells settings "
+        "apart stands [by itself](#settings). Settings were compared on validation, out of fold or, for images "
+        "from elsewhere, between sources. *Looks* counts, as far as it was logged, what a bundle was judged on, "
+        "every split: what ships is one bundle on several sets.",
         "",
         "*What ships.* `head-rare-even` comes with the package as `malignant-benign`, as `head-rare-even-before`, "
         "`head-wide-even-before`, `head-even-four-before` and `head-even-before` did in their time; `even` are "
@@ -142,8 +143,9 @@ def _settings(found: Mapping[str, Any]) -> list[str]:
         "",
         "*Trained on*: views of each image that a head was trained on, or the mean of their features; *judged on*: "
         "whose mean was the answer. Besides, `two` was trained on melanomas and nevi alone, and in the sums of "
-        "`rare` other diagnoses count as if they were a tenth as frequent as among the training images; `mirrored` "
-        "and `smaller` see the spread of the stages, too. Features of a frozen trunk are in bfloat16 where it was asked for.",
+        "`rare` other diagnoses count as if they were a tenth as frequent as among the training images; "
+        "`mirrored` and `smaller` see the spread of the stages, too. Features of a frozen trunk are in bfloat16 "
+        "where it was asked for.",
         "",
         "| | side, px | training in | weight decay | class weights | weights kept | trained on | judged on |",
         "|---|---|---|---|---|---|---|---|",
