@@ -13,6 +13,7 @@ from nevus.errors import NevusError
 from nevus.methods.bit import BiT
 from nevus.methods.preparation import Preparation
 from nevus.methods.weighing import class_weights
+from nevus.runtime.device import Device
 from nevus.training.changes import RecipeChanges, make_recipe
 from nevus.training.recipe import Facts
 
@@ -150,6 +151,17 @@ def test_summed_diagnoses_are_averaged_as_the_bundle_does(phantoms, tmp_path, mo
     said = load_bundle(tmp_path / "run" / "bundle").provenance["fit"]["validation"]["cross_entropy"]["value"]
     true = (held.table["label"] == "malignant").to_numpy().astype(int)
     assert said == pytest.approx(-np.log(p[np.arange(len(held)), true]).mean(), abs=1e-5)
+
+
+def test_the_run_of_a_head_says_what_its_features_were_computed_in(phantoms, tmp_path, monkeypatch):
+    """On any CPU: where bfloat16 is there, `auto` would train a network in it, but not a head's features."""
+    from nevus.methods import finish
+
+    monkeypatch.setattr(finish, "device", lambda _: Device(torch.device("cpu"), True))
+    for mode, expected in (("head", "fp32"), ("full", "bf16")):
+        fit(phantoms, tmp_path / mode, mode, resize=None if mode == "head" else 40, steps=2, precision="auto")
+        told = json.loads((tmp_path / mode / "fit.json").read_text())["machine"]["precision"]
+        assert told == expected
 
 
 def test_a_head_is_trained_on_every_view_of_which_it_is_to_give_the_mean(phantoms, tmp_path):
