@@ -119,10 +119,9 @@ def _frozen(transfer: Mapping[str, Any], cell: Cell) -> str:
             )
             told.append(f"{cell(then, True)} to {cell(now, True)} (`{trunk}`, {protocol})")
     return (
-        "[Out of fold](#a-side-a-mirror-image-and-the-spread-of-the-stages) a mirror image is worth more to a head "
-        "than a larger side, and the spread of the stages a little more to `generic`, next to nothing beside a "
-        "mirror image to `dermoscopy`. At 160 px with both, in place of 224 px with neither, the test split went "
-        f"from {', '.join(told[:-1])} and {told[-1]}: less than what is wanting. The "
+        "[Out of fold](#a-side-a-mirror-image-and-the-spread-of-the-stages) a mirror image and the spread of the "
+        "stages are worth more to a head than a larger side. At 160 px with both, in place of 224 px with neither, "
+        f"accuracy on the test split went from {', '.join(told[:-1])} and {told[-1]}. The "
         "[seconds](#from-image-files-to-a-bundle) are those on the clock with nothing remembered, so that the "
         "start of Python and decoding count; the sum of the [stages above](#time-by-stage) leaves these "
         "out where images were decoded before."
