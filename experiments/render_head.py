@@ -34,7 +34,8 @@ def mirrored(found: Mapping[str, Any]) -> str:
                 each = [best(rows, trunk, side, views, pooling) for pooling in POOLINGS]
                 cells = " | ".join(f"{row['accuracy']:.2%} | {row['auroc']:.4f}" for row in each)
                 lines.append(f"| `{trunk}` | {side} | {views} | {cells} | {each[0]['seconds']:.0f} |")
-    lines += ["", *(_gain(rows, trunk) for trunk in trunks)]
+    for trunk in trunks:
+        lines += ["", _gain(rows, trunk)]
     return "\n".join([*lines, "", "```", "python -m experiments.mirrored", "```", ""])
 
 
@@ -51,7 +52,8 @@ def cold(found: Mapping[str, Any]) -> str:
     """Seconds on the clock, and by stage, with nothing remembered."""
     rows = found["rows"]
     machine = rows[0]["fit"]["machine"]
-    stages = list(dict.fromkeys(stage for row in rows for stage in row["fit"]["seconds"]))
+    told = (stage for row in rows for stage, seconds in row["fit"]["seconds"].items() if f"{seconds:.1f}" != "0.0")
+    stages = list(dict.fromkeys(told))
     lines = [
         "## From image files to a bundle",
         "",
