@@ -34,12 +34,12 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from nevus.audit.keypoints import SIDE
-from nevus.audit.pairs import find_pairs
+from nevus.audit.duplicates.descriptors import SIDE
+from nevus.audit.duplicates.search import find_pairs
 from nevus.data.cache import Cache, CacheConfig
+from nevus.data.decoded import Squares, decode_all
 from nevus.data.manifest import Manifest
-from nevus.data.pixels import Squares, decode_all
-from nevus.data.reading import read
+from nevus.data.readers.dispatch import read
 from nevus.runtime.device import machine
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"

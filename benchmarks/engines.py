@@ -28,10 +28,10 @@ from benchmarks.peers import ours
 from nevus._openvino import openvino
 from nevus.data.preprocess import Preprocess
 from nevus.export.formats import Probabilities, reader, write_onnx
-from nevus.export.quantise import quantise
+from nevus.export.int8_onnx import quantise
 from nevus.runtime.device import machine
-from nevus.runtime.graph import Compiled
-from nevus.runtime.inference import TorchEngine, softmax
+from nevus.runtime.engines import TorchEngine, softmax
+from nevus.runtime.openvino_engine import Compiled
 
 NETWORKS = {"bit-r26x0.5": 128, "bit-m-r50x1": 224}
 ROUNDS = 21

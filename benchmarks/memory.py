@@ -39,12 +39,12 @@ def one(count: int) -> dict[str, float]:
     from PIL import Image
 
     from nevus.data.cache import Cache, CacheConfig
+    from nevus.data.decoded import decode_all
     from nevus.data.manifest import Manifest
-    from nevus.data.pixels import decode_all
     from nevus.data.preprocess import Preprocess
     from nevus.training.batches import ImageBatches, soft_labels
-    from nevus.training.changes import RecipeChanges, make_recipe
-    from nevus.training.recipe import Facts
+    from nevus.training.config import Facts
+    from nevus.training.overrides import RecipeChanges, make_recipe
 
     with tempfile.TemporaryDirectory() as folder:
         rng = np.random.default_rng(0)

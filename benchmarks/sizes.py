@@ -20,7 +20,7 @@ from benchmarks.peers import ours
 from benchmarks.speed import medians, step_of
 from nevus.data.preprocess import Preprocess
 from nevus.runtime.device import device, machine, placed
-from nevus.runtime.inference import engine
+from nevus.runtime.engines import engine
 
 NAMES = ("bit-r26x0.5", "bit-r26x1", "bit-r50x0.5")
 SIDE, BATCH = 128, 32

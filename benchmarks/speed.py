@@ -29,7 +29,7 @@ from torch import nn
 from benchmarks.peers import Transformers, ours
 from nevus.data.preprocess import Preprocess
 from nevus.runtime.device import Device, device, machine, placed
-from nevus.runtime.inference import TorchEngine
+from nevus.runtime.engines import TorchEngine
 
 NETWORKS = {"bit-r26x0.5": (128, 32), "bit-m-r50x1": (224, 8)}
 """Side in pixels and batch of the training step."""

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.common import DATA, RUNS, keep, nevus, read
-from nevus.data.reading import read as read_data
+from nevus.data.readers.dispatch import read as read_data
 
 AUDITS: dict[str, tuple[str, ...]] = {
     "isic-malignant-benign": (),

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nevus.bundle import load_bundle
-from nevus.looks import evaluations
+from nevus.bundle.bundle import load_bundle
+from nevus.bundle.test_log import evaluations
 from nevus.training.history import epochs_of
 
 ROOT = Path(__file__).resolve().parents[1]

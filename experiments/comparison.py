@@ -20,8 +20,8 @@ from typing import Any
 
 from experiments.common import DATA, RESULTS, RUNS, keep, read, shown_command
 from experiments.transfer import LEAK_FREE, PAPER, TABLES, leak_free
+from nevus._io import to_json
 from nevus.comparison.table import rows
-from nevus.files import to_json
 
 RIVALS = Path(os.environ.get("NEVUS_RIVALS", RUNS / "rivals"))
 NETWORKS = ("inception-v3", "vgg16", "resnet50", "efficientnet-b0")

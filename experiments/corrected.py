@@ -16,13 +16,12 @@ import numpy as np
 import pandas as pd
 
 from experiments.common import DATA, ROOT, keep
-from nevus.audit.relations import Relations, relate
-from nevus.data.cache import Cache, CacheConfig
-from nevus.data.digests import pixel_digest
+from nevus._io import write_text
+from nevus.audit.lesion_groups import Relations, relate
+from nevus.data.cache import Cache, CacheConfig, pixel_digest
 from nevus.data.images import decode
 from nevus.data.manifest import Manifest
-from nevus.data.reading import read
-from nevus.files import write_text
+from nevus.data.readers.dispatch import read
 
 SEED = 0
 SHARE = 0.2

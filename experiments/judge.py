@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from experiments.common import DATA, RESULTS, RUNS, keep, read
-from nevus.data.reading import read as read_data
+from nevus.data.readers.dispatch import read as read_data
 
 PAIRS = 120
 COLUMNS = 8

@@ -24,13 +24,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from experiments.common import DATA, RUNS, keep
-from nevus.audit.relations import Relations, relate
+from nevus.audit.lesion_groups import Relations, relate
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.manifest import REQUIRED, Manifest, ordered_classes
-from nevus.data.published import with_corrected_split
-from nevus.data.reading import read
-from nevus.methods.preparation import Preparation
-from nevus.training.stopwatch import Stopwatch
+from nevus.data.public.corrected_splits import with_corrected_split
+from nevus.data.readers.dispatch import read
+from nevus.training.history import Stopwatch
+from nevus.training.preparation import Preparation
 
 TABLES = RUNS / "lesions"
 SETS = ("ham10000", "isic-malignant-benign", "isic2017")

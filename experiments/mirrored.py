@@ -17,14 +17,14 @@ from experiments.common import keep
 from experiments.pooling import MEANS, POOLINGS, Features, pooled, sets, within
 from experiments.transfer import ADAPTED, GENERIC
 from nevus.data.cache import Cache, CacheConfig
+from nevus.data.decoded import decode_all
 from nevus.data.manifest import Manifest
-from nevus.data.pixels import decode_all
 from nevus.data.preprocess import Preprocess
+from nevus.models.multi_stage import Tapped
 from nevus.models.registry import AUTO, trunk_of, trunk_spec
-from nevus.models.taps import Tapped
 from nevus.models.weights import pretrained
-from nevus.runtime.inference import engine, many
-from nevus.runtime.views import viewed
+from nevus.runtime.engines import engine, many
+from nevus.runtime.tta import viewed
 
 SIDES = (128, 160, 192, 224)
 STRENGTHS = (0.002, 0.008)

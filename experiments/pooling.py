@@ -24,16 +24,16 @@ from torch import nn
 
 from experiments.common import DATA, keep
 from experiments.transfer import ADAPTED, TABLES
-from nevus.audit.leaks import grouped
+from nevus.audit.leakage import grouped
 from nevus.data.cache import Cache, CacheConfig
+from nevus.data.decoded import decode_all
 from nevus.data.manifest import Manifest
-from nevus.data.pixels import decode_all
 from nevus.data.preprocess import Preprocess
-from nevus.data.reading import read
+from nevus.data.readers.dispatch import read
+from nevus.models.multi_stage import Tapped, stages_of
 from nevus.models.registry import AUTO, trunk_of, trunk_spec
-from nevus.models.taps import Tapped, stages_of
 from nevus.models.weights import pretrained
-from nevus.runtime.inference import engine, many
+from nevus.runtime.engines import engine, many
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 """Of scikit-learn's C, on features of unit variance."""

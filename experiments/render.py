@@ -18,10 +18,10 @@ from experiments.render_goals import goals
 from experiments.render_head import PARTS as HEAD_PARTS
 from experiments.render_transfer import parts as transfer_parts
 from experiments.render_upstream import upstream_page
-from nevus.card import DISCLAIMER
-from nevus.files import write_text
+from nevus._io import write_text
+from nevus.bundle.model_card import DISCLAIMER
 from nevus.report import plots
-from nevus.report.pages import words
+from nevus.report.evaluation import words
 
 SHOWN = (
     "accuracy",

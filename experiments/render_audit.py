@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nevus.audit.taught import APART
+from nevus.audit.contamination import APART
 from nevus.metrics.intervals import wilson
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from nevus.comparison.plan import HALVES
 from nevus.comparison.table import Row
-from nevus.metrics.figures import Figure
-from nevus.metrics.paired import DeLong, McNemar
+from nevus.metrics.report import Figure
+from nevus.metrics.significance import DeLong, McNemar
 from nevus.models.registry import TRUNKS
 from nevus.report import comparison_plots, plots
 from nevus.report.comparison_cells import cells, heads, names

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nevus.report.pages import words
+from nevus.report.evaluation import words
 
 Cell = Callable[..., str]
 KINDS = {

@@ -27,21 +27,21 @@ import numpy as np
 import pandas as pd
 
 from experiments.common import DATA
-from nevus.audit.keypoints import SIDE as AUDITED
-from nevus.audit.keypoints import fingerprint
-from nevus.audit.taught import hashed
-from nevus.bundle import Bundle, licence_of, load_bundle, save_bundle
-from nevus.card import model_card
-from nevus.classifier import Classifier
+from nevus._io import digest_of_file, to_json, write_json
+from nevus.audit.contamination import hashed
+from nevus.audit.duplicates.descriptors import SIDE as AUDITED
+from nevus.audit.duplicates.descriptors import fingerprint
+from nevus.bundle.bundle import Bundle, licence_of, load_bundle, save_bundle
+from nevus.bundle.classifier import Classifier
+from nevus.bundle.model_card import model_card
+from nevus.bundle.test_log import EVALUATIONS, evaluations
 from nevus.data.preprocess import Preprocess
-from nevus.data.reading import read
-from nevus.files import digest_of_file, to_json, write_json
-from nevus.looks import EVALUATIONS, evaluations
-from nevus.metrics.figures import figures
-from nevus.models.answer import Summed
+from nevus.data.readers.dispatch import read
+from nevus.metrics.report import figures
+from nevus.models.label_groups import Summed
 from nevus.models.registry import head_of
-from nevus.runtime.inference import softmax
-from nevus.runtime.views import NUMBERS
+from nevus.runtime.engines import softmax
+from nevus.runtime.tta import NUMBERS
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "nevus"
 TRUNKS, CLASSIFIERS = PACKAGE / "models" / "shipped", PACKAGE / "classifiers"

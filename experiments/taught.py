@@ -18,14 +18,14 @@ import numpy as np
 
 from experiments.common import DATA, keep
 from experiments.transfer import LEAK_FREE
-from nevus.audit.keypoints import SIDE, fingerprint
-from nevus.audit.relations import relate
-from nevus.audit.taught import Again, again, differing, hashed, listed, signs, taught
+from nevus.audit.contamination import Again, again, differing, hashed, listed, signs, taught
+from nevus.audit.duplicates.descriptors import SIDE, fingerprint
+from nevus.audit.lesion_groups import relate
 from nevus.data.cache import Cache, CacheConfig
+from nevus.data.decoded import decode_all
 from nevus.data.manifest import Manifest
-from nevus.data.pixels import decode_all
-from nevus.data.published import with_corrected_split
-from nevus.data.reading import read
+from nevus.data.public.corrected_splits import with_corrected_split
+from nevus.data.readers.dispatch import read
 
 BITS = (2, 4, 8, 12, 16, 24)
 PAPER, HAM = "isic-malignant-benign", "ham10000"

@@ -22,14 +22,14 @@ import pandas as pd
 from PIL import Image, ImageEnhance, ImageOps
 
 from experiments.common import DATA, ROOT, RUNS, keep
-from nevus.audit.keypoints import SIDE
-from nevus.audit.pairs import find_pairs
-from nevus.audit.thresholds import Thresholds
+from nevus._progress import progress
+from nevus.audit.duplicates.descriptors import SIDE
+from nevus.audit.duplicates.search import find_pairs
+from nevus.audit.duplicates.thresholds import Thresholds
 from nevus.data.cache import Cache, CacheConfig
-from nevus.data.pixels import decode_all
-from nevus.data.reading import read
+from nevus.data.decoded import decode_all
+from nevus.data.readers.dispatch import read
 from nevus.metrics.intervals import wilson
-from nevus.progress import progress
 
 EDITS = 2000
 """Images of each half that are edited."""

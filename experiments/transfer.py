@@ -12,7 +12,7 @@ import argparse
 from typing import Any
 
 from experiments.common import DATA, RESULTS, RUNS, evaluate, keep, nevus, read, train
-from nevus.bundle import load_bundle
+from nevus.bundle.bundle import load_bundle
 
 PAPER = DATA / "isic-malignant-benign"
 TABLES = RUNS / "lesions"

@@ -28,11 +28,11 @@ from experiments.transfer import TABLES
 from experiments.upstream import FOLDER
 from experiments.upstream import TABLES as RUNS
 from nevus.data.cache import Cache, CacheConfig
+from nevus.data.decoded import decode_all
 from nevus.data.manifest import Manifest
-from nevus.data.pixels import decode_all
-from nevus.data.reading import read
-from nevus.runtime.inference import many
-from nevus.runtime.teacher import Teacher, teacher
+from nevus.data.readers.dispatch import read
+from nevus.pretraining.teachers import Teacher, teacher
+from nevus.runtime.engines import many
 
 SIDE = 192
 STRENGTHS = (1e-3, 1e-2)

@@ -23,7 +23,7 @@ import pandas as pd
 
 from experiments.common import RESULTS, RUNS, keep, nevus, read
 from nevus.data.manifest import Manifest
-from nevus.data.unlabelled import LABEL, read_unlabelled
+from nevus.data.readers.unlabeled import LABEL, read_unlabelled
 
 FOLDER = Path(os.environ.get("NEVUS_UPSTREAM", RUNS / "upstream-sets"))
 TABLES = RUNS / "upstream"

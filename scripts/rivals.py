@@ -31,9 +31,9 @@ from scripts.teachers import unpacked
 from skimage import data
 from torch import nn
 
-from nevus.models.others import OTHERS
+from nevus.models.checkpoint import save_trunk
+from nevus.models.extra_architectures import OTHERS
 from nevus.models.registry import network, trunk_spec
-from nevus.models.trunkfile import save_trunk
 
 Arrays = Mapping[str, NDArray[np.float32]]
 

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from nevus._openvino import openvino
 from nevus.data.preprocess import Preprocess
+from nevus.models.multi_stage import Tapped
 from nevus.models.registry import network
-from nevus.models.taps import Tapped
-from nevus.runtime.graph import graph_of
-from nevus.runtime.teacher import load_teacher, save_teacher
+from nevus.pretraining.teachers import load_teacher, save_teacher
+from nevus.runtime.openvino_engine import graph_of
 
 NSFW_STAGES = ("Relu_9:0", "Relu_21:0", "Relu_39:0", "Relu_48:0")
 NSFW_MEAN = (104.0, 117.0, 123.0)

@@ -8,16 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from nevus.bundle import Bundle, save_bundle
-from nevus.data.phantom.dataset import PhantomConfig, write
+from nevus.bundle.bundle import Bundle, save_bundle
 from nevus.data.preprocess import Preprocess
 from nevus.models.registry import network
-from nevus.runtime.graph import Compiled
+from nevus.phantoms.dataset import PhantomConfig, write
+from nevus.runtime.openvino_engine import Compiled
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
-LONGEST = ("test_docs", "test_interrupted", "test_distill", "test_processes", "test_comparison")
+LONGEST = ("test_docs", "test_interrupted", "test_distill", "test_distributed", "test_comparison")
 
 
 def pytest_collection_modifyitems(items):

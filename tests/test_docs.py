@@ -26,7 +26,7 @@ LONG = re.compile(r"^make |^git clone|\.\./shared", re.M)
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
     """What the how-to pages speak of: class folders, a csv with photos, a trained bundle."""
-    from nevus.data.phantom.dataset import PhantomConfig, write
+    from nevus.phantoms.dataset import PhantomConfig, write
 
     here = tmp_path_factory.mktemp("docs")
     table = write(PhantomConfig(n=48, side=48, test=0), here / "drawn", workers=1)

@@ -11,44 +11,44 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nevus.bundle import Bundle, load_bundle, save_bundle
-    from nevus.classifier import Classifier, Prediction, load
+    from nevus.bundle.bundle import Bundle, load_bundle, save_bundle
+    from nevus.bundle.classifier import Classifier, Prediction, load
     from nevus.data.images import decode
     from nevus.data.manifest import Manifest
     from nevus.data.preprocess import Preprocess
-    from nevus.data.reading import DataConfig, read
+    from nevus.data.readers.dispatch import DataConfig, read
     from nevus.data.splits import SplitConfig, with_splits
     from nevus.errors import ImageError, NevusError
-    from nevus.evaluation.evaluation import Evaluation, evaluate
-    from nevus.methods.bit import BiT
-    from nevus.methods.estimator import BiTClassifier
-    from nevus.metrics.figures import Figure, figures
-    from nevus.training.changes import RecipeChanges
-    from nevus.training.recipe import Recipe
+    from nevus.evaluation import Evaluation, evaluate
+    from nevus.metrics.report import Figure, figures
+    from nevus.sklearn import BiTClassifier
+    from nevus.training.config import Recipe
+    from nevus.training.overrides import RecipeChanges
+    from nevus.training.trainer import BiT
 
 _WHERE = {
-    "BiT": "nevus.methods.bit",
-    "BiTClassifier": "nevus.methods.estimator",
-    "Bundle": "nevus.bundle",
-    "Classifier": "nevus.classifier",
-    "DataConfig": "nevus.data.reading",
-    "Evaluation": "nevus.evaluation.evaluation",
-    "Figure": "nevus.metrics.figures",
+    "BiT": "nevus.training.trainer",
+    "BiTClassifier": "nevus.sklearn",
+    "Bundle": "nevus.bundle.bundle",
+    "Classifier": "nevus.bundle.classifier",
+    "DataConfig": "nevus.data.readers.dispatch",
+    "Evaluation": "nevus.evaluation",
+    "Figure": "nevus.metrics.report",
     "ImageError": "nevus.errors",
     "Manifest": "nevus.data.manifest",
     "NevusError": "nevus.errors",
-    "Prediction": "nevus.classifier",
+    "Prediction": "nevus.bundle.classifier",
     "Preprocess": "nevus.data.preprocess",
-    "Recipe": "nevus.training.recipe",
-    "RecipeChanges": "nevus.training.changes",
+    "Recipe": "nevus.training.config",
+    "RecipeChanges": "nevus.training.overrides",
     "SplitConfig": "nevus.data.splits",
     "decode": "nevus.data.images",
-    "evaluate": "nevus.evaluation.evaluation",
-    "figures": "nevus.metrics.figures",
-    "load": "nevus.classifier",
-    "load_bundle": "nevus.bundle",
-    "read": "nevus.data.reading",
-    "save_bundle": "nevus.bundle",
+    "evaluate": "nevus.evaluation",
+    "figures": "nevus.metrics.report",
+    "load": "nevus.bundle.classifier",
+    "load_bundle": "nevus.bundle.bundle",
+    "read": "nevus.data.readers.dispatch",
+    "save_bundle": "nevus.bundle.bundle",
     "with_splits": "nevus.data.splits",
 }
 

@@ -7,7 +7,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.manifest import Manifest
-from nevus.data.phantom.dataset import PhantomConfig, write
+from nevus.phantoms.dataset import PhantomConfig, write
 
 
 def jpeg(image, quality):

@@ -4,10 +4,10 @@ import pytest
 from PIL import Image
 from tests.audit.conftest import EDITS
 
-from nevus.audit import relations as relations_module
+from nevus.audit import lesion_groups as relations_module
 from nevus.audit.audit import audit
-from nevus.audit.leaks import grouped, leaking, protocol_of, unseen, without_leaks
-from nevus.audit.relations import named_once, relate
+from nevus.audit.leakage import grouped, leaking, protocol_of, unseen, without_leaks
+from nevus.audit.lesion_groups import named_once, relate
 from nevus.errors import NevusError
 
 

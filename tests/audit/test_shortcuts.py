@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from nevus.audit.regions import described, everything, lesion, only, ring, surroundings
+from nevus.audit.image_regions import described, everything, lesion, only, ring, surroundings
+from nevus.audit.label_errors import suspect_labels
 from nevus.audit.shortcuts import file_features, folded, out_of_fold, styles, told, usable, view_features
-from nevus.audit.suspects import suspect_labels
 
 SIDE = 128
 

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from tests.audit.conftest import EDITS
 
-from nevus.bundle import load_bundle
-from nevus.data.phantom.dataset import PhantomConfig, write
+from nevus.bundle.bundle import load_bundle
+from nevus.phantoms.dataset import PhantomConfig, write
 
 SMALL = ["--side", "32", "--resize", "40", "--steps", "2", "--batch", "8", "--warmup", "1", "--evaluate-every", "2"]
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nevus.bundle import load_bundle
+from nevus.bundle.bundle import load_bundle
 
 QUICK = ["--side=32", "--batch=8", "--steps=30", "--warmup=2", "--evaluate-every=2", "--precision=fp32"]
 

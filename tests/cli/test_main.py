@@ -49,7 +49,7 @@ def test_as_a_module_without_importing_torch_for_help():
 
 
 def test_an_interrupt_is_told(nevus, monkeypatch, bundle_folder, picture, tmp_path):
-    from nevus.classifier import Classifier
+    from nevus.bundle.classifier import Classifier
 
     picture().save(tmp_path / "a.png")
 

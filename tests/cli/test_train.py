@@ -123,7 +123,7 @@ SMALL_SET = Path(tempfile.gettempdir()) / f"nevus-small-set-{os.getpid()}"
 @pytest.fixture(autouse=True, scope="module")
 def small_set():
     """A set that every user may read, since pytest's folders are its owner's."""
-    from nevus.data.phantom.dataset import PhantomConfig, write
+    from nevus.phantoms.dataset import PhantomConfig, write
 
     write(PhantomConfig(n=40, side=32), SMALL_SET, workers=1)
     yield

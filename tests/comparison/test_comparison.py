@@ -15,23 +15,23 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from nevus.bundle import load_bundle
-from nevus.comparison.apart import apart
-from nevus.comparison.comparison import PLAN, UNITS, compare
+from nevus.bundle.bundle import load_bundle
+from nevus.comparison.isolated import apart
 from nevus.comparison.plan import Wanted, timed, units
+from nevus.comparison.runner import PLAN, UNITS, compare
 from nevus.comparison.table import rows
-from nevus.comparison.unit import DONE, failure_of, said
-from nevus.data.reading import read
+from nevus.comparison.trial import DONE, failure_of, said
+from nevus.data.readers.dispatch import read
 from nevus.errors import NevusError
-from nevus.methods.preparation import Preparation
+from nevus.models.checkpoint import save_trunk
 from nevus.models.registry import network
-from nevus.models.trunkfile import save_trunk
+from nevus.report.comparison import blocks, write_comparison
 from nevus.report.comparison_cells import FIGURES, heads
 from nevus.report.comparison_files import as_csv, as_latex
-from nevus.report.comparison_page import blocks, write_comparison
-from nevus.training.changes import RecipeChanges, make_recipe
-from nevus.training.recipe import Facts
-from nevus.training.timing import Speed
+from nevus.training.config import Facts
+from nevus.training.overrides import RecipeChanges, make_recipe
+from nevus.training.preparation import Preparation
+from nevus.training.runtime_estimate import Speed
 
 WITHOUT_LENGTH = RecipeChanges(side=32, batch=8, precision="fp32")
 QUICK = RecipeChanges(side=32, batch=8, steps=4, warmup=1, evaluate_every=2, precision="fp32")
@@ -41,7 +41,7 @@ WANTED = Wanted(("bit", "svm", "abcd-rule"), ("head",), seeds=2, changes=QUICK, 
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory):
-    from nevus.data.phantom.dataset import PhantomConfig, write
+    from nevus.phantoms.dataset import PhantomConfig, write
 
     folder = tmp_path_factory.mktemp("elsewhere") / "set"
     write(PhantomConfig(n=40, side=64, seed=9), folder, workers=1)
@@ -128,7 +128,7 @@ def test_a_failing_system_is_a_row_that_says_why(class_folders, tmp_path, monkey
 
     cut = Preparation(SplitConfig(test=0.3), audit=False)
     drawn = []
-    monkeypatch.setattr("nevus.comparison.comparison.OFTEN", 0.0)
+    monkeypatch.setattr("nevus.comparison.runner.OFTEN", 0.0)
     out = tmp_path / "out"
     compare(three, out, Wanted(("abcd-rule", "kmeans")), cut, drawn=drawn.append)
     assert len(drawn) == 3
@@ -421,7 +421,7 @@ def test_a_unit_ends_with_who_waits_for_it(tmp_path):
         "    Path(path).write_text(str(os.getpid()))\n"
         "    time.sleep(600)\n"
         "if __name__ == '__main__':\n"
-        "    from nevus.comparison.apart import apart\n"
+        "    from nevus.comparison.isolated import apart\n"
         "    apart(work, sys.argv[1])\n"
     )
     process = subprocess.Popen([sys.executable, script, told])

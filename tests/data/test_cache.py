@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nevus.data import pixels as pixels_module
-from nevus.data.cache import Cache, CacheConfig
-from nevus.data.digests import Digests
-from nevus.data.pixels import decode_all
+from nevus.data import decoded as pixels_module
+from nevus.data.cache import Cache, CacheConfig, Digests
+from nevus.data.decoded import decode_all
 from nevus.data.preprocess import Preprocess
-from nevus.data.reading import read
+from nevus.data.readers.dispatch import read
 from nevus.errors import NevusError
 
 

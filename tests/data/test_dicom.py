@@ -17,8 +17,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from nevus.data.folder import read_folder
 from nevus.data.images import Limits, decode, size_of
+from nevus.data.readers.class_folders import read_folder
 from nevus.errors import ImageError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")

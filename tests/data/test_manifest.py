@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nevus.data.manifest import Manifest, checked, ordered_classes
-from nevus.data.reading import read
+from nevus.data.readers.dispatch import read
 from nevus.errors import NevusError
 
 

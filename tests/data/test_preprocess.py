@@ -2,11 +2,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from nevus.data.augment import Augment
 from nevus.data.cache import Cache
-from nevus.data.pixels import decode_all
+from nevus.data.decoded import decode_all
 from nevus.data.preprocess import Preprocess
-from nevus.data.reading import read
+from nevus.data.readers.dispatch import read
+from nevus.data.transforms import Augment
 from nevus.errors import ImageError
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from nevus.bundle import load_bundle
-from nevus.classifier import Classifier
+from nevus.bundle.bundle import load_bundle
+from nevus.bundle.classifier import Classifier
 from nevus.cli.main import main
 from nevus.data.cache import Cache, CacheConfig
-from nevus.data.reading import read
+from nevus.data.readers.dispatch import read
 from nevus.data.splits import SplitConfig, with_splits
 from nevus.errors import NevusError
 from nevus.export import export as module

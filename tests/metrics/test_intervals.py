@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from nevus.errors import NevusError
 from nevus.metrics import scores
-from nevus.metrics.figures import counts, figures
 from nevus.metrics.intervals import bootstrap, bootstrap_weights, delong, delong_variance, wilson
+from nevus.metrics.report import counts, figures
 
 
 def test_wilson_against_the_formula():

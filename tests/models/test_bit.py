@@ -6,8 +6,8 @@ from torch import nn
 
 from nevus.errors import NevusError
 from nevus.models.bit import bit
-from nevus.models.folding import folded, standardized
 from nevus.models.registry import TRUNKS, feature_width, network, parameter_count, trunk_of
+from nevus.models.reparameterize import folded, standardized
 
 
 @pytest.mark.parametrize(

@@ -199,9 +199,9 @@ def test_timm_s_tags_of_bit_are_trunks():
 @pytest.mark.parametrize("name", ["timm/resnet18", "timm/efficientnet_b0"])
 def test_a_trunk_of_timm_is_trained_saved_and_used(name, phantoms, tmp_path):
     import nevus
-    from nevus.data.reading import read
-    from nevus.methods.bit import BiT
-    from nevus.training.changes import RecipeChanges
+    from nevus.data.readers.dispatch import read
+    from nevus.training.overrides import RecipeChanges
+    from nevus.training.trainer import BiT
 
     changes = RecipeChanges(side=32, batch=8, steps=3, warmup=1, evaluate_every=2)
     BiT(trunk=name, changes=changes).fit(read(phantoms), tmp_path / "run")

@@ -7,7 +7,7 @@ import pytest
 from matplotlib import pyplot
 
 from nevus.comparison.table import Row
-from nevus.metrics.figures import Figure
+from nevus.metrics.report import Figure
 from nevus.report.comparison_plots import readers, times, trade
 
 

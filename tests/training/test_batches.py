@@ -6,10 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nevus.data.preprocess import Preprocess
-from nevus.training.batches import FeatureBatches, ImageBatches, SoftLabels, rows_of_step, soft_labels
-from nevus.training.changes import RecipeChanges, make_recipe
-from nevus.training.mixup import drawn, mixed
-from nevus.training.recipe import Facts
+from nevus.training.batches import FeatureBatches, ImageBatches, SoftLabels, drawn, mixed, rows_of_step, soft_labels
+from nevus.training.config import Facts
+from nevus.training.overrides import RecipeChanges, make_recipe
 
 
 def recipe(**changes):

@@ -8,11 +8,11 @@ from torch import nn
 from nevus.errors import NevusError
 from nevus.models.registry import network
 from nevus.runtime.device import Device
-from nevus.training.changes import RecipeChanges, make_recipe
+from nevus.training.config import Facts
 from nevus.training.loop import Judgement, gradients, train
-from nevus.training.objective import CrossEntropy
-from nevus.training.recipe import Facts
-from nevus.training.run import Run
+from nevus.training.losses import CrossEntropy
+from nevus.training.overrides import RecipeChanges, make_recipe
+from nevus.training.run_dir import Run
 
 CPU = Device(torch.device("cpu"), bf16=False)
 

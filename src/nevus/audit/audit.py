@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nevus._progress import progress
 from nevus.audit import shortcuts
-from nevus.audit.facts import facts_of_files
-from nevus.audit.pairs import KINDS
-from nevus.audit.relations import Relations, relate
+from nevus.audit.contamination import Again, Taught, again
+from nevus.audit.duplicates.search import KINDS
+from nevus.audit.duplicates.thresholds import chosen
+from nevus.audit.file_metadata import facts_of_files
+from nevus.audit.label_errors import suspect_labels
+from nevus.audit.lesion_groups import Relations, relate
 from nevus.audit.shortcuts import Embed, Folded, Told
-from nevus.audit.suspects import suspect_labels
-from nevus.audit.taught import Again, Taught, again
-from nevus.audit.thresholds import chosen
 from nevus.data.cache import Cache
 from nevus.data.manifest import Manifest
-from nevus.progress import progress
 
 ONE_SIDED = 0.98
 """Share of one class from which a source is said to hold that class only."""
@@ -36,7 +36,7 @@ class Audit:
         pairs: of images, at least one of the set in question, the surest first: rows `a` and `b` of
             `relations.images`, `kind`, `similarity`, `overlap`, `matches`, `crosses` (they stand in different
             splits of the set), `disagrees` (both are of the set and their labels differ).
-        facts: see `nevus.audit.facts.facts_of_files`.
+        facts: see `nevus.audit.file_metadata.facts_of_files`.
         groups: a row a group of several images of the set: `group`, `images`, `splits`, `labels` (each joined by
             |).
         against: how labels of the set go with those of other sets' images of the same lesion: `label`, `set`,
@@ -44,7 +44,7 @@ class Audit:
         told: how well the label and the source can be told, by view.
         sources: images by source (rows) and class (columns).
         styled: whether the sources are clusters of capture style, for want of given ones.
-        suspects: see `nevus.audit.suspects.suspect_labels`; `row` is one of the manifest.
+        suspects: see `nevus.audit.label_errors.suspect_labels`; `row` is one of the manifest.
         again: what of the set networks were taught on that come with the package, those that were asked about.
         warnings: what a user has to know, in plain words.
         about: what was audited, how and by which version.
@@ -139,7 +139,7 @@ def audit(
         manifest: the set in question.
         against: other sets, whose images and ids join its images.
         cache: keeps decoded images.
-        lists: of what networks were taught on, see `nevus.audit.taught`.
+        lists: of what networks were taught on, see `nevus.audit.contamination`.
         embed: see `nevus.audit.shortcuts.view_features`.
         trunk: name of the trunk behind `embed`.
         seed: of folds, clusters and bootstrap.

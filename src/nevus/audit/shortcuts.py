@@ -18,13 +18,13 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from nevus.audit.regions import described, everything, only, ring, surroundings
-from nevus.data.ahead import ahead
+from nevus._progress import progress
+from nevus.audit.image_regions import described, everything, only, ring, surroundings
+from nevus.data.decoded import Squares
 from nevus.data.images import Pixels
-from nevus.data.pixels import Squares
+from nevus.data.parallel import ahead
 from nevus.metrics.intervals import bootstrap
 from nevus.metrics.scores import Floats, Ints, auroc
-from nevus.progress import progress
 
 VIEWS = {
     "whole image": everything,
@@ -88,7 +88,7 @@ def view_features(squares: Squares, embed: Embed | None = None) -> dict[str, NDA
     Args:
         squares: the images.
         embed: a trunk's features of images in which all but the view is grey; by default colour and texture of the
-            view, see `nevus.audit.regions.described`.
+            view, see `nevus.audit.image_regions.described`.
 
     """
     found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in VIEWS}

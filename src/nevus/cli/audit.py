@@ -14,21 +14,21 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from nevus._io import writable_folder
+from nevus._progress import console
 from nevus.audit.audit import Audit, audit
-from nevus.audit.keypoints import SIDE
-from nevus.audit.taught import listed, taught
-from nevus.card import DISCLAIMER
+from nevus.audit.contamination import listed, taught
+from nevus.audit.duplicates.descriptors import SIDE
+from nevus.bundle.model_card import DISCLAIMER
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.images import Pixels
 from nevus.data.preprocess import Preprocess
-from nevus.data.reading import DataConfig, read
-from nevus.files import writable_folder
+from nevus.data.readers.dispatch import DataConfig, read
 from nevus.models.registry import trunk_of, trunk_spec
 from nevus.models.weights import pretrained
-from nevus.progress import console
-from nevus.report.audit_page import HEADLINE, write_audit
-from nevus.report.pages import figure_text
-from nevus.runtime.inference import engine
+from nevus.report.audit import HEADLINE, write_audit
+from nevus.report.evaluation import figure_text
+from nevus.runtime.engines import engine
 
 
 @dataclass(frozen=True)

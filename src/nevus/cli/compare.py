@@ -10,20 +10,20 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from nevus.card import DISCLAIMER
-from nevus.cli.preparing import PreparingConfig
-from nevus.comparison.comparison import compare
+from nevus._progress import console
+from nevus.baselines.methods import SystemName
+from nevus.bundle.model_card import DISCLAIMER
+from nevus.cli._data_options import PreparingConfig
 from nevus.comparison.plan import Wanted
+from nevus.comparison.runner import compare
 from nevus.comparison.table import rows
 from nevus.data.manifest import Manifest
-from nevus.data.reading import DataConfig, read
+from nevus.data.readers.dispatch import DataConfig, read
 from nevus.errors import NevusError
-from nevus.methods.systems import SystemName
 from nevus.models.registry import AUTO
-from nevus.progress import console
+from nevus.report.comparison import write_comparison
 from nevus.report.comparison_console import as_console
-from nevus.report.comparison_page import write_comparison
-from nevus.training.changes import RecipeChanges
+from nevus.training.overrides import RecipeChanges
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 

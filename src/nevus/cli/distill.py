@@ -8,13 +8,13 @@ from typing import Annotated
 
 import tyro
 
+from nevus._progress import console
 from nevus.data.cache import CacheConfig
-from nevus.data.unlabelled import read_unlabelled
-from nevus.progress import console
-from nevus.report.run_page import write_upstream
-from nevus.training.changes import RecipeChanges
-from nevus.training.distill import Distill
-from nevus.training.objective import Distillation
+from nevus.data.readers.unlabeled import read_unlabelled
+from nevus.pretraining.distill import Distill
+from nevus.report.training import write_upstream
+from nevus.training.losses import Distillation
+from nevus.training.overrides import RecipeChanges
 
 
 @dataclass(frozen=True)

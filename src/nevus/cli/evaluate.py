@@ -11,16 +11,16 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from nevus.audit.leaks import grouped, without_leaks
-from nevus.card import DISCLAIMER
-from nevus.classifier import load
+from nevus._progress import console
+from nevus.audit.leakage import grouped, without_leaks
+from nevus.bundle.classifier import load
+from nevus.bundle.model_card import DISCLAIMER
 from nevus.data.cache import Cache, CacheConfig
-from nevus.data.reading import DataConfig, read
+from nevus.data.readers.dispatch import DataConfig, read
 from nevus.errors import NevusError
-from nevus.evaluation.evaluation import Evaluation, evaluate
-from nevus.progress import console
-from nevus.report.pages import figure_text, free_for_evaluation, words, write_evaluation
-from nevus.runtime.inference import EngineName
+from nevus.evaluation import Evaluation, evaluate
+from nevus.report.evaluation import figure_text, free_for_evaluation, words, write_evaluation
+from nevus.runtime.engines import EngineName
 
 
 @dataclass(frozen=True)

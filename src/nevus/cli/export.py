@@ -9,14 +9,14 @@ from typing import Literal
 
 import tyro
 
-from nevus.bundle import load_bundle
-from nevus.card import DISCLAIMER
+from nevus._progress import console
+from nevus.bundle.bundle import load_bundle
+from nevus.bundle.model_card import DISCLAIMER
 from nevus.data.cache import Cache, CacheConfig
-from nevus.data.reading import DataConfig, read
+from nevus.data.readers.dispatch import DataConfig, read
 from nevus.errors import NevusError
 from nevus.export.export import BOUND, export
 from nevus.export.formats import Format
-from nevus.progress import console
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from importlib.metadata import version
 from types import FrameType
 from typing import Any
 
+from nevus._progress import console
 from nevus.errors import NevusError
-from nevus.progress import console
 
 COMMANDS = {
     "train": "fine-tune a BiT on labelled images",

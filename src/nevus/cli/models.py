@@ -8,10 +8,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from nevus.bundle import load_bundle
+from nevus.bundle.builtin import shipped
+from nevus.bundle.bundle import load_bundle
 from nevus.models.registry import TRUNKS, feature_width, network, parameter_count
 from nevus.models.weights import download, on_this_machine
-from nevus.shipped import shipped
 
 
 @dataclass(frozen=True)

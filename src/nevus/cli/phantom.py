@@ -8,8 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from nevus.data.phantom.dataset import PhantomConfig, bayes_of, write
-from nevus.progress import console
+from nevus._progress import console
+from nevus.phantoms.dataset import PhantomConfig, bayes_of, write
 
 
 @dataclass(frozen=True)

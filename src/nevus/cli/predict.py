@@ -13,14 +13,14 @@ from typing import Annotated, Literal, TextIO
 
 import tyro
 
-from nevus.card import DISCLAIMER
-from nevus.classifier import Classifier, Prediction, load
+from nevus._io import written_whole
+from nevus._progress import console, progress
+from nevus.bundle.builtin import is_shipped
+from nevus.bundle.classifier import Classifier, Prediction, load
+from nevus.bundle.model_card import DISCLAIMER
 from nevus.data.images import SUFFIXES, named_as_image
 from nevus.errors import NevusError
-from nevus.files import written_whole
-from nevus.progress import console, progress
-from nevus.runtime.inference import EngineName
-from nevus.shipped import is_shipped
+from nevus.runtime.engines import EngineName
 
 Row = dict[str, str | float | None]
 

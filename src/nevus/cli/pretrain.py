@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 
 import tyro
 
+from nevus._progress import console
 from nevus.data.cache import CacheConfig
-from nevus.data.reading import DataConfig, read
-from nevus.progress import console
-from nevus.report.run_page import write_upstream
-from nevus.training.changes import RecipeChanges
-from nevus.training.objective import CrossEntropy
-from nevus.training.pretrain import Pretrain
+from nevus.data.readers.dispatch import DataConfig, read
+from nevus.pretraining.pretrain import Pretrain
+from nevus.report.training import write_upstream
+from nevus.training.losses import CrossEntropy
+from nevus.training.overrides import RecipeChanges
 
 
 @dataclass(frozen=True)

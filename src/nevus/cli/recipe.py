@@ -10,17 +10,17 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from nevus.data.reading import DataConfig, read
+from nevus._progress import console
+from nevus.data.readers.dispatch import DataConfig, read
 from nevus.data.splits import SplitConfig, with_splits
-from nevus.methods.facts import facts_of
 from nevus.models.registry import AUTO
 from nevus.models.weights import resolved
-from nevus.progress import console
 from nevus.report import plots
-from nevus.training.changes import RecipeChanges, make_recipe
+from nevus.training.config import RECIPES, Recipe
 from nevus.training.loop import duration
-from nevus.training.recipe import RECIPES, Recipe
-from nevus.training.timing import expected_seconds
+from nevus.training.overrides import RecipeChanges, make_recipe
+from nevus.training.preparation import facts_of
+from nevus.training.runtime_estimate import expected_seconds
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from nevus.audit.leaks import grouped, leaking
+from nevus._progress import console
+from nevus.audit.leakage import grouped, leaking
 from nevus.data.cache import Cache, CacheConfig
-from nevus.data.published import with_corrected_split
-from nevus.data.reading import DataConfig, read
+from nevus.data.public.corrected_splits import with_corrected_split
+from nevus.data.readers.dispatch import DataConfig, read
 from nevus.data.splits import SplitConfig, with_splits
-from nevus.progress import console
 
 
 @dataclass(frozen=True)

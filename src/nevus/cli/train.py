@@ -9,17 +9,17 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from nevus.cli.preparing import PreparingConfig
-from nevus.data.reading import DataConfig, read
+from nevus._progress import console
+from nevus.baselines.methods import SystemName, is_network, started, system
+from nevus.baselines.train import OnFeatures
+from nevus.cli._data_options import PreparingConfig
+from nevus.data.readers.dispatch import DataConfig, read
 from nevus.errors import NevusError
-from nevus.methods.bit import BiT
-from nevus.methods.handcrafted import OnFeatures
-from nevus.methods.systems import SystemName, is_network, started, system
 from nevus.models.registry import AUTO
-from nevus.progress import console
-from nevus.report.run_page import write_run
-from nevus.runtime.processes import processes
-from nevus.training.changes import RecipeChanges
+from nevus.report.training import write_run
+from nevus.runtime.distributed import processes
+from nevus.training.overrides import RecipeChanges
+from nevus.training.trainer import BiT
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from nevus.comparison.unit import Half, Unit, without_length
+from nevus.baselines.learners import LEARNERS, learnt
+from nevus.baselines.methods import SYSTEMS, is_network, started, system
+from nevus.comparison.trial import Half, Unit, without_length
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
-from nevus.methods.facts import facts_of
-from nevus.methods.learners import LEARNERS, learnt
-from nevus.methods.systems import SYSTEMS, is_network, started, system
+from nevus.models.handcrafted.classifier import vectors
 from nevus.models.handcrafted.features import SIDE, names
-from nevus.models.handcrafted.model import vectors
 from nevus.models.registry import AUTO, RANDOM, trunk_spec
 from nevus.models.weights import on_this_machine, resolved
-from nevus.training.changes import RecipeChanges, make_recipe, refuse_idle, useful
-from nevus.training.timing import Speed, expected_seconds, speed
+from nevus.training.overrides import RecipeChanges, make_recipe, refuse_idle, useful
+from nevus.training.preparation import facts_of
+from nevus.training.runtime_estimate import Speed, expected_seconds, speed
 
 TRIED = 200
 """Images on which the time of a learner is taken."""

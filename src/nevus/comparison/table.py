@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from nevus.comparison.comparison import UNITS
+from nevus.baselines.methods import SYSTEMS
 from nevus.comparison.published import ACCURACY, READERS, SECONDS, SUPPORT, Readers
-from nevus.comparison.unit import Half, read_units, said
-from nevus.methods.systems import SYSTEMS
-from nevus.metrics.figures import Figure
-from nevus.metrics.paired import DeLong, McNemar, delong_difference, holm, mcnemar
+from nevus.comparison.runner import UNITS
+from nevus.comparison.trial import Half, read_units, said
+from nevus.metrics.report import Figure
+from nevus.metrics.significance import DeLong, McNemar, delong_difference, holm, mcnemar
 
 NOT_TRAINING = ("audit", "decoding", "judging")
 """Stages of a fit that are no part of its training time."""
@@ -30,7 +30,7 @@ class Row:
         system: its name.
         title: as it is written.
         mode: of a network.
-        half: what it starts from; see `nevus.comparison.unit`.
+        half: what it starts from; see `nevus.comparison.trial`.
         taps: stages of a network that its head sees beside the last layer.
         start: its weights, in words.
         figures: on the test split, by name.

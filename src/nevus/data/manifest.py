@@ -13,8 +13,8 @@ import pandera.pandas as pa
 import pyarrow as pyarrow
 import pyarrow.parquet as parquet
 
+from nevus._io import digest_of_bytes, written_whole
 from nevus.errors import NevusError
-from nevus.files import digest_of_bytes, written_whole
 
 SPLITS = ("train", "validation", "test")
 REQUIRED = ("image", "label", "group", "split", "source")

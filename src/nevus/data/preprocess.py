@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from nevus.data.ahead import ahead
 from nevus.data.images import LIMITS, Limits, Pixels, Source, decode
+from nevus.data.parallel import ahead
 from nevus.errors import ImageError
 
 HALF = (0.5, 0.5, 0.5)

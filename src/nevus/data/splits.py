@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
+from nevus._progress import console
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
-from nevus.progress import console
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nevus.bundle import Bundle
-from nevus.card import DISCLAIMER
+from nevus._io import digest_of_file, writable_folder, write_json, write_text
+from nevus._progress import progress
+from nevus.bundle.bundle import Bundle
+from nevus.bundle.model_card import DISCLAIMER
 from nevus.data.cache import Cache
+from nevus.data.decoded import Decoded, Squares, decode_all
 from nevus.data.manifest import Manifest
-from nevus.data.pixels import Decoded, Squares, decode_all
 from nevus.data.splits import SplitConfig, with_splits
 from nevus.errors import NevusError
-from nevus.evaluation.evaluation import in_its_words
+from nevus.evaluation import in_its_words
 from nevus.export.formats import (
     FILES,
     PIXELS,
@@ -31,15 +33,13 @@ from nevus.export.formats import (
     write_openvino,
     write_torch,
 )
-from nevus.export.quantise import quantise, shown
-from nevus.export.rounded import round_to_8_bits
-from nevus.files import digest_of_file, writable_folder, write_json, write_text
-from nevus.metrics.figures import figures
+from nevus.export.int8_onnx import quantise, shown
+from nevus.export.int8_torch import round_to_8_bits
 from nevus.metrics.intervals import bootstrap
-from nevus.models.handcrafted.model import Handcrafted
-from nevus.progress import progress
-from nevus.runtime.inference import TorchEngine, softmax
-from nevus.runtime.views import viewed
+from nevus.metrics.report import figures
+from nevus.models.handcrafted.classifier import Handcrafted
+from nevus.runtime.engines import TorchEngine, softmax
+from nevus.runtime.tta import viewed
 
 BOUND = 1e-3
 """Largest difference of a probability from the bundle's at which a float32 export is written."""

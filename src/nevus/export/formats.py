@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from nevus._openvino import openvino
 from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
-from nevus.models.folding import folded
-from nevus.runtime.graph import Compiled, Pixels
-from nevus.runtime.views import views_of
+from nevus.models.reparameterize import folded
+from nevus.runtime.openvino_engine import Compiled, Pixels
+from nevus.runtime.tta import views_of
 
 Format = Literal["onnx", "openvino", "torch"]
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nevus._io import written_whole
 from nevus.errors import NevusError
-from nevus.files import written_whole
 
 _LETTERS = "abc"
 

@@ -15,14 +15,14 @@ from torch import nn
 
 from nevus.errors import NevusError
 from nevus.models.bit import bit
-from nevus.models.others import OTHERS
+from nevus.models.extra_architectures import OTHERS
 
 SIZES = ("50x1", "50x3", "101x1", "101x3", "152x2", "152x4")
 """The published sizes: depth and width."""
 
 BUCKET = "https://storage.googleapis.com/bit_models"
 RANDOM = "random"
-SHIPPED = files("nevus.models").joinpath("shipped")
+SHIPPED = files("nevus").joinpath("pretrained", "backbones")
 """Folder of the weights that come with the package."""
 
 
@@ -32,7 +32,7 @@ class TrunkSpec:
 
     Attributes:
         name: as given to `--trunk`.
-        architecture: `bit-r<depth>x<width>`, one of `nevus.models.others`, `timm/<model>` without a tag, or
+        architecture: `bit-r<depth>x<width>`, one of `nevus.models.extra_architectures`, `timm/<model>`, or
             `hf-hub:<repository>`.
         side: side in pixels that it is trained at by default.
         origin: where its weights come from: `random`, `npz` (the authors' file `address`), `hub` (timm or the

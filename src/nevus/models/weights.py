@@ -16,8 +16,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from nevus._io import cache_folder, digest_of_file, sync_folder, write_text
+from nevus._progress import console, progress
 from nevus.errors import NevusError
-from nevus.files import cache_folder, digest_of_file, sync_folder, write_text
+from nevus.models.checkpoint import read_trunk
 from nevus.models.npz import load_into, read_npz
 from nevus.models.registry import (
     AUTO,
@@ -30,8 +32,6 @@ from nevus.models.registry import (
     network,
     trunk_spec,
 )
-from nevus.models.trunkfile import read_trunk
-from nevus.progress import console, progress
 
 TRIES = 5
 PIECE = 1 << 20

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from nevus.comparison.table import Row
-from nevus.metrics.figures import Figure
-from nevus.report.pages import words
+from nevus.metrics.report import Figure
+from nevus.report.evaluation import words
 
 FIGURES = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "auroc", "auroc_macro")
 """In the table, where they are defined."""

@@ -9,7 +9,7 @@ from rich.table import Table
 from nevus.comparison.table import Row
 from nevus.report.comparison_cells import FIGURES, interval, names, p_value, taken
 from nevus.report.comparison_plots import label
-from nevus.report.pages import words
+from nevus.report.evaluation import words
 
 
 def as_console(found: Sequence[Row]) -> Table:

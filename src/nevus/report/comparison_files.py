@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nevus.card import DISCLAIMER
+from nevus.bundle.model_card import DISCLAIMER
 from nevus.comparison.plan import HALVES
 from nevus.comparison.table import Row
 from nevus.report.comparison_cells import DASH, FIGURES, cells, heads, names

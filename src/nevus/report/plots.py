@@ -15,10 +15,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from nevus._io import written_whole
 from nevus.audit.shortcuts import Told
-from nevus.files import written_whole
-from nevus.training.recipe import Recipe
-from nevus.training.schedule import learning_rate
+from nevus.training.config import Recipe, learning_rate
 
 INK, BLUE, RED, GREY = "#1f2933", "#2563a8", "#c2413b", "#9aa5b1"
 SERIES = (BLUE, RED, "#d98e04", "#2f855a", "#6b46c1", "#0987a0", "#97266d", "#5a6772")

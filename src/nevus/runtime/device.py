@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from nevus.runtime.quick.network import quicken
+from nevus.runtime.cpu_kernels.patch import quicken
 
 Precision = Literal["auto", "fp32", "bf16"]
 

@@ -14,13 +14,13 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from nevus.data.augment import CHANGES, Augment
-from nevus.data.pixels import Squares
+from nevus.data.decoded import Squares
 from nevus.data.preprocess import Preprocess
-from nevus.training.mixup import drawn, mixed
-from nevus.training.recipe import Recipe
+from nevus.data.transforms import CHANGES, Augment
+from nevus.training.config import Recipe
 
 ORDER, VIEW, MIX, WHICH = 1, 2, 3, 4  # streams of randomness, so that one setting never shifts another's draws
 
@@ -180,3 +180,39 @@ def mixed_batch(
     needed, where = np.unique(np.concatenate([places, partners[places]]), return_inverse=True)
     own, other = torch.from_numpy(where).view(2, len(places))
     return mixed(inputs(rows[needed], needed), targets(rows[needed]), share, own, other)
+
+
+def drawn(n: int, alpha: float, rng: np.random.Generator) -> tuple[float, NDArray[np.int64]]:
+    """What MixUp does with a batch of `n` (Zhang et al. 2018): one share for all, from Beta(alpha, alpha).
+
+    Args:
+        n: examples in the whole batch, also where a process computes a part of it only.
+        alpha: 0 mixes nothing: the share is 1.
+        rng: draws the share, then the permutation.
+
+    Returns:
+        The share of each example's own, and with whom it is mixed: int64 (n,), a permutation.
+
+    """
+    if alpha <= 0:
+        return 1.0, np.arange(n)
+    return float(rng.beta(alpha, alpha)), rng.permutation(n)
+
+
+def mixed(x: Tensor, y: Tensor, share: float, own: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Examples mixed with others, and their labels likewise.
+
+    Args:
+        x: float (m, ...).
+        y: float (m, classes), rows summing to 1.
+        share: of each example's own.
+        own: int64 (n,), rows of x and y.
+        other: int64 (n,), rows of x and y to be mixed in.
+
+    Returns:
+        x of shape (n, ...) and y of shape (n, classes).
+
+    """
+    if share == 1:
+        return x[own], y[own]
+    return share * x[own] + (1 - share) * x[other], share * y[own] + (1 - share) * y[other]

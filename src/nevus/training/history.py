@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -37,3 +39,24 @@ def epochs_of(metrics: Sequence[Mapping[str, float]], score: str = "accuracy") -
             losses.append(line["loss"])
             rights.append(line[score])
     return rows
+
+
+class Stopwatch:
+    """Seconds by stage of the work.
+
+    Attributes:
+        seconds: of each stage, in the order in which they were begun.
+
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Count what is done inside."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began

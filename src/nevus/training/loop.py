@@ -11,15 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nevus._progress import console, progress
 from nevus.errors import NevusError
-from nevus.progress import console, progress
 from nevus.runtime.device import Device, placed
-from nevus.runtime.processes import processes
+from nevus.runtime.distributed import processes
 from nevus.training.batches import Batches
-from nevus.training.objective import Objective
-from nevus.training.recipe import Recipe
-from nevus.training.run import BEST, CHECKPOINT, Run, below, cpu_tensors
-from nevus.training.schedule import learning_rate
+from nevus.training.config import Recipe, learning_rate
+from nevus.training.losses import Objective
+from nevus.training.run_dir import BEST, CHECKPOINT, Run, below, cpu_tensors
 
 LONG = 20.0
 """Seconds from which a training is announced with its expected time."""

@@ -12,12 +12,12 @@ import skops.io
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from nevus.baselines.learners import LEARNERS, learnt
 from nevus.errors import NevusError
-from nevus.methods.learners import LEARNERS, learnt
 from nevus.models.handcrafted.abcd import HIGHLY_SUSPICIOUS, SUSPICIOUS
+from nevus.models.handcrafted.classifier import Handcrafted, load_estimator, save_estimator
 from nevus.models.handcrafted.estimators import NamedClusters, ScoreRule
 from nevus.models.handcrafted.features import VERSION, names
-from nevus.models.handcrafted.model import Handcrafted, load_estimator, save_estimator
 
 
 def sample(n=120, classes=2, seed=0):
@@ -55,7 +55,7 @@ def test_three_classes_and_a_class_of_one_image():
 
 
 def test_settings_are_chosen_with_no_group_on_both_sides(monkeypatch):
-    import nevus.methods.learners as learners
+    import nevus.baselines.learners as learners
 
     cuts = []
     whole = learners.StratifiedGroupKFold
@@ -198,6 +198,6 @@ def test_a_kind_of_estimator_that_is_none_of_ours(tmp_path):
 
 
 def test_an_archive_that_unpacks_to_too_much(tmp_path, monkeypatch):
-    monkeypatch.setattr("nevus.models.handcrafted.model.MOST_BYTES", 1000)
+    monkeypatch.setattr("nevus.models.handcrafted.classifier.MOST_BYTES", 1000)
     with pytest.raises(NevusError, match="unpacks to more than"):
         load_estimator(broken(tmp_path / "file.skops", crafted(lambda _: None)))

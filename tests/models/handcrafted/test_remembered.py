@@ -3,9 +3,9 @@ import sqlite3
 import numpy as np
 import pytest
 
-import nevus.models.handcrafted.remembered as module
-from nevus.models.handcrafted.model import vectors
-from nevus.models.handcrafted.remembered import Remembered
+import nevus.models.handcrafted.feature_cache as module
+from nevus.models.handcrafted.classifier import vectors
+from nevus.models.handcrafted.feature_cache import Remembered
 
 
 @pytest.fixture

@@ -1,0 +1,129 @@
+"""Handcrafted features and what learns from them, as a method: a Manifest to a Classifier."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nevus._progress import console
+from nevus.baselines.learners import LEARNERS, learnt
+from nevus.bundle.bundle import load_bundle
+from nevus.bundle.classifier import Classifier
+from nevus.data.cache import Cache
+from nevus.data.decoded import decode_all
+from nevus.data.manifest import Manifest
+from nevus.data.preprocess import Preprocess
+from nevus.errors import NevusError
+from nevus.models.handcrafted.classifier import HANDCRAFTED, Handcrafted, vectors
+from nevus.models.handcrafted.feature_cache import Remembered
+from nevus.models.handcrafted.features import SIDE, VERSION
+from nevus.runtime.engines import many
+from nevus.training.history import Stopwatch
+from nevus.training.preparation import Preparation, report_faults
+from nevus.training.record import Judged, Trained, record
+from nevus.training.run_dir import Run
+
+
+@dataclass(frozen=True)
+class OnFeatures:
+    """Trains what learns from handcrafted features.
+
+    Attributes:
+        learner: one of `nevus.baselines.learners.LEARNERS`.
+        seed: of everything random.
+        preparation: of the data set: groups, split, leaks.
+        memory: of features that were computed before; their time then counts. By default all are computed.
+
+    """
+
+    learner: str
+    seed: int = 0
+    preparation: Preparation = Preparation()
+    memory: Remembered | None = None
+
+    def __post_init__(self) -> None:
+        if self.learner not in LEARNERS:
+            raise NevusError(f"there is no method '{self.learner}'; choose one of {', '.join(LEARNERS)}.")
+        if not 0 <= self.seed < 2**32:
+            raise NevusError(f"a seed of {self.seed} is not between 0 and 2^32; correct --seed.")
+
+    def fit(self, manifest: Manifest, out: Path | str, *, resume: bool = False) -> Classifier:
+        """Train on the split `train`, choose by cross-validation within it, calibrate on `validation`, and save
+        the bundle `out/bundle`.
+
+        Args:
+            manifest: the data set. Its test split, if any, is not looked at.
+            out: folder of the run.
+            resume: take the run that is there, where it is complete; one that was interrupted begins anew.
+
+        Raises:
+            NevusError: the data set, the settings or the folder are at fault.
+
+        """
+        out, watch = Path(out), Stopwatch()
+        manifest, protocol = self.preparation.of(manifest, watch)
+        config = {
+            "method": self.learner,
+            "features": VERSION,
+            "seed": self.seed,
+            "split": asdict(self.preparation.split),
+            "data": {"name": manifest.name, "digest": manifest.digest, "classes": manifest.classes, **protocol},
+        }
+        with Run.open(out, config, resume=resume) as run:
+            if run.bundle.exists():
+                console.print(f"{out} is complete; its bundle is {run.bundle}")
+                return Classifier(load_bundle(run.bundle))
+            manifest.save(out / "manifest.parquet")
+            with contextlib.closing(Cache(self.preparation.cache)) as cache:
+                self._trained(manifest, run, cache, watch, protocol)
+        return Classifier(load_bundle(run.bundle))
+
+    def _trained(
+        self, manifest: Manifest, run: Run, cache: Cache, watch: Stopwatch, protocol: dict[str, Any]
+    ) -> None:
+        with watch("decoding"):
+            shown, held = (
+                decode_all(manifest.split(name), SIDE, cache, what=f"decoding {name}")
+                for name in ("train", "validation")
+            )
+        report_faults(run, manifest, shown, held)
+        with watch("features"):
+            describe = self.memory or vectors
+            features = many(describe, shown.pixels, what="features of train")
+            held_features = many(describe, held.pixels, what="features of validation")
+        if self.memory:
+            watch.seconds["features"] += self.memory.saved
+        learner, rows, judged = LEARNERS[self.learner], shown.manifest, held.manifest
+        with watch("training"):
+            try:
+                estimator, chosen = learnt(
+                    learner,
+                    features,
+                    rows.targets,
+                    rows.groups,
+                    (held_features, judged.targets),
+                    self.seed,
+                )
+            except ValueError as error:
+                raise NevusError(f"{self.learner} cannot learn from {manifest.name}: {error}.") from None
+        model = Handcrafted(estimator)
+        with watch("judging"):
+            logits, held_logits = model.scores(features), model.scores(held_features)
+        trained = Trained(
+            trunk=HANDCRAFTED,
+            network=model,
+            preprocess=Preprocess(SIDE),
+            classes=manifest.classes,
+            manifest=manifest,
+            recipe={"name": self.learner, "mode": HANDCRAFTED, "what": learner.what, "chosen": chosen},
+            seed=self.seed,
+            begun={"weights": "none: handcrafted features", "changes": {}, "protocol": protocol},
+            shown=Judged(logits, rows.targets, rows.groups),
+            held=Judged(held_logits, judged.targets, judged.groups),
+            skipped=len(shown.faults) + len(held.faults),
+            seconds=watch.seconds,
+            precision="fp64",
+        )
+        record(trained, run)

@@ -1,1 +1,0 @@
-"""Public lesion data sets by their published layouts."""

@@ -1,1 +1,0 @@
-"""Phantoms: synthetic dermoscopic lesions for demos and tests, with known truth."""

@@ -1,0 +1,142 @@
+"""Which reader a data set wants."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from nevus.data.manifest import Manifest, ordered_classes
+from nevus.data.public.base import Archive, read_archive
+from nevus.data.public.ham10000 import HAM10000
+from nevus.data.public.isic import ISIC
+from nevus.data.public.others import DERM7PT, FITZPATRICK17K, PAD_UFES_20, PH2
+from nevus.data.readers.class_folders import read_folder
+from nevus.data.readers.table import OWN_NAMES, read_table
+from nevus.errors import NevusError
+
+TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
+
+
+ARCHIVES = {a.name: a for a in (HAM10000, *ISIC, PAD_UFES_20, FITZPATRICK17K, DERM7PT, PH2)}
+"""Public data sets that are known by their published layouts."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How a data set is read.
+
+    Attributes:
+        images: folder that the paths in a csv or Parquet file start from (default: the file's own folder).
+        columns: columns of a csv or Parquet file under their names here, as image=filename label=diagnosis.
+        positive: the class whose detection counts, of two (default: the one that is named malignant,
+            melanoma or the like, else the alphabetically last).
+        task: of a public data set: its own labels (`diagnosis`), benign or malignant (`malignant`), or
+            nevi and melanomas only (`nevi`).
+        archive: name of a public data set whose layout the folder has, where it is not recognised by itself;
+            `none` reads class folders whatever it looks like.
+
+    """
+
+    images: Path | None = None
+    columns: tuple[str, ...] = ()
+    positive: str | None = None
+    task: Literal["diagnosis", "malignant", "nevi"] = "diagnosis"
+    archive: str | None = None
+
+    def mapping(self) -> Mapping[str, str]:
+        """`columns` as a mapping from our names to the file's.
+
+        Raises:
+            NevusError: an entry is not of the form name=column.
+
+        """
+        for entry in self.columns:
+            if not all(entry.partition("=")):
+                raise NevusError(f"--columns {entry} is not of the form name=column, as in image=filename.")
+        return dict(entry.split("=", 1) for entry in self.columns)
+
+
+def read(data: Path | str | Sequence[Path | str], config: DataConfig | None = None) -> Manifest:
+    """Read one data set, or several as one.
+
+    A csv or Parquet file is read as such; a folder by its `manifest.*` file where it has one, as a public data
+    set where it has the layout of one, else as class folders. Several keep their `source`; their paths start
+    from the folder that holds them all.
+
+    Raises:
+        NevusError: see the readers.
+
+    """
+    config = config or DataConfig()
+    if isinstance(data, Path | str):
+        return _read_one(Path(data), config)
+    read_all = [_read_one(Path(one), config) for one in data]
+    if not read_all:
+        raise NevusError("there is no data set to read; name a folder, or a csv or Parquet file.")
+    return read_all[0] if len(read_all) == 1 else joined(read_all, positive=config.positive)
+
+
+def joined(manifests: Sequence[Manifest], *, positive: str | None = None) -> Manifest:
+    """Several data sets as one.
+
+    Groups stay apart by the set they come from: equal ids of two sets mean nothing. A set without splits that
+    stands beside sets with splits is train.
+
+    Raises:
+        NevusError: two of them list the same file.
+
+    """
+    root = Path(os.path.commonpath([m.root.absolute() for m in manifests]))
+    tables = []
+    for number, manifest in enumerate(manifests):
+        table = manifest.table.copy()
+        table["image"] = [os.path.relpath(path.absolute(), root) for path in manifest.paths]
+        table["group"] = f"{number}:{manifest.name}:" + table["group"]
+        tables.append(table)
+    table = pd.concat(tables, ignore_index=True)
+    twice = table.index[table.duplicated("image")]
+    if len(twice):
+        raise NevusError(f"the image {table['image'][twice[0]]} is in two of the data sets; name each set once.")
+    if any(m.splits() for m in manifests):
+        table["split"] = table["split"].replace("", "train")
+    name = " + ".join(m.name for m in manifests)
+    return Manifest(table, root, ordered_classes(table["label"], positive=positive), name)
+
+
+def _read_one(data: Path, config: DataConfig) -> Manifest:
+    if not data.exists():
+        raise NevusError(f"{data} does not exist; give a folder of class folders, or a csv or Parquet file.")
+    if config.archive is not None and config.archive not in (*ARCHIVES, "none"):
+        raise NevusError(f"there is no archive '{config.archive}'; choose one of {', '.join(ARCHIVES)}, none.")
+    own = next((data / name for name in OWN_NAMES if (data / name).is_file()), None) if data.is_dir() else None
+    if own or data.suffix.lower() in TABLES:
+        return read_table(own or data, images=config.images, columns=config.mapping(), positive=config.positive)
+    if config.columns or config.images:
+        raise NevusError(
+            f"{data} is a folder, where --columns and --images say nothing; leave them out, or give the csv or "
+            "Parquet file."
+        )
+    if not data.is_dir():
+        raise NevusError(f"{data} is no folder and no csv or Parquet file by its name; give one of these.")
+    archive = _archive_of(data, config)
+    if archive is not None:
+        return read_archive(archive, data, task=config.task, positive=config.positive)
+    if config.task != "diagnosis":
+        raise NevusError(f"{data} has the layout of no public data set, where --task says nothing; leave it out.")
+    return read_folder(data, positive=config.positive)
+
+
+def _archive_of(data: Path, config: DataConfig) -> Archive | None:
+    if config.archive == "none":
+        return None
+    if config.archive is not None:
+        archive = ARCHIVES[config.archive]
+        if not archive.recognise(data):
+            raise NevusError(f"{data} has not the layout of {archive.name}: its table is missing; unpack it there.")
+        return archive
+    return next((archive for archive in ARCHIVES.values() if archive.recognise(data)), None)

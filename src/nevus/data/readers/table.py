@@ -1,0 +1,214 @@
+"""Reader: any csv or Parquet file with a column mapping."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+import pyarrow
+import pyarrow.parquet as parquet
+
+from nevus._progress import console
+from nevus.data.images import SUFFIXES
+from nevus.data.manifest import REQUIRED, Manifest, checked, ordered_classes
+from nevus.data.readers.class_folders import SPLIT_FOLDERS
+from nevus.errors import NevusError
+
+OWN_NAMES = ("manifest.parquet", "manifest.csv")
+"""A table of this name belongs to the folder that it stands in, and is spoken of by the folder's name."""
+
+
+def read_table(
+    path: Path,
+    *,
+    images: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    positive: str | None = None,
+    label: str | None = None,
+) -> Manifest:
+    """Read a csv (any of the usual separators, with or without a byte-order mark) or a Parquet file.
+
+    Args:
+        path: the file.
+        images: folder that the image paths start from; by default the folder of the file, or the one that
+            a manifest written by this program names.
+        columns: our column names to the file's, as in `{"image": "filename", "label": "diagnosis"}`. `image`
+            and `label` must be there in the end; `group` is by default the lesion's, else the patient's id,
+            else the image itself; `split` is by default empty; `source` is the file's name.
+        positive: see `ordered_classes`.
+        label: of every row, whatever the file says of labels.
+
+    Raises:
+        NevusError: the file cannot be read; a column is missing; a row is at fault; an image is listed with
+            two labels; a path leaves the folder of the images; no image is where the paths say.
+
+    """
+    if path.suffix.lower() in (".parquet", ".pq"):
+        table, root, classes, name = _read_parquet(path)
+        rows = [f"row {index + 1}" for index in range(len(table))]
+    else:
+        table, rows = _read_csv(path)
+        root = classes = name = None
+    root = images or root or path.parent
+    name = name or (path.resolve().parent.name if path.name in OWN_NAMES else path.stem)
+    if label is not None:
+        table["label"] = label
+    table = _renamed(table, columns or {}, path)
+    if table.empty:
+        raise NevusError(f"{path} has no rows; give a file that lists images.")
+    table = _completed(table, name)
+    table["image"] = _found(table["image"], root, path, rows)
+    for column in ("patient_id", "lesion_id", "image"):  # row by row the widest group that is known
+        if column in table.columns:
+            table["group"] = table["group"].where(table["group"] != "", table[column])
+    table = checked(table, name=str(path), rows=rows)
+    table = _without_twins(table, path, rows)
+    order = classes if classes and positive is None and set(table["label"]) <= set(classes) else None
+    return Manifest(table, root, order or ordered_classes(table["label"], positive=positive), name)
+
+
+def _read_csv(path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The table, and the place of each of its rows as an editor counts lines."""
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="strict")
+    except UnicodeDecodeError as error:
+        raise NevusError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8 csv.") from None
+    header = text.split("\n", 1)[0]
+    separator = max((",", ";", "\t", "|"), key=header.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    lines: list[list[str]] = []
+    rows: list[str] = []
+    try:
+        for line in reader:
+            if any(cell.strip() for cell in line):
+                lines.append([cell.strip() for cell in line])
+                rows.append(f"row {reader.line_num}")
+    except csv.Error as error:
+        raise NevusError(f"{path}, row {reader.line_num}: {error}; correct the row.") from None
+    if not lines:
+        raise NevusError(f"{path} is empty; give a file with a header and a row for each image.")
+    head = lines[0]
+    for row, line in zip(rows[1:], lines[1:], strict=True):
+        if len(line) != len(head):
+            raise NevusError(f"{path}, {row}: {len(line)} values for {len(head)} columns; correct the row.")
+    twice = next((name for name in head if name and head.count(name) > 1), None)
+    if twice:
+        raise NevusError(f"{path} has two columns '{twice}'; rename one.")
+    table = pd.DataFrame(lines[1:], columns=head, dtype=str)
+    # Spreadsheets leave columns without a name behind.
+    return table.loc[:, [bool(name) for name in head]], rows[1:]
+
+
+def _read_parquet(path: Path) -> tuple[pd.DataFrame, Path | None, tuple[str, ...] | None, str | None]:
+    try:
+        arrow = parquet.read_table(path)
+    except (OSError, pyarrow.ArrowInvalid) as error:
+        raise NevusError(
+            f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}); check the file."
+        ) from None
+    meta = arrow.schema.metadata or {}
+    root = meta.get(b"nevus.root")
+    classes = meta.get(b"nevus.classes")
+    name = meta.get(b"nevus.name")
+    return (
+        arrow.to_pandas(),
+        Path(root.decode("utf-8", "surrogateescape")) if root else None,
+        tuple(classes.decode().split("\n")) if classes else None,
+        name.decode() if name else None,
+    )
+
+
+def _renamed(table: pd.DataFrame, columns: Mapping[str, str], path: Path) -> pd.DataFrame:
+    have = ", ".join(map(str, table.columns))
+    for ours, theirs in columns.items():
+        if theirs not in table.columns:
+            raise NevusError(
+                f"{path} has no column '{theirs}' (it has: {have}); correct --columns {ours}={theirs}."
+            )
+    # A column of the file that happens to bear the name that another one is mapped to gives way.
+    table = table.drop(columns=[c for c in columns if c in table.columns and columns[c] != c])
+    table = table.rename(columns={theirs: ours for ours, theirs in columns.items()})
+    for needed in ("image", "label"):
+        if needed not in table.columns:
+            raise NevusError(
+                f"{path} has no column '{needed}' (it has: {have}); say which it is, as in --columns {needed}=NAME."
+            )
+    return table
+
+
+def _completed(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    table = table.copy()
+    for column in (
+        "image",
+        "label",
+        "group",
+        "split",
+        "source",
+        "lesion_id",
+        "patient_id",
+        "fitzpatrick_skin_type",
+    ):
+        if column in table.columns:
+            table[column] = table[column].astype(object).where(table[column].notna(), "").astype(str).str.strip()
+    if "group" not in table.columns:
+        table["group"] = ""
+    if "split" not in table.columns:
+        table["split"] = ""
+    table["split"] = table["split"].map(lambda s: SPLIT_FOLDERS.get(s.lower(), s))
+    if "source" not in table.columns:
+        table["source"] = name
+    if "age_approx" in table.columns:
+        table["age_approx"] = table["age_approx"].replace("", None)
+    if "fitzpatrick_skin_type" in table.columns:
+        table["fitzpatrick_skin_type"] = table["fitzpatrick_skin_type"].replace("", None)
+    return table[[*REQUIRED, *(c for c in table.columns if c not in REQUIRED)]]
+
+
+def _found(images: pd.Series[str], root: Path, path: Path, rows: list[str]) -> list[str]:
+    """Complete names without a suffix (ISIC ids); refuse paths that leave the root; want one image at least."""
+    inside = os.path.abspath(root)
+    names: list[str] = []
+    found = 0
+    for row, image in zip(rows, images, strict=True):
+        if not image:  # the schema tells
+            names.append(image)
+            continue
+        # By the path as it is written: a link inside the folder may well lead out of it.
+        here = os.path.normpath(os.path.join(inside, image))
+        if not here.startswith(os.path.join(inside, "")):
+            raise NevusError(
+                f"{path}, {row}: the path {image} leaves the folder {root}; correct it, or name the folder of the "
+                "images with --images."
+            )
+        if not os.path.exists(here):
+            here += next((suffix for suffix in sorted(SUFFIXES) if os.path.exists(here + suffix)), "")
+        found += os.path.exists(here)
+        names.append(os.path.relpath(here, inside))
+    if not found:
+        raise NevusError(
+            f"{path} lists {len(names)} images and none is in {root} (the first is {names[0]}); name "
+            "their folder with --images."
+        )
+    return names
+
+
+def _without_twins(table: pd.DataFrame, path: Path, rows: list[str]) -> pd.DataFrame:
+    twins = table.index[table.duplicated("image")]
+    for index in twins:
+        first = table.index[table["image"] == table["image"][index]][0]
+        for column in ("label", "split", "group"):
+            if table[column][index] != table[column][first]:
+                raise NevusError(
+                    f"{path}, {rows[index]}: the image {table['image'][index]} has {column} "
+                    f"'{table[column][index]}' here and '{table[column][first]}' in {rows[first]}; correct one."
+                )
+    if len(twins):
+        console.print(
+            f"{path} lists {len(twins)} images twice (first in {rows[twins[0]]}); each is used once.",
+            style="yellow",
+        )
+    return table.drop(index=twins).reset_index(drop=True)

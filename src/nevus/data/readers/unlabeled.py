@@ -1,0 +1,54 @@
+"""Reader: images whose labels do not matter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from nevus._progress import console
+from nevus.data.manifest import REQUIRED, Manifest
+from nevus.data.readers.class_folders import images_below
+from nevus.data.readers.dispatch import TABLES
+from nevus.data.readers.table import read_table
+from nevus.errors import NevusError
+
+LABEL = "unlabelled"
+
+
+def read_unlabelled(data: Sequence[Path]) -> Manifest:
+    """Every image below some folders, and every row of some tables, whatever their labels.
+
+    Args:
+        data: folders of any layout, and csv or Parquet files with a column `image`; a table may hold any of the
+            columns of a Manifest.
+
+    Raises:
+        NevusError: there is no image, or a table is at fault.
+
+    """
+    tables = []
+    for place in data:
+        if place.suffix.lower() in TABLES:
+            found = read_table(place, label=LABEL)
+            table = found.table.assign(image=[str(path.absolute()) for path in found.paths])
+        elif place.is_dir():
+            images = [str(path.absolute()) for path in images_below(place)]
+            known = sum("test" in Path(image).relative_to(place.absolute()).parts[:-1] for image in images)
+            if known:
+                console.print(
+                    f"{known} of the images of {place} lie in a folder named test: a trunk that was taught on them "
+                    "cannot be judged by them. Give the other folders by name to leave them out.",
+                    style="yellow",
+                    highlight=False,
+                )
+            table = pd.DataFrame({"image": images, "group": images, "source": place.resolve().name}, dtype=str)
+        else:
+            raise NevusError(f"{place} is no folder and no csv or Parquet file; give one of these.")
+        if table.empty:
+            raise NevusError(f"{place} holds no images; give a folder with images at any depth, or a table.")
+        tables.append(table.assign(label=LABEL, split="train"))
+    table = pd.concat(tables, ignore_index=True)[list(REQUIRED)]
+    table = table.drop_duplicates("image").reset_index(drop=True)
+    return Manifest(table, Path("/"), (LABEL,), " + ".join(place.resolve().stem for place in data))

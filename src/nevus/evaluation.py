@@ -1,0 +1,165 @@
+"""The Evaluation: the figures of a Classifier on a Manifest, each with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nevus._progress import console, progress
+from nevus.bundle.bundle import Bundle
+from nevus.bundle.classifier import Classifier
+from nevus.bundle.test_log import log_evaluation
+from nevus.data.manifest import Manifest
+from nevus.errors import NevusError
+from nevus.metrics import scores
+from nevus.metrics.intervals import REPLICATES
+from nevus.metrics.report import Counts, Figure, counts, figures
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a classifier is worth on a set of images.
+
+    Attributes:
+        manifest: the rows that could be read, with the classifier's class order.
+        split: `train`, `validation`, `test` or `all`.
+        y: true class, int64 (n,).
+        p: probabilities, float64 (n, classes).
+        figures: by name, see `nevus.metrics.report`.
+        counts: TP, TN, FP, FN for two classes; None for more.
+        matrix: confusion matrix, int (classes, classes): rows are true, columns called.
+        skipped: one sentence for each image that could not be used.
+        about: bundle, data, versions.
+
+    """
+
+    manifest: Manifest
+    split: str
+    y: NDArray[np.int64]
+    p: NDArray[np.float64]
+    figures: Mapping[str, Figure]
+    counts: Counts | None
+    matrix: NDArray[np.int64]
+    skipped: tuple[str, ...]
+    about: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for `evaluation.json`."""
+        return {
+            **self.about,
+            "split": self.split,
+            "n": len(self.manifest),
+            "skipped": list(self.skipped),
+            "counts": asdict(self.counts) if self.counts else None,
+            "confusion": self.matrix.tolist(),
+            "figures": {name: figure.as_dict() for name, figure in self.figures.items()},
+        }
+
+
+def in_its_words(manifest: Manifest, bundle: Bundle) -> Manifest:
+    """A data set with the classes of a classifier; labels may be diagnoses that it tells apart inside."""
+    if bundle.answer:
+        manifest = manifest.with_table(
+            manifest.table.assign(label=bundle.answer.named(manifest.table["label"].tolist()))
+        )
+    return manifest.with_classes(bundle.classes)
+
+
+def evaluate(
+    classifier: Classifier,
+    manifest: Manifest,
+    split: str = "test",
+    *,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> Evaluation:
+    """Judge a classifier on one split of a data set.
+
+    A look at a test split, or at the whole of another set than the one it was trained on, is logged in the
+    bundle before the figures are known.
+
+    Args:
+        classifier: to judge.
+        manifest: labelled images.
+        split: `train`, `validation`, `test`, or `all`.
+        replicates: of the bootstrap.
+        seed: of the bootstrap.
+
+    Raises:
+        NevusError: there is no such split, a label is none of the classifier's classes, no image can be
+            used, or the bundle's log cannot be written.
+
+    """
+    if seed < 0 or replicates < 100:
+        raise NevusError(
+            "the bootstrap wants at least 100 replicates and a seed of 0 or more; correct --replicates or --seed."
+        )
+    rows = in_its_words(manifest, classifier.bundle).split(split)
+    y = rows.targets
+    trained_on = classifier.bundle.provenance["data"]
+    # The set it was trained on, taken whole or its training part: no figure of a test.
+    own = trained_on.get("rows_digest") == manifest.rows_digest and split in ("all", "train")
+    if own:
+        console.print(
+            f"{manifest.name} is what this bundle was trained on: these figures are on training images and say "
+            "nothing of new ones; give the run's manifest.parquet and --split test.",
+            style="yellow",
+        )
+    looked_at_test = "test" in rows.splits() or (split == "all" and not own)
+    about = {
+        "bundle": {
+            "digest": classifier.bundle.digest,
+            "trunk": classifier.bundle.trunk,
+            "trained_on": trained_on,
+            "licence": classifier.bundle.licence,
+        },
+        "data": {"name": manifest.name, "digest": rows.digest},
+        "engine": classifier.engine_name,
+        "views": classifier.views,
+        "classes": list(classifier.classes),
+        "on_training_images": own,
+        "bootstrap": {"replicates": replicates, "seed": seed, "unit": "group"},
+        "nevus": version("nevus"),
+    }
+    if looked_at_test:
+        log_evaluation(
+            classifier.bundle,
+            {key: about[key] for key in ("data", "views", "nevus")} | {"split": split, "n": len(rows)},
+        )
+    good = np.zeros(len(rows), bool)
+    p = np.zeros((len(rows), len(classifier.classes)))
+    skipped = []
+    with progress() as bar:
+        task = bar.add_task(f"evaluating {split}", total=len(rows), note="")
+        for index, prediction in enumerate(classifier.stream(rows.paths)):
+            if prediction.probabilities is None:
+                skipped.append(str(prediction.error))
+            else:
+                good[index], p[index] = True, prediction.probabilities
+            bar.advance(task)
+    if not good.any():
+        raise NevusError(f"none of the {len(rows)} images of {manifest.name} can be used; the first: {skipped[0]}")
+    if skipped:
+        console.print(
+            f"{len(skipped)} of {len(rows)} images cannot be used and are left out; the first: {skipped[0]}"
+        )
+    kept = rows.where(good)
+    y, p = y[good], p[good]
+    k = len(classifier.classes)
+    matrix = scores.confusion(y, p.argmax(1), k, np.ones(len(y))).astype(np.int64)
+    return Evaluation(
+        manifest=kept,
+        split=split,
+        y=y,
+        p=p,
+        figures=figures(y, p, classifier.classes, kept.groups, replicates=replicates, seed=seed),
+        counts=counts(y, p) if k == 2 else None,
+        matrix=matrix,
+        skipped=tuple(skipped),
+        about=about,
+    )

@@ -1,0 +1,79 @@
+"""What pre-training and distillation have in common: a run that ends with a trunk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from nevus._io import write_json
+from nevus._progress import console
+from nevus.bundle.bundle import licence_of
+from nevus.data.manifest import Manifest
+from nevus.errors import NevusError
+from nevus.models.checkpoint import save_trunk
+from nevus.runtime.device import machine
+from nevus.training.loop import Judgement
+from nevus.training.run_dir import Run
+
+TRUNK = "trunk.safetensors"
+HELD_OUT, MOST = 0.02, 1000
+"""Share of the images on which a training is judged, and the most of them."""
+
+
+def held_out(manifest: Manifest, seed: int) -> tuple[Manifest, Manifest]:
+    """The images to train on, and a few to judge by: those of the split `validation`, else some groups.
+
+    Raises:
+        NevusError: there are fewer than two groups.
+
+    """
+    if "validation" in manifest.splits():
+        return manifest.split("train"), manifest.split("validation")
+    manifest = manifest.where((manifest.table["split"] != "test").to_numpy())
+    groups = pd.factorize(manifest.table["group"], sort=True)[0]
+    if len(manifest) < 2 or groups.max() < 1:
+        raise NevusError(f"{manifest.name} is one image or one group; give more, for some are held out.")
+    order = np.random.default_rng(seed).permutation(groups.max() + 1)
+    wanted = min(MOST, max(1, round(HELD_OUT * len(manifest))))
+    counts = np.bincount(groups)[order]
+    taken = order[: max(1, int(np.searchsorted(counts.cumsum(), wanted)))]
+    held = np.isin(groups, taken)
+    return manifest.where(~held), manifest.where(held)
+
+
+def licence_of_all(manifest: Manifest, others: Sequence[str], start: str) -> str:
+    """Licence of weights that were trained on images and, perhaps, on what other networks say of these; `start`
+    says what they began with.
+    """
+    images = licence_of([manifest.name, *sorted(set(manifest.table["source"]))], start)
+    return "; ".join(dict.fromkeys([images, *others]))
+
+
+def finished(run: Run) -> Path | None:
+    """The trunk of a run that is complete."""
+    path = run.folder / TRUNK
+    if not path.exists():
+        return None
+    console.print(f"{run.folder} is complete; its trunk is {path}")
+    return path
+
+
+def written(trunk: nn.Module, run: Run, judged: Judgement, seconds: float, precision: str) -> Path:
+    """Write a run's trunk with what is known of it."""
+    path = run.folder / TRUNK
+    about = {
+        **run.config,
+        "judged": asdict(judged),
+        "seconds": seconds,  # of this process: a resumed run counts from where it went on
+        "machine": {**machine(), "precision": precision},
+        "versions": {name: version(name) for name in ("nevus", "torch", "timm")},
+    }
+    write_json(run.folder / "about.json", about)
+    save_trunk(trunk, path, about)
+    return path

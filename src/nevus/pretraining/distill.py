@@ -1,0 +1,193 @@
+"""Distillation: a trunk learns other networks' features and probabilities from images without labels."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nevus.data.cache import Cache, CacheConfig
+from nevus.data.decoded import decode_all
+from nevus.data.manifest import Manifest
+from nevus.data.preprocess import Preprocess
+from nevus.errors import NevusError
+from nevus.models.multi_stage import Tapped
+from nevus.models.registry import AUTO, RANDOM, trunk_spec
+from nevus.models.weights import pretrained
+from nevus.pretraining.common import finished, held_out, licence_of_all, written
+from nevus.pretraining.feature_store import Kept
+from nevus.pretraining.recipes import distillation
+from nevus.pretraining.targets import Lesson, LookedUp, Said, Shown, store_name
+from nevus.pretraining.teachers import Teacher, teacher
+from nevus.runtime.device import device, has_bf16
+from nevus.runtime.distributed import processes
+from nevus.runtime.engines import TorchEngine, many
+from nevus.training.config import Recipe
+from nevus.training.loop import Judgement, train
+from nevus.training.losses import Distillation
+from nevus.training.overrides import RecipeChanges, changed
+from nevus.training.run_dir import Run
+
+
+class Student(nn.Module):
+    """A trunk with a linear layer that says what the teachers would: float (n, 3, h, w) to (n, outputs).
+
+    With taps the layer also sees the means of the trunk's last stages, so that these are taught, too: what the
+    teachers' early stages tell need not be carried to the last layer.
+
+    The layer sees features of mean 0 and variance 1 over the batch. Means of what a ReLU lets through are all
+    positive and hardly differ between images: a linear layer on them learns little but their common mean for
+    thousands of steps, and the trunk is taught as little.
+    """
+
+    def __init__(self, tapped: Tapped, outputs: int) -> None:
+        super().__init__()
+        self.tapped = tapped
+        self.norm = nn.BatchNorm1d(tapped.width, affine=False)
+        self.says = nn.Linear(tapped.width, outputs)
+        nn.init.zeros_(self.says.weight)
+        nn.init.zeros_(self.says.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features, then what is said of them."""
+        return torch.as_tensor(self.says(self.norm(self.tapped(x))))
+
+
+@dataclass(frozen=True)
+class Distill:
+    """Teaches a trunk.
+
+    The fast way looks up what the teachers say of each whole image, asked once and kept in the cache, whatever part
+    of it the student is shown. Otherwise teachers and student see the very same views, MixUp included ("a good
+    teacher is patient and consistent", Beyer et al. 2021, section 3), and the teachers are asked at every step.
+
+    Attributes:
+        teachers: folders or names of trunks; see `nevus.pretraining.teachers.teacher`. Features of all are learnt,
+            probabilities of the first that has some.
+        trunk: name of the student.
+        taps: of the student's stages, how many of the last are taught beside its last layer.
+        start: weights to go on from: `auto`, `random`, or the path of a trunk.
+        fast: whether the teachers are asked once for each image.
+        epochs: passes over the images, instead of ten.
+        divergence: weight of the probabilities beside the features.
+        licence: of the trunk; by default that of the images, as far as it is known, and of the teachers.
+        seed: of everything random.
+        changes: to the recipe's fields.
+        cache: where decoded images are kept.
+
+    """
+
+    teachers: tuple[str, ...]
+    trunk: str = "bit-r26x0.5"
+    start: str = "random"
+    taps: int = 0
+    fast: bool = True
+    epochs: float | None = None
+    divergence: float = 1.0
+    licence: str = ""
+    seed: int = 0
+    changes: RecipeChanges = field(default_factory=RecipeChanges)
+    cache: CacheConfig = CacheConfig()
+
+    def fit(self, manifest: Manifest, out: Path, *, resume: bool = False) -> Path:
+        """Train, and write `out/trunk.safetensors`; its path.
+
+        Args:
+            manifest: images; labels are not looked at.
+            out: folder of the run.
+            resume: go on with the run that is there.
+
+        Raises:
+            NevusError: the images, the teachers, the settings or the folder are at fault, or the loss is not
+                finite.
+
+        """
+        if processes().count > 1:
+            raise NevusError("distillation runs in one process; start it without torchrun.")
+        if not self.teachers:
+            raise NevusError("there is no teacher; name one with --teachers.")
+        shown, held = held_out(manifest, self.seed)
+        spec = trunk_spec(self.trunk)
+        # As with a frozen trunk: float32, but on a CPU where bfloat16 is insisted on.
+        bf16 = changed(self.changes).get("precision") == "bf16" and has_bf16(torch.device("cpu"))
+        teachers = [teacher(name, bf16=bf16) for name in self.teachers]
+        largest = 0 if self.fast else max(t.side for t in teachers)
+        recipe = distillation(len(shown), spec.side, largest, epochs=self.epochs, changes=self.changes)
+        if min(recipe.batch, recipe.micro_batch or recipe.batch) < 2:
+            raise NevusError("a distillation wants two images at once at least; raise --batch or --micro-batch.")
+        if self.start == AUTO and spec.origin == RANDOM:
+            raise NevusError(
+                f"{self.trunk} has no weights of its own to go on from; name a trunk, or a file, with --from."
+            )
+        made, weights = pretrained(self.trunk, classes=0, seed=self.seed, weights=self.start)
+        tapped = Tapped(made, self.taps)  # here, since too many taps are a fault of the settings
+        config = {
+            "method": "distill",
+            "architecture": spec.architecture,
+            "licence": self.licence or licence_of_all(manifest, [t.licence for t in teachers], weights),
+            "weights": weights,
+            "teachers": [
+                {"name": t.name, "origin": t.origin, "licence": t.licence, "digest": t.digest}
+                | ({"bf16": True} if t.bf16 else {})
+                for t in teachers
+            ],
+            "taps": self.taps,
+            "fast": self.fast,
+            "divergence": self.divergence,
+            "recipe": asdict(recipe),
+            "changes": changed(self.changes),
+            "seed": self.seed,
+            "data": {"name": manifest.name, "digest": manifest.digest, "images": len(manifest)},
+        }
+        with Run.open(out, config, resume=resume) as run:
+            done = finished(run)
+            if done:
+                return done
+            manifest.save(out / "manifest.parquet")
+            began = time.perf_counter()
+            with contextlib.closing(Cache(self.cache)) as cache:
+                judged = self._taught(tapped, shown, held, teachers, recipe, run, cache)
+            precision = "bf16" if device(recipe.precision).bf16 else "fp32"
+            return written(tapped.trunk, run, judged, time.perf_counter() - began, precision)
+
+    def _taught(
+        self,
+        tapped: Tapped,
+        manifest: Manifest,
+        held: Manifest,
+        teachers: Sequence[Teacher],
+        recipe: Recipe,
+        run: Run,
+        cache: Cache,
+    ) -> Judgement:
+        spec = trunk_spec(self.trunk)
+        preprocess = Preprocess(recipe.side, spec.mean, spec.std)
+        where = device(recipe.precision)
+        shown = decode_all(manifest, recipe.resize, cache, what="decoding")
+        looked = decode_all(held, recipe.side, cache, what="decoding what is held out")
+        with contextlib.ExitStack() as stack:
+            stores = [stack.enter_context(Kept(store_name(t), t.features + t.classes)) for t in teachers]
+            said = Said.of(teachers, stores, shown)
+            lesson = Lesson.of(teachers, said)
+            truth = lesson.targets(Said.of(teachers, stores, looked)[:])
+        objective = Distillation(lesson.features, self.divergence)
+        batches: LookedUp | Shown
+        if self.fast:
+            batches = LookedUp(shown.pixels, said, lesson, recipe, preprocess, self.seed)
+        else:
+            batches = Shown(shown.pixels, teachers, lesson, recipe, preprocess, self.seed)
+
+        def judge(network: nn.Module) -> Judgement:
+            engine = TorchEngine(network, preprocess, where.device)
+            outputs = torch.from_numpy(many(engine, looked.pixels, what="held-out images"))
+            loss, score = objective(outputs, truth)
+            return Judgement(float(loss.mean()), float(score.mean()))
+
+        student = Student(tapped, lesson.width)
+        train(student, batches, judge, recipe, run, where, images=len(shown.manifest), objective=objective)
+        return judge(student)

@@ -1,0 +1,199 @@
+"""What teachers say of images, as targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from nevus.data.decoded import Decoded, Squares
+from nevus.data.images import Pixels
+from nevus.data.preprocess import Preprocess
+from nevus.pretraining.feature_store import Kept, keep
+from nevus.pretraining.teachers import Teacher
+from nevus.training.batches import VIEW, WHOLE, augment_of, mixed_batch
+from nevus.training.config import Recipe
+
+FAR = 5.0
+"""Standard deviations at which a teacher's feature is cut off: a few hundred images must not rule the rest."""
+_CHUNK = 4096
+
+
+def store_name(teacher: Teacher) -> str:
+    """Folder of a teacher's vectors in the cache."""
+    name = f"{teacher.name[:40].replace('/', '-')}-{teacher.side}-{teacher.digest.removeprefix('sha256:')[:16]}"
+    return f"{name}-bf16" if teacher.bf16 else name
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the teachers say of n images: a teacher's vectors in the cache, and the rows of these images."""
+
+    vectors: tuple[NDArray[np.float16], ...]
+    rows: tuple[NDArray[np.int64], ...]
+
+    @classmethod
+    def of(cls, teachers: Sequence[Teacher], stores: Sequence[Kept], images: Decoded) -> Said:
+        """Ask for what is not known yet, in one pass over the images a teacher."""
+        paths, digests = images.manifest.paths, images.pixels.digests
+        found = []
+        for teacher, store in zip(teachers, stores, strict=True):
+            preprocess = Preprocess(teacher.side)
+
+            def square(row: int, preprocess: Preprocess = preprocess) -> Pixels:
+                return preprocess.pixels(paths[row])
+
+            keep(store, digests, square, teacher, what=f"asking {teacher.name}")
+            found.append(store.of(digests))
+        return cls(tuple(vectors for vectors, _ in found), tuple(rows for _, rows in found))
+
+    def __len__(self) -> int:
+        return len(self.rows[0])
+
+    def __getitem__(self, which: NDArray[np.int64] | slice) -> list[NDArray[np.float32]]:
+        """By a teacher, float32 (m, features + classes)."""
+        return [
+            vectors[rows[which]].astype(np.float32) for vectors, rows in zip(self.vectors, self.rows, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """How what teachers say becomes targets: features standardised, the probabilities of one of them.
+
+    Attributes:
+        sizes: features and classes of each teacher.
+        mean: of the features over the training images, float32 (features,).
+        std: likewise.
+
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, teachers: Sequence[Teacher], said: Said) -> Lesson:
+        """With the moments of what is said of the training images."""
+        sizes = tuple((t.features, t.classes) for t in teachers)
+        width = sum(features for features, _ in sizes)
+        total, squares = np.zeros(width), np.zeros(width)
+        for start in range(0, len(said), _CHUNK):
+            part = _features(sizes, said[slice(start, start + _CHUNK)]).astype(np.float64)
+            total += part.sum(0)
+            squares += np.square(part).sum(0)
+        mean = total / len(said)
+        std = np.sqrt(np.maximum(squares / len(said) - mean**2, 0))
+        # A feature that is always the same says nothing: its target is 0.
+        return cls(sizes, mean.astype(np.float32), np.where(std > 1e-6, std, 1).astype(np.float32))
+
+    @property
+    def features(self) -> int:
+        """How many of a target's numbers are features."""
+        return len(self.mean)
+
+    @property
+    def width(self) -> int:
+        """Of a target."""
+        return self.features + next((classes for _, classes in self.sizes if classes), 0)
+
+    def targets(self, vectors: Sequence[NDArray[np.float32]]) -> Tensor:
+        """Float32 (m, width) of each teacher's vectors (m, features + classes)."""
+        features = ((_features(self.sizes, vectors) - self.mean) / self.std).clip(-FAR, FAR)
+        first = next((k for k, (_, classes) in enumerate(self.sizes) if classes), None)
+        if first is None:
+            return torch.from_numpy(features)
+        p = vectors[first][:, self.sizes[first][0] :]
+        p = p / p.sum(1, keepdims=True)  # half precision has rounded them
+        return torch.from_numpy(np.concatenate([features, p], 1))
+
+
+def _features(sizes: Sequence[tuple[int, int]], vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return np.concatenate([v[:, :features] for v, (features, _) in zip(vectors, sizes, strict=True)], 1)
+
+
+@dataclass(frozen=True)
+class LookedUp:
+    """Batches of views with what the teachers said of the whole images; MixUp mixes both.
+
+    Attributes:
+        pixels: of the images.
+        said: of the same images.
+        lesson: see `Lesson`.
+        recipe: which views, batch and MixUp.
+        preprocess: of the student.
+        seed: of everything random.
+
+    """
+
+    pixels: Squares
+    said: Said
+    lesson: Lesson
+    recipe: Recipe
+    preprocess: Preprocess
+    seed: int
+
+    def __call__(self, step: int, part: slice = WHOLE) -> tuple[Tensor, Tensor]:
+        """Float (n, 3, side, side) and float (n, width)."""
+        augment = augment_of(self.recipe)
+        draws = augment.draws(self.recipe.batch, np.random.default_rng([self.seed, VIEW, step]))
+
+        def inputs(rows: NDArray[np.int64], places: NDArray[np.int64]) -> Tensor:
+            return self.preprocess.tensor(augment.views(self.pixels[rows], draws[places]))
+
+        def targets(rows: NDArray[np.int64]) -> Tensor:
+            return self.lesson.targets(self.said[rows])
+
+        return mixed_batch(len(self.pixels), inputs, targets, self.recipe, self.seed, step, part)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Batches of which teachers and student see the same views: crop, colours and MixUp.
+
+    Views are cut at the largest side that any of them takes, mixed, and reduced for the others.
+
+    Attributes:
+        pixels: of the images.
+        teachers: are asked at every step.
+        lesson: see `Lesson`.
+        recipe: which views, batch and MixUp.
+        preprocess: of the student.
+        seed: of everything random.
+
+    """
+
+    pixels: Squares
+    teachers: Sequence[Teacher]
+    lesson: Lesson
+    recipe: Recipe
+    preprocess: Preprocess
+    seed: int
+
+    def __call__(self, step: int, part: slice = WHOLE) -> tuple[Tensor, Tensor]:
+        """Float (n, 3, side, side) and float (n, width)."""
+        largest = max(self.recipe.side, *(t.side for t in self.teachers))
+        augment = augment_of(self.recipe, largest)
+        draws = augment.draws(self.recipe.batch, np.random.default_rng([self.seed, VIEW, step]))
+
+        def inputs(rows: NDArray[np.int64], places: NDArray[np.int64]) -> Tensor:
+            views = torch.from_numpy(augment.views(self.pixels[rows], draws[places]))
+            return views.permute(0, 3, 1, 2).float()
+
+        def nothing(rows: NDArray[np.int64]) -> Tensor:
+            return torch.zeros(len(rows), 1)
+
+        views, _ = mixed_batch(len(self.pixels), inputs, nothing, self.recipe, self.seed, step, part)
+        said = [teacher(_reduced(views, teacher.side)) for teacher in self.teachers]
+        return self.preprocess.tensor(_reduced(views, self.recipe.side)), self.lesson.targets(said)
+
+
+def _reduced(views: Tensor, side: int) -> NDArray[np.uint8]:
+    if views.shape[-1] != side:
+        views = F.interpolate(views, (side, side), mode="bilinear", antialias=True, align_corners=False)
+    return views.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()

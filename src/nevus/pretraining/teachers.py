@@ -1,0 +1,157 @@
+"""A teacher: a network whose features and probabilities another one learns."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nevus._io import digest_of_bytes, digest_of_file, to_json, written_whole
+from nevus.data.preprocess import Preprocess
+from nevus.errors import NevusError
+from nevus.models.checkpoint import read_trunk
+from nevus.models.multi_stage import Tapped, stages_of
+from nevus.models.registry import RANDOM, trunk_spec
+from nevus.models.weights import pretrained
+from nevus.runtime.openvino_engine import Compiled, graph_of
+
+ABOUT = "teacher.json"
+GRAPH = "graph.xml"
+WEIGHTS = "graph.bin"
+TAPS = 4
+"""Stages of a trunk that are taught beside its last layer."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network in a folder: a graph that takes pixels, and `teacher.json` that says what it is.
+
+    Attributes:
+        name: of the folder.
+        side: of the pixels that it takes.
+        features: how many numbers its output begins with: means of several stages, concatenated.
+        classes: how many probabilities follow; 0 for none.
+        licence: of its weights.
+        origin: where they come from, in words.
+        digest: of graph and weights.
+        graph: the compiled graph.
+        bf16: whether it computes in bfloat16, not float32.
+
+    """
+
+    name: str
+    side: int
+    features: int
+    classes: int
+    licence: str
+    origin: str
+    digest: str
+    graph: Compiled
+    bf16: bool = False
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Uint8 (n, side, side, 3) to features and, after them, probabilities: float32 (n, features + classes)."""
+        return self.graph(pixels)
+
+
+def teacher(name: str, *, side: int = 0, bf16: bool = False) -> Teacher:
+    """A teacher by its folder, its file, or the name of a trunk whose weights are on this machine.
+
+    Args:
+        name: a folder that `scripts/teachers.py` wrote, a trunk's `.safetensors` file, or a trunk; see `nevus
+            models`.
+        side: of the images that a trunk looks at; by default its own. A folder's is fixed.
+        bf16: compute in bfloat16, which a CPU that has it does twice as fast; what is taught then differs in the
+            third digit.
+
+    Raises:
+        NevusError: there is none, its weights are not on this machine, or it is damaged.
+
+    """
+    if Path(name).is_dir():
+        return load_teacher(Path(name), bf16=bf16)
+    file = Path(name) if name.endswith(".safetensors") else None
+    trunk = str(read_trunk(file)[1].get("architecture", "")) if file else name
+    if not trunk:
+        raise NevusError(f"{name} does not say which network it is; give a trunk that nevus wrote.")
+    spec = trunk_spec(trunk)
+    made, weights = pretrained(trunk, classes=0, weights=str(file or "auto"))
+    if weights == RANDOM:
+        raise NevusError(f"{name} has random weights, which teach nothing; choose another teacher.")
+    preprocess = Preprocess(side or spec.side, spec.mean, spec.std)
+    tapped = Tapped(made, min(TAPS, len(stages_of(made))))
+    with torch.no_grad():
+        width = tapped.eval()(torch.zeros(1, 3, preprocess.side, preprocess.side)).shape[1]
+    return Teacher(
+        name=file.parent.resolve().name if file else spec.name,
+        side=preprocess.side,
+        features=width,
+        classes=0,
+        licence=str(read_trunk(file)[1].get("licence", "not known")) if file else spec.licence,
+        origin=weights,
+        digest=digest_of_bytes(f"{spec.name} {weights} {preprocess}".encode()),
+        graph=Compiled(graph_of(tapped, preprocess), bf16=bf16),
+        bf16=bf16,
+    )
+
+
+def load_teacher(folder: Path, *, bf16: bool = False) -> Teacher:
+    """Read a teacher's folder; compute in bfloat16 or, by default, in float32.
+
+    Raises:
+        NevusError: it is none, or is damaged.
+
+    """
+    path = folder / ABOUT
+    try:
+        about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        digest = _digest(folder)
+        if digest != about["digest"]:
+            raise NevusError(f"the teacher {folder} is damaged: its graph has another digest; make it again.")
+        return Teacher(
+            name=folder.resolve().name,
+            side=int(about["side"]),
+            features=int(about["features"]),
+            classes=int(about["classes"]),
+            licence=str(about["licence"]),
+            origin=str(about["origin"]),
+            digest=digest,
+            graph=Compiled(folder / GRAPH, bf16=bf16),
+            bf16=bf16,
+        )
+    except OSError:
+        raise NevusError(
+            f"{folder} is no teacher (it lacks {ABOUT} or its graph); give a folder that "
+            "scripts/teachers.py wrote, or the name of a trunk."
+        ) from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise NevusError(f"{path} is damaged ({error}); make the teacher again.") from None
+
+
+def save_teacher(
+    model: Any, folder: Path, *, side: int, features: int, classes: int, licence: str, origin: str
+) -> None:
+    """Write a graph, uint8 pixels to features and probabilities in one output, with what it is."""
+    from nevus._openvino import openvino
+
+    folder.mkdir(parents=True, exist_ok=True)
+    openvino.save_model(model, folder / GRAPH, compress_to_fp16=False)
+    about = {
+        "side": side,
+        "features": features,
+        "classes": classes,
+        "licence": licence,
+        "origin": origin,
+        "digest": _digest(folder),
+    }
+    with written_whole(folder / ABOUT) as aside:
+        aside.write_text(to_json(about) + "\n", encoding="utf-8")
+
+
+def _digest(folder: Path) -> str:
+    return digest_of_bytes("".join(digest_of_file(folder / name) for name in (GRAPH, WEIGHTS)).encode())

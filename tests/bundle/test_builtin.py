@@ -1,0 +1,116 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nevus._io import digest_of_file
+from nevus.bundle import builtin as shipped
+from nevus.bundle import bundle as bundles
+from nevus.bundle import test_log as looks
+from nevus.bundle.bundle import load_bundle
+from nevus.bundle.classifier import Classifier
+from nevus.bundle.model_card import DISCLAIMER
+from nevus.bundle.test_log import evaluations, log_evaluation
+from nevus.cli.main import main
+from nevus.data.public.corrected_splits import corrected_table, with_corrected_split
+from nevus.data.readers.dispatch import read
+from nevus.errors import NevusError
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch, bundle_folder):
+    """A package with one classifier."""
+    shutil.copytree(bundle_folder, tmp_path / "classifiers" / "malignant-benign")
+    monkeypatch.setattr(shipped, "CLASSIFIERS", tmp_path / "classifiers")
+    return tmp_path / "classifiers" / "malignant-benign"
+
+
+def test_a_name_is_a_classifier_of_the_package(shelf, tmp_path, monkeypatch, bundle_folder):
+    assert load_bundle("malignant-benign").folder == shelf
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(bundle_folder, "malignant-benign")
+    assert load_bundle("malignant-benign").folder != shelf  # one's own goes first
+    with pytest.raises(NevusError, match="or the name of one that comes with nevus: malignant-benign"):
+        load_bundle("lesion-99")
+
+
+def test_predict_works_without_a_bundle_of_ones_own(shelf, picture, tmp_path, capsys):
+    picture().save(tmp_path / "photo.png")
+    assert main(["predict", str(tmp_path / "photo.png")]) == 0
+    out, err = capsys.readouterr()
+    assert "p_malignant" in out
+    said = " ".join(err.split())
+    assert "comes with nevus: weak on images from elsewhere; licence of its weights" in said
+
+
+def test_looks_at_a_shipped_classifier_are_not_written_into_the_package(shelf):
+    shutil.copy(shelf / "README.md", shelf / "kept")
+    before = sorted(path.name for path in shelf.iterdir())
+    log_evaluation(load_bundle("malignant-benign"), {"n": 3})
+    assert [entry["n"] for entry in evaluations(load_bundle("malignant-benign"))] == [3]
+    assert sorted(path.name for path in shelf.iterdir()) == before
+    assert bundles.folder_of is shipped.folder_of
+    assert looks.is_shipped(shelf)
+
+
+OWN = Path(shipped.__file__).parent
+LISTS = sorted([*OWN.glob("models/shipped/*.images.parquet"), *OWN.glob("classifiers/*/images.parquet")])
+
+
+@pytest.mark.parametrize("path", LISTS, ids=lambda path: str(path.relative_to(OWN)))
+def test_nothing_that_is_shipped_saw_a_lesion_of_a_test_split(path):
+    """By the ids in the lists of images beside the weights: none of HAM10000's test fold, which holds the lesions
+    of isic-malignant-benign's test split too.
+    """
+    seen = pd.read_parquet(path)
+    assert len(seen) > 1000
+    assert seen["digest"].map(len).eq(16).all()
+    ids = seen["image"].str.extract(r"(ISIC_\d{7})")[0]
+    fold = corrected_table("ham10000").set_index("image")
+    mine = fold.loc[ids[ids.isin(fold.index)]]
+    assert set(mine["split"]) <= {"train"}
+    held = fold[fold["split"] == "test"]
+    assert not set(mine["group"]) & set(held["group"])
+
+
+@pytest.mark.parametrize("path", LISTS, ids=lambda path: str(path.relative_to(OWN)))
+def test_no_image_of_a_test_split_is_in_what_is_shipped(path, real):
+    """By the digests of the files."""
+    seen = set(pd.read_parquet(path)["digest"])
+    for data in (read(real / "isic2017"), with_corrected_split(read(real / "ham10000"))):
+        files = data.split("test").paths
+        assert len(files) >= 600
+        assert not seen & {bytes.fromhex(digest_of_file(file).removeprefix("sha256:"))[:16] for file in files}
+    files = read(real / "isic-malignant-benign").split("test").paths
+    assert not seen & {bytes.fromhex(digest_of_file(file).removeprefix("sha256:"))[:16] for file in files}
+
+
+@pytest.mark.parametrize("name", shipped.shipped())
+def test_a_shipped_classifier_is_whole_and_says_what_it_is(name, picture):
+    found = load_bundle(name)
+    assert found.licence.startswith("CC BY-NC")
+    card = (found.folder / "README.md").read_text()
+    assert DISCLAIMER in card
+    p = Classifier(found).predict_proba(np.asarray(picture(200, 150)))
+    assert p.shape == (1, len(found.classes))
+    assert f"the mean over {found.views} views" in card
+    assert (found.preprocess.side, found.views) == (192, {"malignant-benign": 6, "lesion-7": 8}[name])
+    assert (
+        set(found.classes)
+        == {
+            "malignant-benign": {"benign", "malignant"},
+            "lesion-7": {"akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"},
+        }[name]
+    )
+
+
+def test_the_package_stays_small():
+    size = sum(path.stat().st_size for path in OWN.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    assert size < 40e6
+
+
+def test_models_lists_the_shipped_classifiers(shelf, capsys):
+    assert main(["models"]) == 0
+    assert "classifier malignant-benign: benign / malignant" in capsys.readouterr().out

@@ -1,0 +1,82 @@
+"""Two processes against one: real ones, started as torchrun starts them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from nevus.runtime.distributed import Processes
+
+STEPS = 20
+
+
+def train(phantoms, out, processes, *flags):
+    start = [sys.executable, "-m"]
+    if processes > 1:
+        start += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+    words = ["nevus", "train", phantoms, "--out", out, *flags]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*start, *map(str, words)], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def losses(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line], [
+        line["validation_loss"] for line in lines if "validation_loss" in line
+    ]
+
+
+FULL = ["--side", 64, "--resize", 80, "--batch", 16, "--steps", STEPS, "--warmup", 5, "--lr", 0.001]
+FULL += ["--mixup", 0.2, "--evaluate-every", 10, "--precision", "fp32", "--micro-batch", 4]
+# Steps that are small for the network: else rounding alone grows tenfold from step to step.
+HEAD = ["--mode", "head", "--side", 32, "--batch", 9, "--steps", STEPS, "--mixup", 0.2, "--precision", "fp32"]
+
+
+@pytest.mark.parametrize(("flags", "count"), [(FULL, 2), (HEAD, 3)])
+def test_losses_are_those_of_one_process(phantoms, tmp_path, flags, count):
+    one, several = tmp_path / "one", tmp_path / "several"
+    assert train(phantoms, one, 1, *flags).returncode == 0
+    done = train(phantoms, several, count, *flags)
+    assert done.returncode == 0, done.stderr
+    (a, looked_a), (b, looked_b) = losses(one), losses(several)
+    assert len(a) == len(b) == STEPS
+    np.testing.assert_allclose(b, a, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(looked_b, looked_a, rtol=0, atol=1e-3)
+    weights = [load_file(run / "bundle" / "weights.safetensors") for run in (one, several)]
+    assert weights[0].keys() == weights[1].keys()
+    # One speaks for all.
+    assert done.stderr.count("bundle: ") == 1
+    # And a finished run says so, whoever asks.
+    assert train(phantoms, several, count, *flags, "--resume").returncode == 0
+
+
+def test_a_fault_is_told(phantoms, tmp_path):
+    done = train(phantoms, tmp_path / "run", 2, *FULL, "--batch", 1)
+    assert done.returncode != 0
+    assert "cannot share a batch of 1" in done.stderr
+    assert 'Traceback (most recent call last):\n  File "/work' not in done.stderr.split("nevus: ")[0]
+
+
+def test_alone_is_the_whole():
+    alone = Processes(None)
+    assert alone.main
+    assert alone.part(7) == slice(0, 7)
+    assert alone.total(1.5, 2.0) == [1.5, 2.0]
+    rows = np.arange(6, dtype=np.float32).reshape(3, 2)
+    assert np.array_equal(alone.shared(3, lambda part: rows[part]), rows)
+
+
+@pytest.mark.parametrize(("n", "count"), [(10, 3), (2, 2), (7, 7), (100, 8)])
+def test_parts_cover_everything_once(n, count):
+    parts = []
+    for index in range(count):
+        one = Processes(None)
+        one.count, one.index = count, index
+        parts += list(range(n))[one.part(n)]
+    assert parts == list(range(n))

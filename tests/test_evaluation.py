@@ -1,0 +1,181 @@
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as sk
+
+import nevus
+from nevus.bundle.test_log import evaluations
+from nevus.data.readers.dispatch import read
+from nevus.errors import NevusError
+from nevus.evaluation import evaluate
+from nevus.report.evaluation import worst_mistakes, write_evaluation
+
+
+@pytest.fixture
+def classifier(bundle_folder, tmp_path):
+    return nevus.load(shutil.copytree(bundle_folder, tmp_path / "bundle"))
+
+
+def test_figures_are_those_of_the_predictions(classifier, phantoms):
+    manifest = read(phantoms)
+    found = evaluate(classifier, manifest, "all", replicates=100)
+    p = classifier.predict_proba(manifest.paths)
+    y = manifest.targets
+    assert np.allclose(found.p, p, atol=1e-6)
+    assert found.figures["accuracy"].value == sk.accuracy_score(y, p.argmax(1))
+    assert found.figures["auroc"].value == pytest.approx(sk.roc_auc_score(y, p[:, 1]))
+    assert found.counts.tp + found.counts.fn == (y == 1).sum()
+    assert (found.matrix == sk.confusion_matrix(y, p.argmax(1))).all()
+
+
+def test_only_a_look_at_test_is_logged(classifier, phantoms):
+    manifest = read(phantoms)
+    evaluate(classifier, manifest, "train", replicates=100)
+    assert evaluations(classifier.bundle) == []
+    evaluate(classifier, manifest, "test", replicates=100)
+    evaluate(classifier, manifest, "all", replicates=100)
+    log = evaluations(classifier.bundle)
+    assert [entry["split"] for entry in log] == ["test", "all"]
+    assert log[0]["data"]["digest"] == manifest.split("test").digest
+
+
+def test_the_bundle_s_class_order_counts(classifier, phantoms):
+    manifest = read(phantoms)
+    turned = manifest.with_classes(("malignant", "benign"))
+    one, other = (evaluate(classifier, m, "train", replicates=100) for m in (manifest, turned))
+    assert one.figures["auroc"].value == other.figures["auroc"].value
+
+
+def test_unknown_labels_and_splits_are_told(classifier, class_folders):
+    with pytest.raises(NevusError, match="the label 'naevus' of .* is none of the classes benign, malignant"):
+        evaluate(classifier, read(class_folders({"naevus": 2, "malignant": 2})), "all")
+    with pytest.raises(NevusError, match="has no split 'test'"):
+        evaluate(classifier, read(class_folders({"benign": 2, "malignant": 2}, "other")), "test")
+
+
+def test_bad_images_are_left_out_and_counted(classifier, class_folders, tmp_path):
+    folder = class_folders({"benign": 4, "malignant": 4})
+    (folder / "benign" / "001.png").write_bytes(b"broken")
+    found = evaluate(classifier, read(folder), "all", replicates=100)
+    assert len(found.manifest) == 7
+    assert found.as_dict()["n"] == 7
+    write_evaluation(found, classifier, tmp_path / "out")
+    assert "1 images could not be used" in (tmp_path / "out" / "evaluation.html").read_text()
+    for path in folder.rglob("*.png"):
+        path.write_bytes(b"broken")
+    with pytest.raises(NevusError, match="none of the 8 images"):
+        evaluate(classifier, read(folder), "all")
+
+
+def test_files(classifier, phantoms, tmp_path):
+    found = evaluate(classifier, read(phantoms), "test", replicates=100)
+    page = write_evaluation(found, classifier, tmp_path / "out").read_text()
+    about = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert about["figures"]["accuracy"]["value"] == found.figures["accuracy"].value
+    assert about["n"] == len(found.manifest)
+    assert about["data"]["digest"] == read(phantoms).split("test").digest
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert list(table.columns) == ["image", "label", "called", "p_benign", "p_malignant"]
+    assert (table["called"] == table["label"]).mean() == found.figures["accuracy"].value
+    # self-contained: nothing is loaded from elsewhere
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+    assert "<script" not in page
+    assert "Research use only" in page
+    for words in ("ROC curve", "Precision-recall", "Confusion matrix", "Histogram", "Worst mistakes"):
+        assert words in page
+
+
+def test_undefined_figures_are_null_in_json(classifier, class_folders, tmp_path):
+    found = evaluate(classifier, read(class_folders({"benign": 3})), "all", replicates=100)
+    write_evaluation(found, classifier, tmp_path / "out")
+    about = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert about["figures"]["auroc"]["value"] is None
+    assert about["figures"]["sensitivity"] == {
+        "value": None,
+        "n": 0,
+        "low": None,
+        "high": None,
+        "method": "wilson",
+        "bootstrap": [None, None],
+    }
+    assert "undefined" in (tmp_path / "out" / "evaluation.html").read_text()
+
+
+def test_worst_mistakes_are_wrong_and_sorted(classifier, phantoms):
+    found = evaluate(classifier, read(phantoms), "all", replicates=100)
+    sheets = worst_mistakes(found)
+    called = found.p.argmax(1)
+    wrong = [int(((found.y == c) & (called != c)).sum()) for c in (0, 1)]
+    assert sum(wrong) > 0
+    assert [len(tiles) for _, tiles in sheets] == [min(24, n) for n in wrong]
+    for _, tiles in sheets:
+        sure = [int(t.lines[1].split("(")[1].rstrip("%)")) for t in tiles]
+        assert sure == sorted(sure, reverse=True)
+
+
+def test_names_are_escaped(classifier, class_folders, tmp_path, picture):
+    folder = class_folders({"benign": 2, "malignant": 2})
+    for label in ("benign", "malignant"):
+        picture().save(folder / label / "<script>alert(1)<!--.png")
+    found = evaluate(classifier, read(folder), "all", replicates=100)
+    page = write_evaluation(found, classifier, tmp_path / "out").read_text()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+
+
+@pytest.mark.parametrize("odd", ["a[link=b]", "o[red]k", r"d$\frac$", "bar|bar", 'quote"comma,'])
+def test_odd_labels_are_shown_as_they_are(class_folders, tmp_path, capsys, odd):
+    """Brackets are rich's markup, dollars matplotlib's mathematics, bars Markdown's cells."""
+    from nevus.cli.main import main
+
+    folder = class_folders({odd: 14, "other": 14, "third": 14})
+    run = ["train", str(folder), "--out", str(tmp_path / "run"), "--mode=head", "--side=32", "--steps=3"]
+    assert main(run) == 0
+    words = ["evaluate", str(folder), "--split=all", "--bundle", str(tmp_path / "run" / "bundle")]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr()
+    assert f"recall of {odd}" in shown.out
+    assert "these figures are on training images" in shown.err
+    assert "figures on training images" in (tmp_path / "out" / "evaluation.html").read_text()
+    assert not (tmp_path / "run" / "bundle" / "evaluations.jsonl").exists()
+
+
+def test_a_classifier_that_adds_diagnoses_up_is_judged_on_them_too(class_folders, tmp_path):
+    """The command that training prints must work: its manifest names the diagnoses."""
+    from nevus.cli.main import main
+
+    folder = class_folders({"nv": 14, "mel": 14, "bcc": 14})
+    run = ["train", str(folder), "--out", str(tmp_path / "run"), "--mode=head", "--side=32", "--steps=3"]
+    assert main([*run, "--answer", "benign=nv", "malignant=mel,bcc:0.5"]) == 0
+    assert "- malignant: 0.5 x bcc + mel, added up" in (tmp_path / "run" / "bundle" / "README.md").read_text()
+    table, bundle = str(tmp_path / "run" / "manifest.parquet"), str(tmp_path / "run" / "bundle")
+    words = ["evaluate", table, "--split", "test", "--bundle", bundle, "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    held = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    counts = read(tmp_path / "run" / "manifest.parquet").split("test").table["label"].value_counts()
+    assert held["n"] == counts.sum()
+    assert held["figures"]["specificity"]["n"] == counts["nv"]
+    assert held["figures"]["sensitivity"]["n"] == counts["mel"] + counts["bcc"]
+    words = ["export", bundle, "--out", str(tmp_path / "small"), "--precision", "int8", "--data", table]
+    assert main(words) == 0
+
+
+def test_what_is_there_is_not_written_over(classifier, phantoms, tmp_path, capsys):
+    from nevus.cli.main import main
+
+    bundle = str(classifier.bundle.folder)
+    words = ["evaluate", str(phantoms), "--split=train", "--replicates=100", "--bundle", bundle, "--out"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "predictions.csv").write_text("years of work")
+    assert main([*words, str(tmp_path / "mine")]) == 2
+    assert "holds predictions.csv of another bundle or program" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "predictions.csv").read_text() == "years of work"
+    assert main([*words, str(tmp_path / "own")]) == 0
+    assert main([*words, str(tmp_path / "own")]) == 0
+    assert main([*words, str(tmp_path / "own"), "--positive", "benign"]) == 2
+    assert main([*words, str(tmp_path / "own"), "--replicates", "0"]) == 2
+    assert main([*words, str(tmp_path / "own"), "--seed", "-1"]) == 2
