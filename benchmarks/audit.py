@@ -34,10 +34,10 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from nevus.audit.duplicates.descriptors import SIDE
+from nevus.audit.duplicates.descriptors import AUDIT_IMAGE_SIZE
 from nevus.audit.duplicates.search import find_pairs
 from nevus.data.cache import Cache, CacheConfig
-from nevus.data.decoded import Squares, decode_all
+from nevus.data.decoded import DecodedImages, decode_dataset
 from nevus.data.manifest import Manifest
 from nevus.data.readers.dispatch import read
 from nevus.runtime.device import machine
@@ -50,9 +50,9 @@ COMPARED, COPIES = 2000, 400
 class Perturbed:
     """Any number of squares in a file: the real ones, then these again, each changed in its own way."""
 
-    def __init__(self, squares: Squares, n: int, folder: Path) -> None:
-        self.side = SIDE
-        self._kept = np.lib.format.open_memmap(folder / f"{n}.npy", "w+", np.uint8, (n, SIDE, SIDE, 3))
+    def __init__(self, squares: DecodedImages, n: int, folder: Path) -> None:
+        self.side = AUDIT_IMAGE_SIZE
+        self._kept = np.lib.format.open_memmap(folder / f"{n}.npy", "w+", np.uint8, (n, AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE, 3))
         for row in range(n):
             source = row % len(squares)
             self._kept[row] = self._one(squares[source : source + 1][0], row, row >= len(squares))
@@ -70,7 +70,7 @@ class Perturbed:
         if rng.random() < 0.5:
             image = np.ascontiguousarray(image[:, ::-1])
         warp = cv2.getRotationMatrix2D(rng.uniform(32, 96, 2), rng.uniform(-180, 180), rng.uniform(2.0, 3.0))
-        moved = cv2.warpAffine(image, warp, (SIDE, SIDE), borderMode=cv2.BORDER_REFLECT).astype(np.float32)
+        moved = cv2.warpAffine(image, warp, (AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE), borderMode=cv2.BORDER_REFLECT).astype(np.float32)
         return (moved * rng.uniform(0.8, 1.2) + rng.normal(0, 3, moved.shape)).clip(0, 255).astype(np.uint8)
 
 
@@ -97,7 +97,7 @@ def watched() -> Iterator[dict[str, float]]:
 
 def scale(sizes: list[int]) -> Iterator[dict[str, Any]]:
     """Time and memory by the number of images, without decoding."""
-    squares = decode_all(read(DATA / "ham10000"), SIDE, Cache(CacheConfig())).pixels
+    squares = decode_dataset(read(DATA / "ham10000"), AUDIT_IMAGE_SIZE, Cache(CacheConfig())).pixels
     for n in sizes:
         with tempfile.TemporaryDirectory() as place:
             images = Perturbed(squares, n, Path(place))
@@ -134,7 +134,7 @@ def ours(folder: Path) -> Pairs:
     names = sorted(path.name for path in folder.iterdir())
     table = pd.DataFrame({"image": names, "label": "x", "group": names, "split": "", "source": "x"})
     with tempfile.TemporaryDirectory() as cache:
-        found = decode_all(Manifest(table, folder, ("x",), "x"), SIDE, Cache(CacheConfig(Path(cache))))
+        found = decode_dataset(Manifest(table, folder, ("x",), "x"), AUDIT_IMAGE_SIZE, Cache(CacheConfig(Path(cache))))
         pairs = find_pairs(found.pixels)
     return {(names[a], names[b]) for a, b in zip(pairs["a"], pairs["b"], strict=True)}
 

@@ -28,7 +28,7 @@ from benchmarks.peers import ours
 from nevus._openvino import openvino
 from nevus.data.preprocess import Preprocess
 from nevus.export.formats import Probabilities, reader, write_onnx
-from nevus.export.int8_onnx import quantise
+from nevus.export.int8_onnx import quantize
 from nevus.runtime.device import machine
 from nevus.runtime.engines import TorchEngine, softmax
 from nevus.runtime.openvino_engine import Compiled
@@ -48,7 +48,7 @@ def works(name: str, side: int, folder: Path) -> dict[str, Work]:
     if not plain.exists():
         write_onnx(Probabilities(net, preprocess).eval(), side, plain)
         noise = np.random.default_rng(0).integers(0, 256, (16, side, side, 3), dtype=np.uint8)
-        quantise(plain, small, noise)  # type: ignore[arg-type]
+        quantize(plain, small, noise)  # type: ignore[arg-type]
     core = openvino.Core()
     torch_engine = TorchEngine(net, preprocess)
 

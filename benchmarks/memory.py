@@ -39,12 +39,12 @@ def one(count: int) -> dict[str, float]:
     from PIL import Image
 
     from nevus.data.cache import Cache, CacheConfig
-    from nevus.data.decoded import decode_all
+    from nevus.data.decoded import decode_dataset
     from nevus.data.manifest import Manifest
     from nevus.data.preprocess import Preprocess
     from nevus.training.batches import ImageBatches, soft_labels
-    from nevus.training.config import Facts
-    from nevus.training.overrides import RecipeChanges, make_recipe
+    from nevus.training.config import DatasetStats
+    from nevus.training.overrides import Overrides, make_config
 
     with tempfile.TemporaryDirectory() as folder:
         rng = np.random.default_rng(0)
@@ -54,16 +54,16 @@ def one(count: int) -> dict[str, float]:
         labels = np.array(["benign", "malignant"])[np.arange(count) % 2]
         columns = {"image": names, "label": labels, "group": names, "split": "train", "source": "drawn"}
         data = Manifest(pd.DataFrame(columns, dtype=str), Path(folder), ("benign", "malignant"), "drawn")
-        recipe = make_recipe("default", Facts(count, 576.0, SIDE), "full", changes=RecipeChanges(resize=SIDE))
+        recipe = make_config("default", DatasetStats(count, 576.0, SIDE), "full", changes=Overrides(resize=SIDE))
         with contextlib.closing(Cache(CacheConfig(Path(folder, "cache")))) as cache:
             before, began = private(), time.perf_counter()
-            decoded = decode_all(data, SIDE, cache)
+            decoded = decode_dataset(data, SIDE, cache)
             first = time.perf_counter() - began
             batches = ImageBatches(decoded.pixels, soft_labels(data.targets, 2, 0), recipe, Preprocess(SIDE), 0)
             for step in range(BATCHES):
                 batches(step)
             after, began = private(), time.perf_counter()
-            decode_all(data, SIDE, cache)
+            decode_dataset(data, SIDE, cache)
             again = time.perf_counter() - began
     return {"images": count, "before": before, "after": after, "first": first, "again": again}
 

@@ -9,7 +9,7 @@ import transformers
 from torch import nn
 
 from nevus.models.bit import UNITS
-from nevus.models.registry import network
+from nevus.models.registry import build_backbone
 
 SMALL = {"bit-r26x0.5": (26, 0.5), "bit-r26x1": (26, 1.0), "bit-r50x0.5": (50, 0.5), "bit-m-r50x1": (50, 1.0)}
 _LAYER = "bit.encoder.stages.{}.layers.{}.{}"
@@ -18,7 +18,7 @@ _LAYER = "bit.encoder.stages.{}.layers.{}.{}"
 def ours(name: str) -> nn.Module:
     """Random weights, two classes, a head that is not zero."""
     depth, width = SMALL[name]
-    net = network(f"bit-r{depth}x{width:g}", classes=2, seed=0)
+    net = build_backbone(f"bit-r{depth}x{width:g}", classes=2, seed=0)
     nn.init.normal_(net.get_classifier().weight, std=0.01, generator=torch.Generator().manual_seed(0))
     return net
 

@@ -19,8 +19,8 @@ from rich.table import Table
 from benchmarks.peers import ours
 from benchmarks.speed import medians, step_of
 from nevus.data.preprocess import Preprocess
-from nevus.runtime.device import device, machine, placed
-from nevus.runtime.engines import engine
+from nevus.runtime.device import device, machine, to_device
+from nevus.runtime.engines import make_engine
 
 NAMES = ("bit-r26x0.5", "bit-r26x1", "bit-r50x0.5")
 SIDE, BATCH = 128, 32
@@ -33,13 +33,13 @@ def measured() -> list[dict[str, Any]]:
     nets = {name: ours(name) for name in NAMES}
     weights = {name: sum(p.numel() for p in net.parameters()) for name, net in nets.items()}
     pixels = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3), dtype=np.uint8)
-    engines = {name: engine(net, preprocess, where.device) for name, net in nets.items()}
+    engines = {name: make_engine(net, preprocess, where.device) for name, net in nets.items()}
     seeing = medians({name: lambda ready=ready: ready(pixels) for name, ready in engines.items()}, 1, rounds=50)
-    steps = {name: step_of(net, placed(net, where), SIDE, BATCH, fused=True) for name, net in nets.items()}
+    steps = {name: step_of(net, to_device(net, where), SIDE, BATCH, fused=True) for name, net in nets.items()}
     training = medians(steps, BATCH)
     return [
         {
-            "trunk": name,
+            "backbone": name,
             "parameters": weights[name],
             "training": training[name],
             "milliseconds": 1000 / seeing[name],
@@ -51,11 +51,11 @@ def measured() -> list[dict[str, Any]]:
 def main() -> None:
     """Measure, print, keep."""
     rows = measured()
-    table = Table("trunk", "million weights", "MB in half precision", "training, images/s", "ms an image")
+    table = Table("backbone", "million weights", "MB in half precision", "training, images/s", "ms an image")
     for row in rows:
         million = row["parameters"] / 1e6
         shown = (million, 2 * million, row["training"], row["milliseconds"])
-        table.add_row(row["trunk"], *(f"{value:.1f}" for value in shown))
+        table.add_row(row["backbone"], *(f"{value:.1f}" for value in shown))
     Console().print(table)
     if "--keep" in sys.argv:
         found = {"rows": rows, "machine": machine(), "command": "python -m benchmarks.sizes --keep"}

@@ -28,7 +28,7 @@ from torch import nn
 
 from benchmarks.peers import Transformers, ours
 from nevus.data.preprocess import Preprocess
-from nevus.runtime.device import Device, device, machine, placed
+from nevus.runtime.device import Device, device, machine, to_device
 from nevus.runtime.engines import TorchEngine
 
 NETWORKS = {"bit-r26x0.5": (128, 32), "bit-m-r50x1": (224, 8)}
@@ -85,7 +85,7 @@ def training(name: str, side: int, batch: int, *, with_ours: bool) -> dict[str, 
     works["transformers"] = step_of(theirs, plain, side, batch, fused=False)
     if with_ours:
         net = ours(name)
-        works["nevus"] = step_of(net, placed(net, where), side, batch, fused=True)
+        works["nevus"] = step_of(net, to_device(net, where), side, batch, fused=True)
     return works
 
 

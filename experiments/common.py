@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from nevus.bundle.bundle import load_bundle
-from nevus.bundle.test_log import evaluations
-from nevus.training.history import epochs_of
+from nevus.bundle.test_log import test_evaluations
+from nevus.training.history import metrics_by_epoch
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("NEVUS_DATA", ROOT.parent / "shared" / "data"))
@@ -62,7 +62,7 @@ def train(out: Path, data: Path, *flags: object) -> dict[str, Any]:
         "command": command.removesuffix(" --resume"),
         "config": read(out / "config.json"),
         "fit": read(out / "fit.json"),
-        "history": epochs_of([json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]),
+        "history": metrics_by_epoch([json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]),
     }
 
 
@@ -83,5 +83,5 @@ def evaluate(out: Path, data: Path, *flags: object, split: str = "test", bundle:
         command = shlex.join(["nevus", *(_short(str(w)) for w in words)])
     else:
         command = nevus(*words)
-    looks = evaluations(load_bundle(bundle or out / "bundle"))
+    looks = test_evaluations(load_bundle(bundle or out / "bundle"))
     return {"command": command, "evaluation": read(page / "evaluation.json"), "looks_at_test": len(looks)}

@@ -21,7 +21,7 @@ from typing import Any
 from experiments.common import DATA, RESULTS, RUNS, keep, read, shown_command
 from experiments.transfer import LEAK_FREE, PAPER, TABLES, leak_free
 from nevus._io import to_json
-from nevus.comparison.table import rows
+from nevus.comparison.table import result_rows
 
 RIVALS = Path(os.environ.get("NEVUS_RIVALS", RUNS / "rivals"))
 NETWORKS = ("inception-v3", "vgg16", "resnet50", "efficientnet-b0")
@@ -102,7 +102,7 @@ def run(name: str, *, drawn: bool = False) -> None:
         earlier = {**earlier, **looked}
     found = {
         "commands": list(dict.fromkeys([*commands, command])),
-        "rows": json.loads(to_json([asdict(row) for row in rows(out)])),
+        "rows": json.loads(to_json([asdict(row) for row in result_rows(out)])),
         "about": about,
         "machine": machine,
         "earlier": earlier,

@@ -17,7 +17,7 @@ import pandas as pd
 
 from experiments.common import DATA, ROOT, keep
 from nevus._io import write_text
-from nevus.audit.lesion_groups import Relations, relate
+from nevus.audit.lesion_groups import LesionGroups, group_lesions
 from nevus.data.cache import Cache, CacheConfig, pixel_digest
 from nevus.data.images import decode
 from nevus.data.manifest import Manifest
@@ -56,7 +56,7 @@ def corrected(manifest: Manifest) -> pd.DataFrame:
     return made.drop_duplicates("digest").sort_values("digest")
 
 
-def lesion_fold(relations: Relations, codes: set[int], manifest: Manifest) -> pd.DataFrame:
+def lesion_fold(relations: LesionGroups, codes: set[int], manifest: Manifest) -> pd.DataFrame:
     """The fixed fold of ham10000: `image`, `group`, `split`, `label`."""
     rows = (relations.images["set"] == 1).to_numpy()
     table = pd.DataFrame(
@@ -96,7 +96,7 @@ def counted(table: pd.DataFrame, split: str = "split") -> dict[str, dict[str, in
 
 if __name__ == "__main__":
     sets = [read(DATA / name) for name in SETS]
-    relations = relate(sets[0], sets[1:], Cache(CacheConfig()))
+    relations = group_lesions(sets[0], sets[1:], Cache(CacheConfig()))
     own = relations.apply(sets[0])
     table = corrected(own)
     written(SETS[0], table[["digest", "group", "split"]])

@@ -24,12 +24,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from experiments.common import DATA, RUNS, keep
-from nevus.audit.lesion_groups import Relations, relate
+from nevus.audit.lesion_groups import LesionGroups, group_lesions
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.manifest import REQUIRED, Manifest, ordered_classes
 from nevus.data.public.corrected_splits import with_corrected_split
 from nevus.data.readers.dispatch import read
-from nevus.training.history import Stopwatch
+from nevus.training.history import StageTimer
 from nevus.training.preparation import Preparation
 
 TABLES = RUNS / "lesions"
@@ -40,10 +40,10 @@ MALIGNANT = ("mel", "bcc", "akiec")
 
 
 @cache
-def related() -> tuple[list[Manifest], Relations]:
+def related() -> tuple[list[Manifest], LesionGroups]:
     """The three sets, and which of their images show one lesion."""
     sets = [with_corrected_split(read(DATA / SETS[0])), *(read(DATA / name) for name in SETS[1:])]
-    return sets, relate(sets[0], sets[1:], Cache(CacheConfig()))
+    return sets, group_lesions(sets[0], sets[1:], Cache(CacheConfig()))
 
 
 def free(number: int, *, of_isic2017: bool) -> NDArray[np.bool_]:
@@ -78,7 +78,7 @@ def taught() -> NDArray[np.bool_]:
     """Rows of isic-malignant-benign to be taught on: not its test split, nor what trainings on it validate on."""
     sets, relations = related()
     codes = relations.codes[(relations.images["set"] == 1).to_numpy()]
-    cut, _ = Preparation().of(sets[1], Stopwatch())
+    cut, _ = Preparation().of(sets[1], StageTimer())
     held = sets[1].table["image"].isin(cut.split("validation").table["image"]).to_numpy()
     return free(1, of_isic2017=True) & ~np.isin(codes, codes[held]) & (sets[1].table["split"] == "train").to_numpy()
 

@@ -17,14 +17,14 @@ from experiments.common import keep
 from experiments.pooling import MEANS, POOLINGS, Features, pooled, sets, within
 from experiments.transfer import ADAPTED, GENERIC
 from nevus.data.cache import Cache, CacheConfig
-from nevus.data.decoded import decode_all
+from nevus.data.decoded import decode_dataset
 from nevus.data.manifest import Manifest
 from nevus.data.preprocess import Preprocess
-from nevus.models.multi_stage import Tapped
-from nevus.models.registry import AUTO, trunk_of, trunk_spec
-from nevus.models.weights import pretrained
-from nevus.runtime.engines import engine, many
-from nevus.runtime.tta import viewed
+from nevus.models.multi_stage import MultiStageFeatures
+from nevus.models.registry import AUTO, without_head, backbone_spec
+from nevus.models.weights import load_pretrained
+from nevus.runtime.engines import make_engine, run_batched
+from nevus.runtime.tta import with_tta
 
 SIDES = (128, 160, 192, 224)
 STRENGTHS = (0.002, 0.008)
@@ -32,34 +32,34 @@ STRENGTHS = (0.002, 0.008)
 
 
 def seen(
-    manifest: Manifest, cache: Cache, trunk: str, side: int, views: int
+    manifest: Manifest, cache: Cache, backbone: str, side: int, views: int
 ) -> tuple[Manifest, dict[str, Features], float]:
     """The images that can be used, mean features of as many views, by pooling, and the seconds that they took."""
-    spec = trunk_spec(trunk)
-    made, _ = pretrained(trunk, classes=2, seed=0, weights=AUTO)
-    tapped = Tapped(trunk_of(made), 4, spread=True)
-    decoded = decode_all(manifest, side, cache)
-    ready = viewed(engine(tapped, Preprocess(side, spec.mean, spec.std), name="openvino-bf16"), views)
+    spec = backbone_spec(backbone)
+    made, _ = load_pretrained(backbone, classes=2, seed=0, weights=AUTO)
+    tapped = MultiStageFeatures(without_head(made), 4, spread=True)
+    decoded = decode_dataset(manifest, side, cache)
+    ready = with_tta(make_engine(tapped, Preprocess(side, spec.mean, spec.std), name="openvino-bf16"), views)
     begun = time.perf_counter()
-    found = many(ready, decoded.pixels, what=f"{trunk} at {side} px, {views} views")
-    return decoded.manifest, pooled(trunk_of(made), found), time.perf_counter() - begun
+    found = run_batched(ready, decoded.pixels, what=f"{backbone} at {side} px, {views} views")
+    return decoded.manifest, pooled(without_head(made), found), time.perf_counter() - begun
 
 
-def rows(manifest: Manifest, cache: Cache, trunk: str) -> list[dict[str, Any]]:
+def rows(manifest: Manifest, cache: Cache, backbone: str) -> list[dict[str, Any]]:
     """Accuracy and AUROC by side, views, pooling and strength."""
     found: list[dict[str, Any]] = []
     for side in SIDES:
         for views in (1, 2):
-            usable, features, seconds = seen(manifest, cache, trunk, side, views)
-            told = {"trunk": trunk, "digest": trunk_spec(trunk).digest, "side": side, "views": views}
+            usable, features, seconds = seen(manifest, cache, backbone, side, views)
+            told = {"trunk": backbone, "digest": backbone_spec(backbone).digest, "side": side, "views": views}
             for row in within(usable, features, STRENGTHS):
                 found.append({**told, **row, "seconds": seconds})
     return found
 
 
-def best(found: list[dict[str, Any]], trunk: str, side: int, views: int, pooling: str = MEANS) -> dict[str, Any]:
+def best(found: list[dict[str, Any]], backbone: str, side: int, views: int, pooling: str = MEANS) -> dict[str, Any]:
     """The row of the strength with the largest AUROC."""
-    wanted = {"trunk": trunk, "side": side, "views": views, "pooling": pooling}
+    wanted = {"trunk": backbone, "side": side, "views": views, "pooling": pooling}
     fitting = [row for row in found if all(row[k] == v for k, v in wanted.items())]
     return fitting[int(np.argmax([row["auroc"] for row in fitting]))]
 
@@ -67,6 +67,6 @@ def best(found: list[dict[str, Any]], trunk: str, side: int, views: int, pooling
 if __name__ == "__main__":
     with contextlib.closing(Cache(CacheConfig())) as opened:
         own = sets(opened)[0]
-        kept = [row for trunk in (ADAPTED, GENERIC) for row in rows(own, opened, trunk)]
+        kept = [row for backbone in (ADAPTED, GENERIC) for row in rows(own, opened, backbone)]
     assert {row["pooling"] for row in kept} == set(POOLINGS)
     keep("mirrored", {"rows": kept})

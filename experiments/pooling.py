@@ -24,16 +24,16 @@ from torch import nn
 
 from experiments.common import DATA, keep
 from experiments.transfer import ADAPTED, TABLES
-from nevus.audit.leakage import grouped
+from nevus.audit.leakage import group_duplicates
 from nevus.data.cache import Cache, CacheConfig
-from nevus.data.decoded import decode_all
+from nevus.data.decoded import decode_dataset
 from nevus.data.manifest import Manifest
 from nevus.data.preprocess import Preprocess
 from nevus.data.readers.dispatch import read
-from nevus.models.multi_stage import Tapped, stages_of
-from nevus.models.registry import AUTO, trunk_of, trunk_spec
-from nevus.models.weights import pretrained
-from nevus.runtime.engines import engine, many
+from nevus.models.multi_stage import MultiStageFeatures, stage_info
+from nevus.models.registry import AUTO, without_head, backbone_spec
+from nevus.models.weights import load_pretrained
+from nevus.runtime.engines import make_engine, run_batched
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 """Of scikit-learn's C, on features of unit variance."""
@@ -45,20 +45,20 @@ Features = NDArray[np.float32]
 
 
 def features(
-    manifest: Manifest, cache: Cache, trunk: str = ADAPTED, weights: str = AUTO
+    manifest: Manifest, cache: Cache, backbone: str = ADAPTED, weights: str = AUTO
 ) -> tuple[Manifest, dict[str, Features]]:
     """Of four stages of a trunk and its last layer, by pooling."""
-    spec = trunk_spec(trunk)
-    made, _ = pretrained(trunk, classes=2, seed=0, weights=weights)
-    tapped = Tapped(trunk_of(made), 4, spread=True)
-    decoded = decode_all(manifest, spec.side, cache)
-    found = many(engine(tapped, Preprocess(spec.side, spec.mean, spec.std)), decoded.pixels, what=manifest.name)
-    return decoded.manifest, pooled(trunk_of(made), found)
+    spec = backbone_spec(backbone)
+    made, _ = load_pretrained(backbone, classes=2, seed=0, weights=weights)
+    tapped = MultiStageFeatures(without_head(made), 4, spread=True)
+    decoded = decode_dataset(manifest, spec.side, cache)
+    found = run_batched(make_engine(tapped, Preprocess(spec.side, spec.mean, spec.std)), decoded.pixels, what=manifest.name)
+    return decoded.manifest, pooled(without_head(made), found)
 
 
-def pooled(trunk: nn.Module, found: Features) -> dict[str, Features]:
+def pooled(backbone: nn.Module, found: Features) -> dict[str, Features]:
     """By pooling, of what four stages of a trunk said with their spread."""
-    widths = [int(stage["num_chs"]) for stage in stages_of(trunk)[-4:]]
+    widths = [int(stage["num_chs"]) for stage in stage_info(backbone)[-4:]]
     starts = np.cumsum([0, *(3 * width for width in widths)])
     means = [np.arange(start, start + width) for start, width in zip(starts, widths, strict=False)]
     last = np.arange(starts[-1], found.shape[1])
@@ -115,14 +115,14 @@ def between(
 
 def sets(cache: Cache) -> tuple[Manifest, Manifest, Manifest]:
     """Training images: isic-malignant-benign's, grouped by the audit; HAM10000's; isic2017's."""
-    own = grouped(read(DATA / "isic-malignant-benign"), cache)[0].split("train")
+    own = group_duplicates(read(DATA / "isic-malignant-benign"), cache)[0].split("train")
     return own, read(TABLES / "ham.parquet"), read(TABLES / "isic.parquet")
 
 
 if __name__ == "__main__":
     with contextlib.closing(Cache(CacheConfig())) as opened:
         own, ham, isic = (features(images, opened) for images in sets(opened))
-    digest = trunk_spec(ADAPTED).digest
+    digest = backbone_spec(ADAPTED).digest
     kept = {
         "trunk": f"{ADAPTED} ({digest[:20]})",
         "within": within(*own),

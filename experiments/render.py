@@ -21,7 +21,7 @@ from experiments.render_upstream import upstream_page
 from nevus._io import write_text
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.report import plots
-from nevus.report.evaluation import words
+from nevus.report.evaluation import humanize
 
 SHOWN = (
     "accuracy",
@@ -81,7 +81,7 @@ def first_light(found: Mapping[str, Any], docs: Path) -> str:
     judged = [run["evaluate"]["evaluation"] for run in runs]
     row("test images", [str(e["n"]) for e in judged])
     for name in SHOWN:
-        row(f"test {words(name)}", [cell(e["figures"][name], name in PERCENT) for e in judged])
+        row(f"test {humanize(name)}", [cell(e["figures"][name], name in PERCENT) for e in judged])
     row("TP / TN / FP / FN", [" / ".join(str(e["counts"][k]) for k in ("tp", "tn", "fp", "fn")) for e in judged])
     row(
         "validation accuracy",
@@ -208,12 +208,12 @@ def ham10000(found: Mapping[str, Any], _docs: Path) -> str:
         "| figure | test |",
         "|---|---|",
         *(
-            f"| {words(name)} | {cell(figures[name], name in PERCENT)} |"
+            f"| {humanize(name)} | {cell(figures[name], name in PERCENT)} |"
             for name in ("accuracy", "balanced_accuracy", "mcc", "auroc", "brier", "cross_entropy")
             if name in figures
         ),
         *(
-            f"| {words(name)} | {cell(figure, True)} |"
+            f"| {humanize(name)} | {cell(figure, True)} |"
             for name, figure in figures.items()
             if name.startswith("recall:")
         ),

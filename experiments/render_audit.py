@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nevus.audit.contamination import APART
-from nevus.metrics.intervals import wilson
+from nevus.metrics.intervals import wilson_interval
 
 
 def rate(found: Mapping[str, Any]) -> str:
@@ -73,7 +73,7 @@ def audits(found: Mapping[str, Any], _docs: Path) -> str:
             for key, words in COUNTED.items()
         ),
         "",
-        "How well the label can be told, AUROC out of fold, of colour and texture alone:",
+        "How well the label can be told, AUROC out of fold, of color and texture alone:",
         "",
         "| from | " + " | ".join(sets) + " |",
         "|---|" + "---|" * len(sets),
@@ -128,7 +128,7 @@ def judged(found: Mapping[str, Any], _docs: Path) -> str:
     ]
     for name, verdicts in found["verdicts"].items():
         yes, unsure, no = (verdicts.count(mark) for mark in "y?n")
-        low, high = wilson(yes, len(verdicts))
+        low, high = wilson_interval(yes, len(verdicts))
         share = f"{100 * yes / len(verdicts):.1f} % ({100 * low:.1f} to {100 * high:.1f})"
         lines.append(f"| {name} | {len(verdicts)} | {yes} | {unsure} | {no} | {share} |")
     return "\n".join([*lines, "", "What cannot be told counts as wrong.", "", "```", found["command"], "```", ""])

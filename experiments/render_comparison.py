@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nevus.comparison.plan import HALVES
-from nevus.comparison.table import Row
-from nevus.metrics.report import Figure
+from nevus.comparison.plan import INITIALIZATIONS
+from nevus.comparison.table import ResultRow
+from nevus.metrics.report import MetricEstimate
 from nevus.metrics.significance import DeLong, McNemar
-from nevus.models.registry import TRUNKS
+from nevus.models.registry import BACKBONES
 from nevus.report import comparison_plots, plots
 from nevus.report.comparison_cells import cells, heads, names
 from nevus.report.comparison_plots import label
@@ -19,7 +19,7 @@ TITLES = {
     "official": "isic-malignant-benign, official split",
     "leak-free": "isic-malignant-benign, leak-free",
     "random": "isic-malignant-benign, official split, networks from random weights",
-    "batch-8": "Group normalisation with weight standardisation against batch normalisation, batch 8",
+    "batch-8": "Group normalization with weight standardization against batch normalization, batch 8",
     "batch-64": "The same, batch 64",
     "ham10000": "HAM10000, seven classes, the fold of lesions that comes with the package",
 }
@@ -29,18 +29,18 @@ LEFT_OUT = ("starts from",)
 """A column that stands below the table, in a list."""
 
 
-def row_of(plain: Mapping[str, Any]) -> Row:
+def row_of(plain: Mapping[str, Any]) -> ResultRow:
     """A row as it was kept."""
     nan = float("nan")
 
     def number(value: float | None) -> float:
         return nan if value is None else value
 
-    def figures(held: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Figure] | None:
+    def figures(held: Mapping[str, Mapping[str, Any]] | None) -> dict[str, MetricEstimate] | None:
         if held is None:
             return None
         return {
-            name: Figure(number(f["value"]), f["n"], number(f["low"]), number(f["high"]), f["method"])
+            name: MetricEstimate(number(f["value"]), f["n"], number(f["low"]), number(f["high"]), f["method"])
             for name, f in held.items()
         }
 
@@ -55,7 +55,7 @@ def row_of(plain: Mapping[str, Any]) -> Row:
     kept["figures"], kept["elsewhere"] = figures(plain["figures"]), figures(plain["elsewhere"])
     kept["mcnemar"] = McNemar(**plain["mcnemar"]) if plain["mcnemar"] else None
     kept["delong"] = DeLong(**{k: number(v) for k, v in plain["delong"].items()}) if plain["delong"] else None
-    return Row(**kept)
+    return ResultRow(**kept)
 
 
 def comparison(found: Mapping[str, Any], docs: Path) -> str:
@@ -93,7 +93,7 @@ def _part(key: str, title: str, one: Mapping[str, Any], docs: Path) -> list[str]
         "| system | " + " | ".join(columns[k] for k in kept) + " |",
         "|---|" + "---|" * len(kept),
     ]
-    for half, words in HALVES.items():
+    for half, words in INITIALIZATIONS.items():
         ours = [row for row in found if row.half == half]
         if ours:
             lines.append(f"| *{words}* |" + " |" * len(kept))
@@ -103,7 +103,7 @@ def _part(key: str, title: str, one: Mapping[str, Any], docs: Path) -> list[str]
                 continue
             values = cells(row, shown, elsewhere=away)
             lines.append(f"| {label(row)} | " + " | ".join(values[k] for k in kept) + " |")
-    lines += ["", *_reproduced(found), *_normalised(found)]
+    lines += ["", *_reproduced(found), *_normalized(found)]
     starts = {f"{label(row)}: {_start(row)}": None for row in found if row.half != "features" and row.start}
     lines += ["The networks start from:", "", *(f"- {text}" for text in starts), ""]
     lines += [f"Manifest of the test split: `{one['about']['data']['test']['digest']}`", ""]
@@ -119,15 +119,15 @@ def _part(key: str, title: str, one: Mapping[str, Any], docs: Path) -> list[str]
     return lines
 
 
-def _start(row: Row) -> str:
+def _start(row: ResultRow) -> str:
     """What a network started from, and whether other weights have come with the package under that name since."""
-    spec = TRUNKS.get(row.start.partition(" ")[0])
+    spec = BACKBONES.get(row.start.partition(" ")[0])
     if spec and spec.digest and spec.digest not in row.start:
         return f"{row.start} (as it came with the package before)"
     return row.start
 
 
-def _earlier(found: Sequence[Row], looks: Mapping[str, int]) -> str:
+def _earlier(found: Sequence[ResultRow], looks: Mapping[str, int]) -> str:
     """What looked before the table was begun anew on another machine."""
     of = [f"{label(row)} {looks[row.name]}" for row in found if looks.get(row.name)]
     told = ", ".join(of)
@@ -136,32 +136,32 @@ def _earlier(found: Sequence[Row], looks: Mapping[str, int]) -> str:
     )
 
 
-def _reproduced(found: Sequence[Row]) -> list[str]:
+def _reproduced(found: Sequence[ResultRow]) -> list[str]:
     """A paragraph: what of the paper's table is reproduced. Every word of it follows from the rows."""
     known = [
-        row for row in found if row.half in ("pretrained", "features") and row.figures and row.paper == row.paper
+        row for row in found if row.half in ("pretrained", "features") and row.metrics and row.paper == row.paper
     ]
     ours = next((row for row in known if row.reference), None)
-    if ours is None or ours.figures is None:
+    if ours is None or ours.metrics is None:
         return []
 
-    def here(row: Row) -> str:
-        assert row.figures
-        f = row.figures["accuracy"]
+    def here(row: ResultRow) -> str:
+        assert row.metrics
+        f = row.metrics["accuracy"]
         measured = f"{100 * f.value:.2f} % ({100 * f.low:.1f} to {100 * f.high:.1f})"
         return f"{label(row)} {100 * row.paper:.2f} % there, {measured} here"
 
-    def within(row: Row) -> bool:
-        assert row.figures
-        return row.figures["accuracy"].low <= row.paper <= row.figures["accuracy"].high
+    def within(row: ResultRow) -> bool:
+        assert row.metrics
+        return row.metrics["accuracy"].low <= row.paper <= row.metrics["accuracy"].high
 
-    def named(rows: Sequence[Row]) -> str:
+    def named(rows: Sequence[ResultRow]) -> str:
         return ", ".join(label(row) for row in rows) or "none"
 
     rivals = [row for row in known if row.system != "bit"]
     same, other = [row for row in known if within(row)], [row for row in known if not within(row)]
     above = [
-        row for row in rivals if row.figures and row.figures["accuracy"].value >= ours.figures["accuracy"].value
+        row for row in rivals if row.metrics and row.metrics["accuracy"].value >= ours.metrics["accuracy"].value
     ]
     sure = [row for row in rivals if row.mcnemar_holm < ALPHA]
     worse, better = [row for row in sure if row not in above], [row for row in sure if row in above]
@@ -186,29 +186,29 @@ def _reproduced(found: Sequence[Row]) -> list[str]:
         f, g = ours.elsewhere["auroc"], away[first]
         lines.append(
             "What the paper does not ask: on lesions from elsewhere BiT's AUROC falls from "
-            f"{ours.figures['auroc'].value:.3f} to {f.value:.3f} ({f.low:.3f} to {f.high:.3f}), and the best there "
+            f"{ours.metrics['auroc'].value:.3f} to {f.value:.3f} ({f.low:.3f} to {f.high:.3f}), and the best there "
             f"is {first} with {g.value:.3f} ({g.low:.3f} to {g.high:.3f})."
         )
     return ["".join(lines), ""]
 
 
-def _normalised(found: Sequence[Row]) -> list[str]:
-    """A paragraph: what batch normalisation does in place of group normalisation with weight standardisation."""
-    begun = {row.system: row for row in found if row.half == "random" and row.figures}
+def _normalized(found: Sequence[ResultRow]) -> list[str]:
+    """A paragraph: what batch normalization does in place of group normalization with weight standardization."""
+    begun = {row.system: row for row in found if row.half == "random" and row.metrics}
     ours, other = begun.get("bit"), begun.get("bit-bn")
-    if ours is None or other is None or other.delong is None or not (ours.figures and other.figures):
+    if ours is None or other is None or other.delong is None or not (ours.metrics and other.metrics):
         return []
 
-    def told(row: Row) -> str:
-        assert row.figures
-        f, g = row.figures["accuracy"], row.figures["auroc"]
+    def told(row: ResultRow) -> str:
+        assert row.metrics
+        f, g = row.metrics["accuracy"], row.metrics["auroc"]
         shown = f"{100 * f.value:.1f} % ({100 * f.low:.1f} to {100 * f.high:.1f}), AUROC {g.value:.3f}"
         return f"{shown}, {row.seconds:.0f} s"
 
     by, low, high = (100 * value for value in (other.delong.difference, other.delong.low, other.delong.high))
     verdict = "no difference that could be told" if other.delong_holm >= ALPHA else "a difference"
     return [
-        "**Group normalisation with weight standardisation against batch normalisation**, the same network, from "
+        "**Group normalization with weight standardization against batch normalization**, the same network, from "
         f"random weights, given the same time by prediction: {told(ours)}, against {told(other)} in fact; its "
         f"AUROC less the other's {by:+.1f} points ({low:+.1f} to {high:+.1f}), DeLong's p {other.delong_holm:.3f} "
         f"after Holm's correction: {verdict}.",

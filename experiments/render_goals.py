@@ -31,7 +31,7 @@ class Goal:
 
 
 def _both(mode: str, wide: tuple[str, ...] = ("", "-wide")) -> tuple[str, ...]:
-    ways = [f"{mode}-{trunk}{way}" for trunk in ("dermoscopy", "generic") for way in wide]
+    ways = [f"{mode}-{backbone}{way}" for backbone in ("dermoscopy", "generic") for way in wide]
     return tuple(f"{way}-{protocol}" for way in ways for protocol in ("official", "leak-free"))
 
 
@@ -52,8 +52,8 @@ GOALS = (
         "auroc",
         0.76,
         tuple(
-            f"head-{trunk}-{way}ham"
-            for trunk in ("dermoscopy", "generic")
+            f"head-{backbone}-{way}ham"
+            for backbone in ("dermoscopy", "generic")
             for way in ("", "four-", "two-", "wide-", "standard-", "two-standard-", "two-means-", "rare-means-")
         ),
     ),
@@ -98,7 +98,7 @@ def _wide(transfer: Mapping[str, Any], cell: Cell) -> str:
     return " ".join(told)
 
 
-def _trunks(transfer: Mapping[str, Any], cell: Cell) -> str:
+def _backbones(transfer: Mapping[str, Any], cell: Cell) -> str:
     """What the trunks that are in the package now did in place of those before, every weight trained."""
     told = []
     for name in _both("full", ("-wide",)):
@@ -111,13 +111,13 @@ def _trunks(transfer: Mapping[str, Any], cell: Cell) -> str:
 def _frozen(transfer: Mapping[str, Any], cell: Cell) -> str:
     """What a mirror image and the spread did for a head."""
     told = []
-    for trunk in ("dermoscopy", "generic"):
+    for backbone in ("dermoscopy", "generic"):
         for protocol in ("official", "leak-free"):
             then, now = (
-                transfer[f"head-{trunk}-{way}-{protocol}"]["evaluate"]["evaluation"]["figures"]["accuracy"]
+                transfer[f"head-{backbone}-{way}-{protocol}"]["evaluate"]["evaluation"]["figures"]["accuracy"]
                 for way in ("wide", "mirrored")
             )
-            told.append(f"{cell(then, True)} to {cell(now, True)} (`{trunk}`, {protocol})")
+            told.append(f"{cell(then, True)} to {cell(now, True)} (`{backbone}`, {protocol})")
     return (
         "[Out of fold](#a-side-a-mirror-image-and-the-spread-of-the-stages) a mirror image and the spread of the "
         "stages are worth more to a head than a larger side. At 160 px with both, in place of 224 px with neither, "
@@ -146,14 +146,14 @@ def _why(transfer: Mapping[str, Any], lesions: Mapping[str, Any], cell: Cell) ->
         f"{abs(short):.1f} images of {n} {where} the paper's, and its interval spans {wide:.0f} of them. What "
         "views and a begun head bring on validation stands [below](#views-and-a-head-to-begin-with); what the "
         "trunk's stages and its teachers bring out of fold, "
-        f"[upstream](upstream.md#taught-on-and-unseen-beside-the-teachers). {_trunks(transfer, cell)} "
+        f"[upstream](upstream.md#taught-on-and-unseen-beside-the-teachers). {_backbones(transfer, cell)} "
         f"{_wide(transfer, cell)}",
         "",
         f"*A frozen trunk.* {_frozen(transfer, cell)}",
         "",
         "*Out of source.* [What was tried](#chosen-by-sources-that-were-not-trained-on) between sources: what "
         "helps is a larger side together with several views, in training as in judging: four, the whole image and "
-        "its middle, each in an evened light, too; more than these, six without a source's own colours, if "
+        "its middle, each in an evened light, too; more than these, six without a source's own colors, if "
         "melanomas and nevi are told apart alone, or the other diagnoses are taken for rare. Else melanomas from "
         "elsewhere are given to these, and with them to what is benign. Where one view is trained on, a firm head "
         "does more than training every weight with strong views.",

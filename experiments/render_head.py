@@ -13,7 +13,7 @@ from experiments.pooling import MEANS, POOLINGS
 def mirrored(found: Mapping[str, Any]) -> str:
     """Out of fold by side, views and pooling: the strength with the larger AUROC."""
     rows = found["rows"]
-    trunks = list(dict.fromkeys(row["trunk"] for row in rows))
+    backbones = list(dict.fromkeys(row["trunk"] for row in rows))
     lines = [
         "## A side, a mirror image and the spread of the stages",
         "",
@@ -28,21 +28,21 @@ def mirrored(found: Mapping[str, Any]) -> str:
         "| trunk | px | views | means: accuracy | AUROC | with spread: accuracy | AUROC | seconds |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for trunk in trunks:
+    for backbone in backbones:
         for side in SIDES:
             for views in (1, 2):
-                each = [best(rows, trunk, side, views, pooling) for pooling in POOLINGS]
+                each = [best(rows, backbone, side, views, pooling) for pooling in POOLINGS]
                 cells = " | ".join(f"{row['accuracy']:.2%} | {row['auroc']:.4f}" for row in each)
-                lines.append(f"| `{trunk}` | {side} | {views} | {cells} | {each[0]['seconds']:.0f} |")
-    for trunk in trunks:
-        lines += ["", _gain(rows, trunk)]
+                lines.append(f"| `{backbone}` | {side} | {views} | {cells} | {each[0]['seconds']:.0f} |")
+    for backbone in backbones:
+        lines += ["", _gain(rows, backbone)]
     return "\n".join([*lines, "", "```", "python -m experiments.mirrored", "```", ""])
 
 
-def _gain(rows: list[dict[str, Any]], trunk: str) -> str:
-    wide, small = best(rows, trunk, 224, 1, MEANS), best(rows, trunk, 160, 2, POOLINGS[1])
+def _gain(rows: list[dict[str, Any]], backbone: str) -> str:
+    wide, small = best(rows, backbone, 224, 1, MEANS), best(rows, backbone, 160, 2, POOLINGS[1])
     return (
-        f"`{trunk}`: the image and its mirror image at 160 px with the spread of the stages, in place of one view "
+        f"`{backbone}`: the image and its mirror image at 160 px with the spread of the stages, in place of one view "
         f"at 224 px without: accuracy {wide['accuracy']:.2%} to {small['accuracy']:.2%}, AUROC "
         f"{wide['auroc']:.4f} to {small['auroc']:.4f}."
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nevus.report.evaluation import words
+from nevus.report.evaluation import humanize
 
 Cell = Callable[..., str]
 KINDS = {
@@ -73,7 +73,7 @@ def transfer(found: Mapping[str, Any], cell: Cell) -> str:
         "`full-seven` and `head-seven` are trained on HAM10000 without what stands in any test split, isic2017's "
         "too; `full-seven-wide` comes with the package as `lesion-7`, as `full-seven-wide-before`, "
         "`full-seven-before` and `head-seven-before` did in their time, and before these `lesion-7-before`, the "
-        "diagnoses of `head-before-shipped`. Each but the last was chosen on validation, and the figures of those "
+        "diagnoses of `head-before-builtin_names`. Each but the last was chosen on validation, and the figures of those "
         "before it on the same fold were known by then. " + _in_place(found, cell),
         "",
         f"The paper's figure is {PAPER} %, with neither interval nor leak check.",
@@ -118,7 +118,7 @@ def _in_place(found: Mapping[str, Any], cell: Cell) -> str:
     """What the last change of `lesion-7` did on validation, in words."""
     now, then = (found[f"full-seven-wide{way}-ham10000"]["train"]["fit"]["validation"] for way in ("", "-before"))
     told = [
-        f"{words(figure)} {cell(now[figure], True)} in place of {cell(then[figure], True)}"
+        f"{humanize(figure)} {cell(now[figure], True)} in place of {cell(then[figure], True)}"
         for figure in ("accuracy", "balanced_accuracy")
     ]
     return f"The last took the place of the one before it with the trunk, at {' and '.join(told)} on validation."
@@ -200,7 +200,7 @@ def _table(kind: str, title: str, runs: Mapping[str, Any], cell: Cell) -> list[s
     lines = [
         f"### {title}",
         "",
-        "| | " + " | ".join(words(name) for name in shown) + f" | n | validation {words(chosen)} | looks |",
+        "| | " + " | ".join(humanize(name) for name in shown) + f" | n | validation {humanize(chosen)} | looks |",
         "|---|" + "---|" * (len(shown) + 3),
     ]
     for name, run in runs.items():

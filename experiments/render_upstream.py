@@ -73,9 +73,9 @@ def upstream_page(
             "|---|---|",
             f"| network | `{run['architecture']}` |",
             f"| begins with | {run['weights']} |",
-            f"| licence | {run['licence']} |",
+            f"| license | {run['license']} |",
             f"| images | {run['data']['images']:,}, manifest {run['data']['digest'][:20]} |",
-            *(f"| teacher | {t['origin']} ({t['licence']}) |" for t in run.get("teachers", [])),
+            *(f"| teacher | {t['origin']} ({t['license']}) |" for t in run.get("teachers", [])),
             f"| steps | {r['steps']:,} of {r['batch']} images of {r['side']} px |",
             f"| learning rate | {r['lr']:g}, {r['schedule']} |",
             f"| time | {duration(run['seconds'])} on {run['machine']['device']}, "
@@ -109,7 +109,7 @@ def _heads(found: Mapping[str, Any]) -> list[str]:
             f"| {b['value']:.3f} ({b['low']:.3f} to {b['high']:.3f}) | {a['n']} "
             f"| {run['seconds']['features']:.0f} s |"
         )
-    return [*lines, "", "Other work ran beside some of these. `python -m experiments.trunks`", ""]
+    return [*lines, "", "Other work ran beside some of these. `python -m experiments.backbones`", ""]
 
 
 _WAYS = {"within": "within", "there": "to isic2017", "back": "back"}
@@ -204,7 +204,7 @@ def _pooling(found: Mapping[str, Any]) -> list[str]:
     lines = [
         "## Means, and their spread",
         "",
-        f"A logistic regression on four stages and the last layer of `{found['trunk']}` at 128 px, of their means "
+        f"A logistic regression on four stages and the last layer of `{found['backbone']}` at 128 px, of their means "
         "alone, and with their standard deviations and maxima (`--spread`), by the strength that is left to "
         f"the weights (scikit-learn's C). Within: isic-malignant-benign's {sizes['within']:,} training images, out "
         "of fold between groups. Between sources, melanoma against nevus: HAM10000 to isic2017's "
@@ -237,7 +237,7 @@ def _sizes(found: Mapping[str, Any], stages: Mapping[str, Any]) -> list[str]:
     for row in found["rows"]:
         slower = first["training"] / row["training"]
         lines.append(
-            f"| `{row['trunk']}` | {row['parameters'] / 1e6:.1f} M | {2 * row['parameters'] / 1e6:.0f} MB "
+            f"| `{row['backbone']}` | {row['parameters'] / 1e6:.1f} M | {2 * row['parameters'] / 1e6:.0f} MB "
             f"| {row['training']:.0f} images/s | {row['milliseconds']:.0f} ms | {hours * slower:.1f} h |"
         )
     lines += [

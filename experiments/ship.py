@@ -27,25 +27,25 @@ import numpy as np
 import pandas as pd
 
 from experiments.common import DATA
-from nevus._io import digest_of_file, to_json, write_json
-from nevus.audit.contamination import hashed
-from nevus.audit.duplicates.descriptors import SIDE as AUDITED
-from nevus.audit.duplicates.descriptors import fingerprint
-from nevus.bundle.bundle import Bundle, licence_of, load_bundle, save_bundle
+from nevus._io import sha256_file, to_json, write_json
+from nevus.audit.contamination import pack_bits
+from nevus.audit.duplicates.descriptors import AUDIT_IMAGE_SIZE as AUDITED
+from nevus.audit.duplicates.descriptors import perceptual_hash
+from nevus.bundle.bundle import Bundle, license_of, load_bundle, save_bundle
 from nevus.bundle.classifier import Classifier
 from nevus.bundle.model_card import model_card
-from nevus.bundle.test_log import EVALUATIONS, evaluations
+from nevus.bundle.test_log import TEST_LOG, test_evaluations
 from nevus.data.preprocess import Preprocess
 from nevus.data.readers.dispatch import read
-from nevus.metrics.report import figures
-from nevus.models.label_groups import Summed
-from nevus.models.registry import head_of
+from nevus.metrics.report import compute_metrics
+from nevus.models.label_groups import GroupedLogits
+from nevus.models.registry import classifier_head
 from nevus.runtime.engines import softmax
-from nevus.runtime.tta import NUMBERS
+from nevus.runtime.tta import TTA_COUNTS
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "nevus"
-TRUNKS, CLASSIFIERS = PACKAGE / "models" / "shipped", PACKAGE / "classifiers"
-SIDE = 128
+BACKBONES, CLASSIFIERS = PACKAGE / "models" / "shipped", PACKAGE / "classifiers"
+AUDIT_IMAGE_SIZE = 128
 
 
 def images_of(run: Path) -> pd.DataFrame:
@@ -65,8 +65,8 @@ def images_of(run: Path) -> pd.DataFrame:
             "source": table["source"].to_numpy(),
             "image": [f"{path.parent.name}/{path.name}" for path in paths],
             "lesion_id": lesions,
-            "digest": [bytes.fromhex(digest_of_file(path).removeprefix("sha256:"))[:16] for path in paths],
-            "hash": hashed(np.stack([fingerprint(Preprocess(AUDITED).pixels(path)) for path in paths])),
+            "digest": [bytes.fromhex(sha256_file(path).removeprefix("sha256:"))[:16] for path in paths],
+            "hash": pack_bits(np.stack([perceptual_hash(Preprocess(AUDITED).pixels(path)) for path in paths])),
         }
     )
     return found.sort_values(["source", "image"], ignore_index=True)
@@ -78,9 +78,9 @@ def about_of(run: Path) -> dict[str, Any]:
     return about
 
 
-def stages_of(run: Path, known: Collection[str]) -> list[Path]:
+def stage_info(run: Path, known: Collection[str]) -> list[Path]:
     """A run and the runs beside it that it went on from, first to last, back to known weights, by their digests."""
-    made = {digest_of_file(one): one.parent for one in run.parent.glob("*/trunk.safetensors")}
+    made = {sha256_file(one): one.parent for one in run.parent.glob("*/trunk.safetensors")}
     found = [run]
     while not any(digest in about_of(found[0])["weights"] for digest in known):
         before = [folder for digest, folder in made.items() if digest in about_of(found[0])["weights"]]
@@ -98,33 +98,33 @@ def taught(run: Path) -> str:
     return f"distilled from {teachers} on {len(images):,} images: {', '.join(sorted(set(images['source'])))}"
 
 
-def trunk(run: Path, name: str) -> None:
+def backbone(run: Path, name: str) -> None:
     """Copy the trunk of a run, and list it with what all its stages were taught on.
 
     Where the stages go on from a trunk of the package under another name, that one has a list of its own.
     """
-    about, file = about_of(run), TRUNKS / f"{name}.safetensors"
-    listed = json.loads((TRUNKS / "trunks.json").read_text(encoding="utf-8"))
-    stages = stages_of(run, [one["digest"] for one in listed.values()])
+    about, file = about_of(run), BACKBONES / f"{name}.safetensors"
+    listed = json.loads((BACKBONES / "trunks.json").read_text(encoding="utf-8"))
+    stages = stage_info(run, [one["digest"] for one in listed.values()])
     begun = next((k for k, one in listed.items() if one["digest"] in about_of(stages[0])["weights"]), "")
     words = [listed[name]["upstream"] if begun == name else begun, *dict.fromkeys(map(taught, stages))]
     lists = [images_of(stage) for stage in stages]
     if begun == name:
-        lists.insert(0, pd.read_parquet(TRUNKS / listed[name]["images"]))
+        lists.insert(0, pd.read_parquet(BACKBONES / listed[name]["images"]))
     images = pd.concat(lists).drop_duplicates("digest").sort_values(["source", "image"], ignore_index=True)
     shutil.copyfile(run / "trunk.safetensors", file)
-    images.to_parquet(TRUNKS / f"{name}.images.parquet", index=False, compression="zstd")
+    images.to_parquet(BACKBONES / f"{name}.images.parquet", index=False, compression="zstd")
     listed[name] = {
         "architecture": about["architecture"],
-        "side": SIDE,
+        "side": AUDIT_IMAGE_SIZE,
         "file": file.name,
-        "licence": about["licence"],
+        "license": about["license"],
         "upstream": ", then ".join(filter(None, words)),
-        "digest": digest_of_file(file),
+        "digest": sha256_file(file),
         "images": f"{name}.images.parquet",
-        "images_digest": digest_of_file(TRUNKS / f"{name}.images.parquet"),
+        "images_digest": sha256_file(BACKBONES / f"{name}.images.parquet"),
     }
-    write_json(TRUNKS / "trunks.json", dict(sorted(listed.items())))
+    write_json(BACKBONES / "trunks.json", dict(sorted(listed.items())))
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB; {listed[name]['upstream']}")
 
 
@@ -132,13 +132,13 @@ def apart(bundle: Bundle) -> tuple[Bundle, str]:
     """A bundle that answers with the diagnoses which another one adds up, and its card."""
     if bundle.answer is None:
         raise SystemExit(f"{bundle.folder} adds no diagnoses up.")
-    assert isinstance(bundle.network, Summed)
+    assert isinstance(bundle.network, GroupedLogits)
     classes, about = bundle.answer.diagnoses, bundle.provenance
     card = model_card(
-        trunk=bundle.trunk,
+        backbone=bundle.backbone,
         classes=classes,
         side=bundle.preprocess.side,
-        licence=bundle.licence,
+        license=bundle.license,
         provenance=about,
         validation=about["fit"]["diagnoses"],
     )
@@ -149,10 +149,10 @@ def told(bundle: Bundle, validation: Mapping[str, Any], **fit: Any) -> tuple[Bun
     """A bundle that says these figures of itself, and its card."""
     about = {**bundle.provenance, "fit": {**bundle.provenance["fit"], "validation": validation, **fit}}
     card = model_card(
-        trunk=bundle.trunk,
+        backbone=bundle.backbone,
         classes=bundle.classes,
         side=bundle.preprocess.side,
-        licence=bundle.licence,
+        license=bundle.license,
         provenance=about,
         validation=validation,
         answer=bundle.answer,
@@ -164,7 +164,7 @@ def anew(bundle: Bundle, run: Path) -> tuple[Bundle, str]:
     """A bundle with its figures on validation by as many views as it has, and its card."""
     held = read(run / "manifest.parquet").with_classes(bundle.classes).split("validation")
     p = Classifier(bundle).predict_proba(held.paths)
-    validation = figures(held.targets, p, bundle.classes, held.groups)
+    validation = compute_metrics(held.targets, p, bundle.classes, held.groups)
     return told(bundle, {key: figure.as_dict() for key, figure in validation.items()})
 
 
@@ -173,7 +173,7 @@ def even(bundle: Bundle, run: Path) -> tuple[Bundle, str]:
     if bundle.answer is None or len(bundle.classes) != 2:
         raise SystemExit(f"{bundle.folder} does not answer with two sums of diagnoses.")
     network = copy.deepcopy(bundle.network)
-    assert isinstance(network, Summed)
+    assert isinstance(network, GroupedLogits)
     held = read(run / "manifest.parquet").with_classes(bundle.answer.diagnoses).split("validation")
     targets = bundle.answer.targets(held.targets)
     logits = np.log(np.clip(Classifier(bundle).predict_proba(held.paths), 1e-12, 1))
@@ -182,11 +182,11 @@ def even(bundle: Bundle, run: Path) -> tuple[Bundle, str]:
     missed = np.array([abs((margin[positive] > t).mean() - (margin[~positive] <= t).mean()) for t in steps])
     shift = -float(steps[missed.argmin()])
     parts = bundle.answer.parts[1]
-    head_of(network.whole).bias.data[list(parts)] += shift
+    classifier_head(network.whole).bias.data[list(parts)] += shift
     moved = np.stack([logits[:, 0], logits[:, 1] + shift], 1)
     validation = {
         key: figure.as_dict()
-        for key, figure in figures(targets, softmax(moved), bundle.classes, held.groups).items()
+        for key, figure in compute_metrics(targets, softmax(moved), bundle.classes, held.groups).items()
     }
     evened, card = told(replace(bundle, network=network), validation, even=shift)
     words = (
@@ -202,15 +202,15 @@ def looks_before(folder: Path, now: Bundle) -> list[dict[str, Any]]:
         return []
     before = load_bundle(folder)
     same = all(before.provenance[part] == now.provenance[part] for part in ("data", "recipe", "weights"))
-    return evaluations(before) if same else []
+    return test_evaluations(before) if same else []
 
 
 def classifier(run: Path, name: str, diagnoses: bool, evened: bool, views: int) -> None:
     """Store a run's bundle in half precision."""
     whole = load_bundle(run / "bundle")
     data = whole.provenance["data"]
-    licence = licence_of([data["name"], *data["sources"]], whole.provenance["weights"])
-    whole = replace(whole, views=views, licence=licence)
+    license = license_of([data["name"], *data["sources"]], whole.provenance["weights"])
+    whole = replace(whole, views=views, license=license)
     card = (run / "bundle" / "README.md").read_text(encoding="utf-8")
     if diagnoses:
         whole, card = apart(whole)
@@ -219,13 +219,13 @@ def classifier(run: Path, name: str, diagnoses: bool, evened: bool, views: int) 
     elif views > 1:
         whole, card = anew(whole, run)
     folder = CLASSIFIERS / name
-    looks = {to_json(entry, indent=None): None for entry in [*looks_before(folder, whole), *evaluations(whole)]}
+    looks = {to_json(entry, indent=None): None for entry in [*looks_before(folder, whole), *test_evaluations(whole)]}
     shutil.rmtree(folder, ignore_errors=True)
     if views > 1:
         card += f"\n## Views\n\nThe answer is the mean over {views} views of an image; `--views` asks for others.\n"
     half = save_bundle(replace(whole, folder=None), folder, card, half=True)
     if looks and not diagnoses:  # those were looks at the sums
-        (folder / EVALUATIONS).write_text("".join(f"{line}\n" for line in looks), encoding="utf-8")
+        (folder / TEST_LOG).write_text("".join(f"{line}\n" for line in looks), encoding="utf-8")
     images_of(run).to_parquet(folder / "images.parquet", index=False, compression="zstd")
     held = read(run / "manifest.parquet").split("validation").paths[:500]
     moved = Classifier(whole).predict_proba(held) - Classifier(load_bundle(folder)).predict_proba(held)
@@ -240,11 +240,11 @@ if __name__ == "__main__":
     words.add_argument("name")
     words.add_argument("--diagnoses", action="store_true")
     words.add_argument("--even", action="store_true")
-    words.add_argument("--views", type=int, choices=NUMBERS, default=1)
+    words.add_argument("--views", type=int, choices=TTA_COUNTS, default=1)
     given = words.parse_args()
     if given.views > 1 and given.diagnoses:
         words.error("the figures of diagnoses are of one view; leave --views out")
     if given.what == "trunk":
-        trunk(given.run, given.name)
+        backbone(given.run, given.name)
     else:
         classifier(given.run, given.name, given.diagnoses, given.even, given.views)

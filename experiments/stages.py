@@ -5,7 +5,7 @@
 
 A logistic regression on the means of four stages and the last layer, as in `experiments.pooling`: on the training
 images of isic-malignant-benign, of which six times as many are judged as in the one validation split of
-`experiments.trunks`, and on lesions of another source than those that it was fitted on. Each stage of
+`experiments.backbones`, and on lesions of another source than those that it was fitted on. Each stage of
 `experiments.upstream` that is on this machine; what was measured before stays, and is not repeated.
 """
 
@@ -20,7 +20,7 @@ from experiments.upstream import STAGES, TABLES
 from nevus.data.cache import Cache, CacheConfig
 
 
-def trunks() -> dict[str, tuple[str, str]]:
+def backbones() -> dict[str, tuple[str, str]]:
     """By name, a trunk and its weights."""
     files = {stage: TABLES / stage / "trunk.safetensors" for stage in STAGES}
     return {stage: ("bit-r26x0.5", str(file)) for stage, file in files.items() if file.exists()}
@@ -31,11 +31,11 @@ if __name__ == "__main__":
     kept: dict[str, Any] = read(path) if path.exists() else {}
     with contextlib.closing(Cache(CacheConfig())) as opened:
         images = sets(opened)
-        for name, (trunk, weights) in trunks().items():
+        for name, (backbone, weights) in backbones().items():
             if name in kept:
                 continue
             print(name, flush=True)
-            seen = [features(each, opened, trunk, weights) for each in images]
+            seen = [features(each, opened, backbone, weights) for each in images]
             own, ham, isic = [(manifest, {MEANS: found[MEANS]}) for manifest, found in seen]
             kept[name] = {"within": within(*own), "there": between(ham, isic), "back": between(isic, ham)}
             keep("stages", kept)

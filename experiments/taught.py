@@ -18,11 +18,11 @@ import numpy as np
 
 from experiments.common import DATA, keep
 from experiments.transfer import LEAK_FREE
-from nevus.audit.contamination import Again, again, differing, hashed, listed, signs, taught
-from nevus.audit.duplicates.descriptors import SIDE, fingerprint
-from nevus.audit.lesion_groups import relate
+from nevus.audit.contamination import Overlap, find_overlap, hamming_distance, pack_bits, available, unpack_signs, training_images
+from nevus.audit.duplicates.descriptors import AUDIT_IMAGE_SIZE, perceptual_hash
+from nevus.audit.lesion_groups import group_lesions
 from nevus.data.cache import Cache, CacheConfig
-from nevus.data.decoded import decode_all
+from nevus.data.decoded import decode_dataset
 from nevus.data.manifest import Manifest
 from nevus.data.public.corrected_splits import with_corrected_split
 from nevus.data.readers.dispatch import read
@@ -35,9 +35,9 @@ BY_EYE = {("ISIC_0025477", "ISIC_0011143"): "two small spots on plain skin, not 
 
 def prints(manifest: Manifest, cache: Cache) -> tuple[list[str], Any]:
     """Names, and fingerprints (n, 143)."""
-    decoded = decode_all(manifest, SIDE, cache)
+    decoded = decode_dataset(manifest, AUDIT_IMAGE_SIZE, cache)
     names = [f"{manifest.name}/{image}" for image in decoded.manifest.table["image"]]
-    return names, np.stack([fingerprint(decoded.pixels[k : k + 1][0]) for k in range(len(names))])
+    return names, np.stack([perceptual_hash(decoded.pixels[k : k + 1][0]) for k in range(len(names))])
 
 
 def looks(cache: Cache) -> list[dict[str, Any]]:
@@ -46,8 +46,8 @@ def looks(cache: Cache) -> list[dict[str, Any]]:
     copies = {frozenset((pair["a"], pair["b"])) for pair in found if pair["kind"] in ("exact", "copy")}
     mine, ours = prints(read(DATA / PAPER), cache)
     theirs, listed_ = prints(read(DATA / HAM), cache)
-    known = signs(hashed(listed_))
-    near = differing(ours, known)
+    known = unpack_signs(pack_bits(listed_))
+    near = hamming_distance(ours, known)
     best = near.argmin(1)
     apart = near[np.arange(len(mine)), best]
     right = np.array([frozenset((mine[k], theirs[b])) in copies for k, b in enumerate(best.tolist())])
@@ -68,7 +68,7 @@ def _with(names: Iterable[str], pairs: set[frozenset[str]]) -> list[str]:
     return [name for name in names if name in in_pairs]
 
 
-def looked(test: Manifest, one: Again) -> list[dict[str, str]]:
+def looked(test: Manifest, one: Overlap) -> list[dict[str, str]]:
     """What counts as one by its look alone, and what an eye says of it."""
     alone = one.found[one.found["by"] == "look"]
     names = test.table["image"].to_numpy()[alone["row"].to_numpy(np.int64)]
@@ -82,9 +82,9 @@ def splits(cache: Cache) -> list[dict[str, Any]]:
     sets = (read(DATA / PAPER), with_corrected_split(read(DATA / HAM)), read(DATA / "isic2017"))
     for data in sets:
         test = data.split("test")
-        relations = relate(test, (), cache)
-        for name in listed():
-            one = again(test, relations, taught(name)[:1])[0]
+        relations = group_lesions(test, (), cache)
+        for name in available():
+            one = find_overlap(test, relations, training_images(name)[:1])[0]
             rows.append(
                 {
                     "network": name,

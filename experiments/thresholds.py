@@ -23,13 +23,13 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from experiments.common import DATA, ROOT, RUNS, keep
 from nevus._progress import progress
-from nevus.audit.duplicates.descriptors import SIDE
+from nevus.audit.duplicates.descriptors import AUDIT_IMAGE_SIZE
 from nevus.audit.duplicates.search import find_pairs
 from nevus.audit.duplicates.thresholds import Thresholds
 from nevus.data.cache import Cache, CacheConfig
-from nevus.data.decoded import decode_all
+from nevus.data.decoded import decode_dataset
 from nevus.data.readers.dispatch import read
-from nevus.metrics.intervals import wilson
+from nevus.metrics.intervals import wilson_interval
 
 EDITS = 2000
 """Images of each half that are edited."""
@@ -116,7 +116,7 @@ def _found_in(half: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     with tempfile.TemporaryDirectory() as folder:
         rows = pd.concat([own.assign(origin=own["image"]), edited(own, Path("/"), Path(folder), half)])
         manifest = data.with_table(rows)
-        decoded = decode_all(manifest, SIDE, Cache(CacheConfig()))
+        decoded = decode_dataset(manifest, AUDIT_IMAGE_SIZE, Cache(CacheConfig()))
         pairs = find_pairs(decoded.pixels, ALL)
     images = decoded.manifest.table
     a, b = (images.iloc[pairs[side]].reset_index(drop=True) for side in ("a", "b"))
@@ -146,7 +146,7 @@ def differing(pairs: pd.DataFrame) -> float:
 def precision(pairs: pd.DataFrame, chance: float) -> dict[str, Any]:
     """Of found pairs: by the diagnoses, and, too low, by the ids."""
     n, two = len(pairs), int(pairs["two_diagnoses"].sum())
-    low, high = wilson(two, n)
+    low, high = wilson_interval(two, n)
     return {
         "pairs": n,
         "two_diagnoses": two,
@@ -172,7 +172,7 @@ def choose(pairs: pd.DataFrame) -> Thresholds:
         for copy in np.round(np.arange(0.70, 0.96, 0.05), 2):
             # Found by their looks alone: here ids are held against it, for a copy has the same one.
             alone = pairs[few & (pairs["similarity"] >= copy) & (pairs["overlap"] >= 0.5)]
-            if len(alone) and wilson(int(alone["true"].sum()), len(alone))[0] < PRECISION:
+            if len(alone) and wilson_interval(int(alone["true"].sum()), len(alone))[0] < PRECISION:
                 continue
             for lesion in np.round(np.arange(0.30, 0.71, 0.05), 2):
                 at = Thresholds(float(copy), 0.5, matches, float(lesion), {})
@@ -185,7 +185,7 @@ def choose(pairs: pd.DataFrame) -> Thresholds:
 
 def share(found: int, n: int) -> dict[str, Any]:
     """A proportion with its interval."""
-    low, high = wilson(found, n)
+    low, high = wilson_interval(found, n)
     return {"value": found / n, "low": low, "high": high, "n": n}
 
 

@@ -48,7 +48,7 @@ QUICK = ["--precision", "bf16"]
 AROUND = ["--side", 192, "--mean-of", 4, *QUICK]
 """Four views, in training as in the answer, at nearly the full size of HAM10000's images."""
 STANDARD = ["--side", 192, "--mean-of", 6, *QUICK]
-"""Six views without a source's own colours, chosen between sources; see experiments.outside."""
+"""Six views without a source's own colors, chosen between sources; see experiments.outside."""
 MEANS = [*STANDARD, "--on-means", "True"]
 """The same, trained on the mean of what the six show, from which it is answered."""
 MIRRORED = ["--side", 160, "--mean-of", 2, "--on-means", "True", "--spread", *QUICK]
@@ -60,7 +60,7 @@ SMALLER = ["--side", 160, "--spread", *QUICK]
 SHORTER = ["--epochs", 3, "--lr", 0.05]
 
 MADE_OF = "head-rare-shipped"
-SHIPPED = {
+PRETRAINED = {
     "head-rare-even-shipped": ("malignant-benign", "--even --views 6", TABLES / "isic2017-test.parquet"),
     "malignant-benign-official": ("malignant-benign", "--even --views 6", PAPER),
 }
@@ -189,8 +189,8 @@ def run(name: str) -> None:
     path = RESULTS / "transfer.json"
     before = read(path) if path.exists() else {}
     out = RUNS / "transfer" / name
-    if name in SHIPPED:
-        bundle, how, test = SHIPPED[name]
+    if name in PRETRAINED:
+        bundle, how, test = PRETRAINED[name]
         made, trained = load_bundle(bundle), before[MADE_OF]["train"]
         command = f"python -m experiments.ship classifier runs/transfer/{MADE_OF} {bundle} {how}"
         same = all(made.provenance[part] == trained["config"][part] for part in ("recipe", "weights", "seed"))
@@ -210,9 +210,9 @@ def run(name: str) -> None:
 
 if __name__ == "__main__":
     words = argparse.ArgumentParser()
-    words.add_argument("names", nargs="*", choices=[*SETTINGS, *SHIPPED, []])
+    words.add_argument("names", nargs="*", choices=[*SETTINGS, *PRETRAINED, []])
     given = words.parse_args()
     if not given.names:
-        print("\n".join([*SETTINGS, *SHIPPED]))
+        print("\n".join([*SETTINGS, *PRETRAINED]))
     for chosen in given.names:
         run(chosen)

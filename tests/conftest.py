@@ -10,7 +10,7 @@ from PIL import Image
 
 from nevus.bundle.bundle import Bundle, save_bundle
 from nevus.data.preprocess import Preprocess
-from nevus.models.registry import network
+from nevus.models.registry import build_backbone
 from nevus.phantoms.dataset import PhantomConfig, write
 from nevus.runtime.openvino_engine import Compiled
 
@@ -55,7 +55,7 @@ def phantoms(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def bundle_folder(tmp_path_factory) -> Path:
     """A saved bundle of the smallest BiT, with random weights and a head that is not zero."""
-    net = network("bit-r26x0.5", classes=2, seed=5)
+    net = build_backbone("bit-r26x0.5", classes=2, seed=5)
     generator = torch.Generator().manual_seed(0)
     head = net.get_classifier()
     head.weight.data = torch.randn(head.weight.shape, generator=generator) * 0.2

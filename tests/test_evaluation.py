@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as sk
 
 import nevus
-from nevus.bundle.test_log import evaluations
+from nevus.bundle.test_log import test_evaluations
 from nevus.data.readers.dispatch import read
 from nevus.errors import NevusError
 from nevus.evaluation import evaluate
@@ -25,8 +25,8 @@ def test_figures_are_those_of_the_predictions(classifier, phantoms):
     p = classifier.predict_proba(manifest.paths)
     y = manifest.targets
     assert np.allclose(found.p, p, atol=1e-6)
-    assert found.figures["accuracy"].value == sk.accuracy_score(y, p.argmax(1))
-    assert found.figures["auroc"].value == pytest.approx(sk.roc_auc_score(y, p[:, 1]))
+    assert found.metrics["accuracy"].value == sk.accuracy_score(y, p.argmax(1))
+    assert found.metrics["auroc"].value == pytest.approx(sk.roc_auc_score(y, p[:, 1]))
     assert found.counts.tp + found.counts.fn == (y == 1).sum()
     assert (found.matrix == sk.confusion_matrix(y, p.argmax(1))).all()
 
@@ -34,10 +34,10 @@ def test_figures_are_those_of_the_predictions(classifier, phantoms):
 def test_only_a_look_at_test_is_logged(classifier, phantoms):
     manifest = read(phantoms)
     evaluate(classifier, manifest, "train", replicates=100)
-    assert evaluations(classifier.bundle) == []
+    assert test_evaluations(classifier.bundle) == []
     evaluate(classifier, manifest, "test", replicates=100)
     evaluate(classifier, manifest, "all", replicates=100)
-    log = evaluations(classifier.bundle)
+    log = test_evaluations(classifier.bundle)
     assert [entry["split"] for entry in log] == ["test", "all"]
     assert log[0]["data"]["digest"] == manifest.split("test").digest
 
@@ -46,7 +46,7 @@ def test_the_bundle_s_class_order_counts(classifier, phantoms):
     manifest = read(phantoms)
     turned = manifest.with_classes(("malignant", "benign"))
     one, other = (evaluate(classifier, m, "train", replicates=100) for m in (manifest, turned))
-    assert one.figures["auroc"].value == other.figures["auroc"].value
+    assert one.metrics["auroc"].value == other.metrics["auroc"].value
 
 
 def test_unknown_labels_and_splits_are_told(classifier, class_folders):
@@ -74,12 +74,12 @@ def test_files(classifier, phantoms, tmp_path):
     found = evaluate(classifier, read(phantoms), "test", replicates=100)
     page = write_evaluation(found, classifier, tmp_path / "out").read_text()
     about = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    assert about["figures"]["accuracy"]["value"] == found.figures["accuracy"].value
+    assert about["figures"]["accuracy"]["value"] == found.metrics["accuracy"].value
     assert about["n"] == len(found.manifest)
     assert about["data"]["digest"] == read(phantoms).split("test").digest
     table = pd.read_csv(tmp_path / "out" / "predictions.csv")
     assert list(table.columns) == ["image", "label", "called", "p_benign", "p_malignant"]
-    assert (table["called"] == table["label"]).mean() == found.figures["accuracy"].value
+    assert (table["called"] == table["label"]).mean() == found.metrics["accuracy"].value
     # self-contained: nothing is loaded from elsewhere
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page

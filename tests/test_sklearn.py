@@ -167,8 +167,8 @@ def test_faults_are_value_errors(images, tmp_path):
         BiTClassifier(**IMAGES).fit(X, y[:-1])
     with pytest.raises(ValueError, match="validation share"):
         BiTClassifier(**IMAGES, validation=1.0).fit(X, y)
-    with pytest.raises(ValueError, match="colour"):
-        BiTClassifier(changes={"colour": 1}).fit(X, y)
+    with pytest.raises(ValueError, match="color"):
+        BiTClassifier(changes={"color": 1}).fit(X, y)
     with pytest.raises(ValueError, match="there is no recipe"):
         BiTClassifier(recipe="best").fit(X, y)
     fitted = BiTClassifier(**IMAGES).fit(X, y)

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from nevus.data.splits import SplitConfig, with_splits
     from nevus.errors import ImageError, NevusError
     from nevus.evaluation import Evaluation, evaluate
-    from nevus.metrics.report import Figure, figures
+    from nevus.metrics.report import MetricEstimate, compute_metrics
     from nevus.sklearn import BiTClassifier
-    from nevus.training.config import Recipe
-    from nevus.training.overrides import RecipeChanges
+    from nevus.training.config import TrainConfig
+    from nevus.training.overrides import Overrides
     from nevus.training.trainer import BiT
 
 _WHERE = {

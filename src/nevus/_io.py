@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def written_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
+def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success fsync it and rename it to `path`.
 
     Whoever reads `path`, at any moment and after any crash, sees the old content or the new one. On an
@@ -67,7 +67,7 @@ def sync_folder(folder: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
-    with written_whole(path) as aside:
+    with atomic_path(path) as aside:
         aside.write_text(text, encoding="utf-8", newline="\n")
 
 
@@ -119,12 +119,12 @@ def cache_folder(name: str) -> Path:
     return (Path(base) if base else Path.home() / ".cache" / "nevus") / name
 
 
-def digest_of_bytes(content: bytes) -> str:
+def sha256_bytes(content: bytes) -> str:
     """SHA-256 as `sha256:<hex>`."""
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
-def digest_of_file(path: Path) -> str:
+def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes as `sha256:<hex>`, read in pieces."""
     with path.open("rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
@@ -141,14 +141,14 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict
     from safetensors.torch import save_file
 
     kept = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    with written_whole(path) as aside:
+    with atomic_path(path) as aside:
         try:
             save_file(kept, aside, metadata=metadata)
         except SafetensorError as error:  # its way to say that the system refused a write
             raise OSError(str(error)) from error
 
 
-def writable_folder(folder: Path) -> Path:
+def ensure_writable(folder: Path) -> Path:
     """Make `folder` if it is missing and try a file in it.
 
     Raises:

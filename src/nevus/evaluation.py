@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from nevus._progress import console, progress
 from nevus.bundle.bundle import Bundle
 from nevus.bundle.classifier import Classifier
-from nevus.bundle.test_log import log_evaluation
+from nevus.bundle.test_log import log_test_evaluation
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
 from nevus.metrics import scores
 from nevus.metrics.intervals import REPLICATES
-from nevus.metrics.report import Counts, Figure, counts, figures
+from nevus.metrics.report import ConfusionCounts, MetricEstimate, counts, compute_metrics
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Evaluation:
         split: `train`, `validation`, `test` or `all`.
         y: true class, int64 (n,).
         p: probabilities, float64 (n, classes).
-        figures: by name, see `nevus.metrics.report`.
+        metrics: by name, see `nevus.metrics.report`.
         counts: TP, TN, FP, FN for two classes; None for more.
         matrix: confusion matrix, int (classes, classes): rows are true, columns called.
         skipped: one sentence for each image that could not be used.
@@ -42,8 +42,8 @@ class Evaluation:
     split: str
     y: NDArray[np.int64]
     p: NDArray[np.float64]
-    figures: Mapping[str, Figure]
-    counts: Counts | None
+    metrics: Mapping[str, MetricEstimate]
+    counts: ConfusionCounts | None
     matrix: NDArray[np.int64]
     skipped: tuple[str, ...]
     about: Mapping[str, Any]
@@ -57,11 +57,11 @@ class Evaluation:
             "skipped": list(self.skipped),
             "counts": asdict(self.counts) if self.counts else None,
             "confusion": self.matrix.tolist(),
-            "figures": {name: figure.as_dict() for name, figure in self.figures.items()},
+            "metrics": {name: figure.as_dict() for name, figure in self.metrics.items()},
         }
 
 
-def in_its_words(manifest: Manifest, bundle: Bundle) -> Manifest:
+def map_labels(manifest: Manifest, bundle: Bundle) -> Manifest:
     """A data set with the classes of a classifier; labels may be diagnoses that it tells apart inside."""
     if bundle.answer:
         manifest = manifest.with_table(
@@ -85,7 +85,7 @@ def evaluate(
 
     Args:
         classifier: to judge.
-        manifest: labelled images.
+        manifest: labeled images.
         split: `train`, `validation`, `test`, or `all`.
         replicates: of the bootstrap.
         seed: of the bootstrap.
@@ -99,7 +99,7 @@ def evaluate(
         raise NevusError(
             "the bootstrap wants at least 100 replicates and a seed of 0 or more; correct --replicates or --seed."
         )
-    rows = in_its_words(manifest, classifier.bundle).split(split)
+    rows = map_labels(manifest, classifier.bundle).split(split)
     y = rows.targets
     trained_on = classifier.bundle.provenance["data"]
     # The set it was trained on, taken whole or its training part: no figure of a test.
@@ -114,9 +114,9 @@ def evaluate(
     about = {
         "bundle": {
             "digest": classifier.bundle.digest,
-            "trunk": classifier.bundle.trunk,
+            "backbone": classifier.bundle.backbone,
             "trained_on": trained_on,
-            "licence": classifier.bundle.licence,
+            "license": classifier.bundle.license,
         },
         "data": {"name": manifest.name, "digest": rows.digest},
         "engine": classifier.engine_name,
@@ -127,7 +127,7 @@ def evaluate(
         "nevus": version("nevus"),
     }
     if looked_at_test:
-        log_evaluation(
+        log_test_evaluation(
             classifier.bundle,
             {key: about[key] for key in ("data", "views", "nevus")} | {"split": split, "n": len(rows)},
         )
@@ -157,7 +157,7 @@ def evaluate(
         split=split,
         y=y,
         p=p,
-        figures=figures(y, p, classifier.classes, kept.groups, replicates=replicates, seed=seed),
+        metrics=compute_metrics(y, p, classifier.classes, kept.groups, replicates=replicates, seed=seed),
         counts=counts(y, p) if k == 2 else None,
         matrix=matrix,
         skipped=tuple(skipped),

@@ -24,15 +24,15 @@ from nevus.data.images import Source, decode
 from nevus.data.manifest import REQUIRED, Manifest
 from nevus.data.splits import SplitConfig, with_splits
 from nevus.errors import NevusError
-from nevus.models.registry import AUTO, trunk_spec
-from nevus.models.weights import resolved
+from nevus.models.registry import AUTO, backbone_spec
+from nevus.models.weights import resolve_backbone
 from nevus.runtime.engines import softmax
-from nevus.training.config import Facts, Mode
-from nevus.training.linear_probe import Head, fit_head
+from nevus.training.config import DatasetStats, Mode
+from nevus.training.linear_probe import LinearHead, fit_linear_probe
 from nevus.training.losses import class_weights
-from nevus.training.overrides import RecipeChanges, changed, make_recipe, useful
+from nevus.training.overrides import Overrides, changed, make_config, useful
 from nevus.training.preparation import Preparation
-from nevus.training.run_dir import Run
+from nevus.training.run_dir import RunDir
 from nevus.training.trainer import BiT
 
 
@@ -72,14 +72,14 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Attributes:
         classes_: the labels, sorted.
         classifier_: the trained `Classifier`; None after a fit to features.
-        head_: the trained `Head` after a fit to features, else None.
+        head_: the trained `LinearHead` after a fit to features, else None.
         n_features_in_: of features.
 
     """
 
     def __init__(
         self,
-        trunk: str = AUTO,
+        backbone: str = AUTO,
         *,
         mode: Mode = "full",
         recipe: str = "default",
@@ -97,7 +97,7 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         out: Path | str | None = None,
         verbose: bool = False,
     ) -> None:
-        self.trunk = trunk
+        self.backbone = backbone
         self.mode = mode
         self.recipe = recipe
         self.epochs = epochs
@@ -175,7 +175,7 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _fit_images(self, manifest: Manifest, folder: Path, seed: int) -> None:
         method = BiT(
-            trunk=self.trunk,
+            backbone=self.backbone,
             mode=self.mode,
             recipe=self.recipe,
             epochs=self.epochs,
@@ -188,7 +188,7 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             preparation=Preparation(split=self._split(), audit=False),
         )
         self.classifier_: Classifier | None = method.fit(manifest, folder)
-        self.head_: Head | None = None
+        self.head_: LinearHead | None = None
 
     def _fit_features(
         self, values: NDArray[np.float32], labels: NDArray[Any], groups: ArrayLike | None, folder: Path, seed: int
@@ -200,9 +200,9 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             shown = ~held
         except NevusError:  # too few of a class: there are two classes, and the share was looked at
             shown = held = np.ones(len(values), bool)
-        facts = Facts(int(shown.sum()), 0.0, trunk_spec(resolved(self.trunk)).side)
+        facts = DatasetStats(int(shown.sum()), 0.0, backbone_spec(resolve_backbone(self.backbone)).side)
         changes = useful(self._changes(), "head")  # of images, which are not there
-        recipe = make_recipe(self.recipe, facts, "head", epochs=self.epochs, changes=changes)
+        recipe = make_config(self.recipe, facts, "head", epochs=self.epochs, changes=changes)
         if recipe.views or recipe.mean_of > 1:
             raise NevusError("numbers have no other views; leave views and mean_of out, or fit to images.")
         config = {
@@ -213,8 +213,8 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "seed": seed,
             "split": asdict(self._split()),
         }
-        with Run.open(folder, config) as run:
-            self.head_ = fit_head(
+        with RunDir.open(folder, config) as run:
+            self.head_ = fit_linear_probe(
                 values[shown],
                 targets[shown],
                 values[held],
@@ -255,11 +255,11 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _split(self) -> SplitConfig:
         return SplitConfig(validation=self.validation, test=0)
 
-    def _changes(self) -> RecipeChanges:
+    def _changes(self) -> Overrides:
         own = {name: getattr(self, name) for name in ("lr", "side", "batch", "steps")}
         given = {name: value for name, value in own.items() if value is not None}
         try:
-            return RecipeChanges(**{**(self.changes or {}), **given})
+            return Overrides(**{**(self.changes or {}), **given})
         except TypeError as error:
             raise ValueError(f"changes: {error}; see `nevus recipe` for the names.") from None
 

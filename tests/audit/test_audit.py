@@ -6,8 +6,8 @@ from tests.audit.conftest import EDITS
 
 from nevus.audit import lesion_groups as relations_module
 from nevus.audit.audit import audit
-from nevus.audit.leakage import grouped, leaking, protocol_of, unseen, without_leaks
-from nevus.audit.lesion_groups import named_once, relate
+from nevus.audit.leakage import group_duplicates, leaking_rows, protocol_of, drop_overlap, drop_leaking
+from nevus.audit.lesion_groups import named_once, group_lesions
 from nevus.errors import NevusError
 
 
@@ -32,18 +32,18 @@ def leaky(lesions, tmp_path, manifest_of):
 
 
 def test_leaks_are_found_counted_and_dropped(leaky, cache):
-    found, leaks = grouped(leaky, cache)
+    found, leaks = group_duplicates(leaky, cache)
     assert (leaks.crossing, leaks.train, leaks.test) == (3, 3, 3)
     assert leaks.pairs["copy"] == 3
     assert "3 training images show what 3 test images show" in leaks.sentence()
     assert protocol_of(found, corrected=False) == "official"
-    clean, dropped = without_leaks(found)
+    clean, dropped = drop_leaking(found)
     assert dropped == 3
-    assert not leaking(clean).any()
+    assert not leaking_rows(clean).any()
     assert (clean.table["split"] == "test").sum() == 7
     assert protocol_of(clean, corrected=False) == "leak-free"
     assert protocol_of(clean, corrected=True) == "corrected"
-    judged, dropped = without_leaks(found, judged=True)
+    judged, dropped = drop_leaking(found, judged=True)
     assert dropped == 3
     assert (judged.table["split"] == "test").sum() == 4
     assert (judged.table["split"] == "train").sum() == 20
@@ -52,24 +52,24 @@ def test_leaks_are_found_counted_and_dropped(leaky, cache):
 def test_images_from_elsewhere_that_are_known_are_left_out(leaky, cache):
     test = (leaky.table["split"] == "test").to_numpy()
     trained, elsewhere = leaky.where(~test), leaky.where(test)
-    left, known = unseen(elsewhere, trained, cache)
+    left, known = drop_overlap(elsewhere, trained, cache)
     assert known == 3  # copies of the first three for training
     assert left.table["image"].tolist() == elsewhere.table["image"].tolist()[3:]
     with pytest.raises(NevusError, match="judge on other images"):
-        unseen(elsewhere.where(np.arange(3)), trained, cache)
+        drop_overlap(elsewhere.where(np.arange(3)), trained, cache)
 
 
 def test_a_test_split_that_leaks_whole_is_told(leaky, cache):
     only = leaky.where(leaky.table["image"].str.contains("train0[012]|test0[012]", regex=True).to_numpy())
-    found, _ = grouped(only, cache)
+    found, _ = group_duplicates(only, cache)
     with pytest.raises(NevusError, match="make a new split with nevus split"):
-        without_leaks(found, judged=True)
+        drop_leaking(found, judged=True)
 
 
 def test_ids_join_too_and_pixels_join_ids(leaky, cache, manifest_of):
     table = leaky.table.copy()
     table.loc[[0, 5], "group"] = "lesion 1"
-    found = relate(leaky.with_table(table), (), cache)
+    found = group_lesions(leaky.with_table(table), (), cache)
     groups = found.apply(leaky.with_table(table)).table["group"]
     assert groups[0] == groups[5] == groups[20] == "lesion 1"
     assert groups.nunique() == len(leaky) - 4
@@ -119,10 +119,10 @@ def test_unreadable_images_stay_in_the_table(leaky, cache):
 
 
 def test_what_was_found_is_remembered_whatever_the_order(leaky, cache, monkeypatch):
-    first, leaks = grouped(leaky, cache)
+    first, leaks = group_duplicates(leaky, cache)
     monkeypatch.setattr(relations_module, "find_pairs", lambda *_: pytest.fail("it was looked for again"))
     order = np.random.default_rng(0).permutation(len(leaky))
-    again, same = grouped(leaky.where(order), cache)
+    again, same = group_duplicates(leaky.where(order), cache)
     groups = dict(zip(first.table["image"], first.table["group"], strict=True))
     assert dict(zip(again.table["image"], again.table["group"], strict=True)) == groups
     assert same == leaks
@@ -142,5 +142,5 @@ def test_equal_isic_names_are_one_image(lesions, tmp_path, manifest_of, cache):
         rows.append(tmp_path / folder / "x" / "ISIC_0000001.png")
         rows[-1].write_bytes(paths[number].read_bytes())
     here, there = (manifest_of([(path, "x", "")], name=path.parent.parent.name) for path in rows)
-    found = relate(here, [there], cache)
+    found = group_lesions(here, [there], cache)
     assert found.codes.tolist() == [0, 0]

@@ -7,27 +7,27 @@ import pytest
 from PIL import Image
 from tests.audit.conftest import EDITS
 
-from nevus._io import digest_of_file
+from nevus._io import sha256_file
 from nevus.audit.audit import audit
-from nevus.audit.contamination import Taught, again, hashed, listed, signs, taught
-from nevus.audit.duplicates.descriptors import SIDE, TURNS, fingerprint, turned
-from nevus.audit.lesion_groups import relate
+from nevus.audit.contamination import TrainingImages, find_overlap, pack_bits, available, unpack_signs, training_images
+from nevus.audit.duplicates.descriptors import AUDIT_IMAGE_SIZE, DIHEDRAL_GROUP, perceptual_hash, dihedral
+from nevus.audit.lesion_groups import group_lesions
 from nevus.cli.main import main
 from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
 
 
 def listing(paths, lesions=None):
-    prints = np.stack([fingerprint(Preprocess(SIDE).pixels(path)) for path in paths])
-    return Taught(
+    prints = np.stack([perceptual_hash(Preprocess(AUDIT_IMAGE_SIZE).pixels(path)) for path in paths])
+    return TrainingImages(
         "teacher",
         pd.DataFrame(
             {
                 "source": "elsewhere",
                 "image": [f"x/{path.name}" for path in paths],
                 "lesion_id": lesions or [""] * len(paths),
-                "digest": [bytes.fromhex(digest_of_file(path).removeprefix("sha256:"))[:16] for path in paths],
-                "hash": hashed(prints),
+                "digest": [bytes.fromhex(sha256_file(path).removeprefix("sha256:"))[:16] for path in paths],
+                "hash": pack_bits(prints),
             }
         ),
     )
@@ -60,7 +60,7 @@ def asked(lesions, tmp_path, manifest_of):
 
 def test_what_was_taught_is_found_by_file_id_lesion_and_look(asked, cache):
     manifest, one = asked
-    found = again(manifest, relate(manifest, (), cache), [one])[0]
+    found = find_overlap(manifest, group_lesions(manifest, (), cache), [one])[0]
     names = [path.stem for path in manifest.paths]
     by = {names[row]: way for row, way in zip(found.found["row"], found.found["by"], strict=True)}
     assert by["same"] == "file"
@@ -81,7 +81,7 @@ def test_what_was_taught_is_found_by_file_id_lesion_and_look(asked, cache):
 def test_a_set_of_other_lesions_is_said_to_be_new(asked, cache, lesions, manifest_of):
     _, one = asked
     others = manifest_of([(path, "ab"[k % 2], "") for k, path in enumerate(sorted(lesions.rglob("*/*.jpg"))[24:])])
-    found = again(others, relate(others, (), cache), [one])[0]
+    found = find_overlap(others, group_lesions(others, (), cache), [one])[0]
     assert found.found.empty
     assert found.sentence(others) == (
         "None of the 12 images of set is among the 20 images that teacher was taught on, by file, ISIC id, lesion "
@@ -90,27 +90,27 @@ def test_a_set_of_other_lesions_is_said_to_be_new(asked, cache, lesions, manifes
 
 
 def test_a_hash_turns_with_its_picture(lesions):
-    pixels = Preprocess(SIDE).pixels(sorted(lesions.rglob("*/*.jpg"))[0])
-    mine = signs(hashed(fingerprint(pixels)[None]))
+    pixels = Preprocess(AUDIT_IMAGE_SIZE).pixels(sorted(lesions.rglob("*/*.jpg"))[0])
+    mine = unpack_signs(pack_bits(perceptual_hash(pixels)[None]))
     assert mine.shape == (1, 143)
     assert set(np.unique(mine)) == {-1.0, 1.0}
-    for turn in TURNS:
+    for turn in DIHEDRAL_GROUP:
         laid = pixels.transpose(1, 0, 2) if turn[0] else pixels
         laid = laid[:, ::-1] if turn[1] else laid
         laid = laid[::-1] if turn[2] else laid
-        other = turned(fingerprint(np.ascontiguousarray(laid))[None], turn)
+        other = dihedral(perceptual_hash(np.ascontiguousarray(laid))[None], turn)
         back = (np.where(other >= 0, 1, -1) == mine).mean()
         if turn in ((False, False, False), (False, True, False), (True, False, False)):  # their own way back
             assert back > 0.97
 
 
 def test_every_network_that_ships_has_a_list():
-    assert {"bit-r26x0.5-generic", "bit-r26x0.5-dermoscopy", "malignant-benign", "lesion-7"} == set(listed())
-    assert [one.network for one in taught("lesion-7")] == ["lesion-7", "bit-r26x0.5-dermoscopy"]
-    for name in listed():
-        assert taught(name)[0].images["hash"].map(len).eq(18).all()
+    assert {"bit-r26x0.5-generic", "bit-r26x0.5-dermoscopy", "malignant-benign", "lesion-7"} == set(available())
+    assert [one.network for one in training_images("lesion-7")] == ["lesion-7", "bit-r26x0.5-dermoscopy"]
+    for name in available():
+        assert training_images(name)[0].images["hash"].map(len).eq(18).all()
     with pytest.raises(NevusError, match="choose one of"):
-        taught("nothing")
+        training_images("nothing")
 
 
 def test_the_audit_warns_of_what_was_taught(asked, cache):

@@ -1,7 +1,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from nevus.audit.file_metadata import facts_of_files, oddity
+from nevus.audit.file_metadata import file_metadata, image_issue
 from nevus.data.cache import pixel_digest
 
 
@@ -13,14 +13,14 @@ def test_facts_of_odd_files(picture, manifest_of, tmp_path):
     lesion.save(folder / "a.bmp")
     lesion.save(folder / "b.jpg", quality=90)
     lesion.save(folder / "c.jpg", quality=20)
-    lesion.convert("L").save(folder / "grey.png")
+    lesion.convert("L").save(folder / "gray.png")
     Image.new("RGB", (50, 50), (200, 150, 140)).save(folder / "flat.png")
     page = Image.new("RGB", (90, 120), "white")
     ImageDraw.Draw(page).text((5, 5), "referral\nletter", fill="black")
     page.save(folder / "letter.png")
     (folder / "cut.jpg").write_bytes((folder / "b.jpg").read_bytes()[:300])
-    names = ["a.png", "a.bmp", "b.jpg", "c.jpg", "grey.png", "flat.png", "letter.png", "cut.jpg"]
-    table = facts_of_files(manifest_of([(folder / name, "x", "") for name in names])).set_index(np.array(names))
+    names = ["a.png", "a.bmp", "b.jpg", "c.jpg", "gray.png", "flat.png", "letter.png", "cut.jpg"]
+    table = file_metadata(manifest_of([(folder / name, "x", "") for name in names])).set_index(np.array(names))
     assert table.loc["a.png", "digest"] == table.loc["a.bmp", "digest"]
     assert table.loc["b.jpg", "digest"] != table.loc["a.png", "digest"]
     assert table.loc["b.jpg", "tables"] != table.loc["c.jpg", "tables"] != ""
@@ -31,7 +31,7 @@ def test_facts_of_odd_files(picture, manifest_of, tmp_path):
         "a.bmp": "",
         "b.jpg": "",
         "c.jpg": "",
-        "grey.png": "no colour",
+        "gray.png": "no color",
         "flat.png": "nearly uniform",
         "letter.png": "a document or a drawing: mostly white",
         "cut.jpg": table.loc["cut.jpg", "odd"],
@@ -50,5 +50,5 @@ def test_lesions_are_not_odd(lesions):
     paths = sorted(lesions.rglob("*/*.jpg"))
     assert len(paths) == 36
     assert all(
-        oddity(np.asarray(Image.open(path).convert("RGB"))) == "" for path in paths if path.parent.name != "set"
+        image_issue(np.asarray(Image.open(path).convert("RGB"))) == "" for path in paths if path.parent.name != "set"
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import nevus
-from nevus.baselines.train import OnFeatures
+from nevus.baselines.train import HandcraftedTrainer
 from nevus.bundle.bundle import FILE as ESTIMATOR
 from nevus.bundle.bundle import load_bundle
 from nevus.data.readers.dispatch import read
@@ -18,14 +18,14 @@ UNAUDITED = Preparation(audit=False)
 @pytest.fixture(scope="module")
 def trained(phantoms, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "svm"
-    return OnFeatures("svm", preparation=UNAUDITED).fit(read(phantoms), out), out
+    return HandcraftedTrainer("svm", preparation=UNAUDITED).fit(read(phantoms), out), out
 
 
 def test_the_run_and_the_bundle(trained):
     classifier, out = trained
     assert {path.name for path in (out / "bundle").iterdir()} == {"bundle.json", "README.md", ESTIMATOR}
     bundle = load_bundle(out / "bundle")
-    assert bundle.trunk == "handcrafted"
+    assert bundle.backbone == "handcrafted"
     assert set(bundle.provenance["recipe"]["chosen"]) == {"svc__C", "svc__gamma"}
     card = (out / "bundle" / "README.md").read_text()
     assert "support vector machine" in card
@@ -41,14 +41,14 @@ def test_the_run_and_the_bundle(trained):
 
 def test_the_same_seed_gives_the_same_and_a_finished_run_is_taken(trained, phantoms, tmp_path):
     classifier, out = trained
-    again = OnFeatures("svm", preparation=UNAUDITED).fit(read(phantoms), tmp_path / "again")
+    again = HandcraftedTrainer("svm", preparation=UNAUDITED).fit(read(phantoms), tmp_path / "again")
     paths = read(out / "manifest.parquet").split("test").paths
     assert (again.predict_proba(paths) == classifier.predict_proba(paths)).all()
     before = (out / "bundle" / "bundle.json").stat().st_mtime_ns
-    OnFeatures("svm", preparation=UNAUDITED).fit(read(phantoms), out, resume=True)
+    HandcraftedTrainer("svm", preparation=UNAUDITED).fit(read(phantoms), out, resume=True)
     assert (out / "bundle" / "bundle.json").stat().st_mtime_ns == before
     with pytest.raises(NevusError, match="seed was 0, is 1"):
-        OnFeatures("svm", seed=1, preparation=UNAUDITED).fit(read(phantoms), out, resume=True)
+        HandcraftedTrainer("svm", seed=1, preparation=UNAUDITED).fit(read(phantoms), out, resume=True)
 
 
 def test_a_bad_file_is_left_out(phantoms, tmp_path):
@@ -59,17 +59,17 @@ def test_a_bad_file_is_left_out(phantoms, tmp_path):
     train = table.index[table["split"] == "train"][0]
     table.loc[train, "image"] = str(tmp_path / "broken.png")
     broken = type(manifest)(table, manifest.root, manifest.classes, manifest.name)
-    OnFeatures("abcd-rule", preparation=UNAUDITED).fit(broken, tmp_path / "run")
+    HandcraftedTrainer("abcd-rule", preparation=UNAUDITED).fit(broken, tmp_path / "run")
     assert "broken.png" in (tmp_path / "run" / "skipped.txt").read_text()
     assert load_bundle(tmp_path / "run" / "bundle").provenance["data"]["skipped"] == 1
 
 
 def test_faults(phantoms, tmp_path, class_folders):
     with pytest.raises(NevusError, match="there is no method 'forest'"):
-        OnFeatures("forest")
+        HandcraftedTrainer("forest")
     three = read(class_folders({"a": 9, "b": 9, "c": 9}))
     with pytest.raises(NevusError, match="abcd-rule cannot learn from set: the ABCD rule tells two classes"):
-        OnFeatures("abcd-rule", preparation=UNAUDITED).fit(three, tmp_path / "run")
+        HandcraftedTrainer("abcd-rule", preparation=UNAUDITED).fit(three, tmp_path / "run")
 
 
 def test_it_has_no_graph(trained, phantoms, tmp_path):
@@ -84,7 +84,7 @@ def test_it_has_no_graph(trained, phantoms, tmp_path):
     ("change", "words"),
     [
         ({"classes": ["a", "b", "c"]}, "other classes or pictures"),
-        ({"trunk": "bit-r26x0.5"}, "its files have no digests"),
+        ({"backbone": "bit-r26x0.5"}, "its files have no digests"),
     ],
 )
 def test_a_description_that_does_not_fit(trained, tmp_path, change, words):

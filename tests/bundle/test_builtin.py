@@ -5,14 +5,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nevus._io import digest_of_file
-from nevus.bundle import builtin as shipped
+from nevus._io import sha256_file
+from nevus.bundle import builtin as builtin_names
 from nevus.bundle import bundle as bundles
 from nevus.bundle import test_log as looks
 from nevus.bundle.bundle import load_bundle
 from nevus.bundle.classifier import Classifier
 from nevus.bundle.model_card import DISCLAIMER
-from nevus.bundle.test_log import evaluations, log_evaluation
+from nevus.bundle.test_log import test_evaluations, log_test_evaluation
 from nevus.cli.main import main
 from nevus.data.public.corrected_splits import corrected_table, with_corrected_split
 from nevus.data.readers.dispatch import read
@@ -23,7 +23,7 @@ from nevus.errors import NevusError
 def shelf(tmp_path, monkeypatch, bundle_folder):
     """A package with one classifier."""
     shutil.copytree(bundle_folder, tmp_path / "classifiers" / "malignant-benign")
-    monkeypatch.setattr(shipped, "CLASSIFIERS", tmp_path / "classifiers")
+    monkeypatch.setattr(builtin_names, "CLASSIFIERS", tmp_path / "classifiers")
     return tmp_path / "classifiers" / "malignant-benign"
 
 
@@ -42,20 +42,20 @@ def test_predict_works_without_a_bundle_of_ones_own(shelf, picture, tmp_path, ca
     out, err = capsys.readouterr()
     assert "p_malignant" in out
     said = " ".join(err.split())
-    assert "comes with nevus: weak on images from elsewhere; licence of its weights" in said
+    assert "comes with nevus: weak on images from elsewhere; license of its weights" in said
 
 
 def test_looks_at_a_shipped_classifier_are_not_written_into_the_package(shelf):
     shutil.copy(shelf / "README.md", shelf / "kept")
     before = sorted(path.name for path in shelf.iterdir())
-    log_evaluation(load_bundle("malignant-benign"), {"n": 3})
-    assert [entry["n"] for entry in evaluations(load_bundle("malignant-benign"))] == [3]
+    log_test_evaluation(load_bundle("malignant-benign"), {"n": 3})
+    assert [entry["n"] for entry in test_evaluations(load_bundle("malignant-benign"))] == [3]
     assert sorted(path.name for path in shelf.iterdir()) == before
-    assert bundles.folder_of is shipped.folder_of
-    assert looks.is_shipped(shelf)
+    assert bundles.resolve_bundle is builtin_names.resolve_bundle
+    assert looks.is_builtin(shelf)
 
 
-OWN = Path(shipped.__file__).parent
+OWN = Path(builtin_names.__file__).parent
 LISTS = sorted([*OWN.glob("models/shipped/*.images.parquet"), *OWN.glob("classifiers/*/images.parquet")])
 
 
@@ -82,15 +82,15 @@ def test_no_image_of_a_test_split_is_in_what_is_shipped(path, real):
     for data in (read(real / "isic2017"), with_corrected_split(read(real / "ham10000"))):
         files = data.split("test").paths
         assert len(files) >= 600
-        assert not seen & {bytes.fromhex(digest_of_file(file).removeprefix("sha256:"))[:16] for file in files}
+        assert not seen & {bytes.fromhex(sha256_file(file).removeprefix("sha256:"))[:16] for file in files}
     files = read(real / "isic-malignant-benign").split("test").paths
-    assert not seen & {bytes.fromhex(digest_of_file(file).removeprefix("sha256:"))[:16] for file in files}
+    assert not seen & {bytes.fromhex(sha256_file(file).removeprefix("sha256:"))[:16] for file in files}
 
 
-@pytest.mark.parametrize("name", shipped.shipped())
+@pytest.mark.parametrize("name", builtin_names.builtin_names())
 def test_a_shipped_classifier_is_whole_and_says_what_it_is(name, picture):
     found = load_bundle(name)
-    assert found.licence.startswith("CC BY-NC")
+    assert found.license.startswith("CC BY-NC")
     card = (found.folder / "README.md").read_text()
     assert DISCLAIMER in card
     p = Classifier(found).predict_proba(np.asarray(picture(200, 150)))

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from nevus.bundle.bundle import licence_of, load_bundle, save_bundle
-from nevus.bundle.test_log import evaluations, log_evaluation
+from nevus.bundle.bundle import license_of, load_bundle, save_bundle
+from nevus.bundle.test_log import test_evaluations, log_test_evaluation
 from nevus.errors import NevusError
 
 
@@ -77,7 +77,7 @@ def rewritten(copy, **changes):
         ({"preprocess": {"side": 0, "mean": [0.5] * 3, "std": [0.5] * 3}}, "no number of pixels"),
         ({"preprocess": {"side": 32, "mean": [0.5], "std": [0.5] * 3}}, "its mean is not three numbers"),
         ({"preprocess": {"side": 32, "mean": [0.5] * 3, "std": [0.5, 0.5, 0]}}, "its std is not positive"),
-        ({"trunk": "bit-r999x1"}, "there is no trunk"),
+        ({"backbone": "bit-r999x1"}, "there is no trunk"),
     ],
 )
 def test_a_foreign_bundle_is_refused(copy, changes, words):
@@ -96,28 +96,28 @@ def test_a_folder_that_is_no_bundle(tmp_path):
 
 def test_evaluations_are_logged_beside_the_digests(copy):
     bundle = load_bundle(copy)
-    log_evaluation(bundle, {"n": 3})
-    log_evaluation(bundle, {"n": 4})
-    assert [entry["n"] for entry in evaluations(bundle)] == [3, 4]
+    log_test_evaluation(bundle, {"n": 3})
+    log_test_evaluation(bundle, {"n": 4})
+    assert [entry["n"] for entry in test_evaluations(bundle)] == [3, 4]
     with (copy / "evaluations.jsonl").open("a") as file:
         file.write("{half\n")
-    assert len(evaluations(bundle)) == 3  # a damaged line still was a look
+    assert len(test_evaluations(bundle)) == 3  # a damaged line still was a look
     assert load_bundle(copy).digest == bundle.digest
 
 
-def test_licence_follows_the_data():
-    assert "CC BY-NC" in licence_of(["ham10000"])
-    assert licence_of(["my-clinic"]).startswith("not known")
-    assert "demo" in licence_of(["phantom"])
-    mixed = licence_of(["phantoms + private", "phantoms", "private"])
+def test_license_follows_the_data():
+    assert "CC BY-NC" in license_of(["ham10000"])
+    assert license_of(["my-clinic"]).startswith("not known")
+    assert "demo" in license_of(["phantom"])
+    mixed = license_of(["phantoms + private", "phantoms", "private"])
     assert "demo" in mixed
     assert "not known" in mixed
-    assert "not known" not in licence_of(["both", "ham10000", "phantoms"])
-    begun = licence_of(["phantom"], "a trunk, CC BY-NC 4.0 (HAM10000); Apache-2.0")
-    assert "CC BY-NC 4.0 (HAM10000)" not in licence_of(["phantom"])
+    assert "not known" not in license_of(["both", "ham10000", "phantoms"])
+    begun = license_of(["phantom"], "a trunk, CC BY-NC 4.0 (HAM10000); Apache-2.0")
+    assert "CC BY-NC 4.0 (HAM10000)" not in license_of(["phantom"])
     archive = "CC BY-NC 4.0 (ISIC archive terms; the set contains images of HAM10000)"
-    goes_on = licence_of(["isic2017"], f"a trunk, CC BY-NC 4.0 (HAM10000); {archive}; Apache-2.0")
+    goes_on = license_of(["isic2017"], f"a trunk, CC BY-NC 4.0 (HAM10000); {archive}; Apache-2.0")
     assert all(one in goes_on for one in (archive, "CC BY-NC 4.0 (HAM10000)", "ISIC 2017"))
     assert "CC BY-NC 4.0 (HAM10000)" in begun
-    assert "CC BY-NC" in licence_of(["phantom"], "timm's, cc-by-nc-4.0")
-    assert np.char.count(licence_of(["ham10000", "isic2017"]), ";") == 1
+    assert "CC BY-NC" in license_of(["phantom"], "timm's, cc-by-nc-4.0")
+    assert np.char.count(license_of(["ham10000", "isic2017"]), ";") == 1

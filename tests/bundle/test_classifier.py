@@ -25,12 +25,12 @@ def test_paths_images_and_arrays_agree(classifier, tmp_path, picture):
 def test_batches_do_not_matter(classifier, picture):
     images = [picture(40, 40, seed) for seed in range(9)]
     alone = np.concatenate([classifier.predict_proba(image) for image in images])
-    together = classifier.predict_proba(images)
-    assert np.allclose(alone, together, atol=1e-5)
+    world = classifier.predict_proba(images)
+    assert np.allclose(alone, world, atol=1e-5)
     small = np.stack([p.probabilities for p in classifier.stream(images, batch=2)])
-    assert np.allclose(small, together, atol=1e-5)
-    assert np.ptp(together[:, 1]) > 0.001
-    assert classifier.predict(images) == [classifier.classes[i] for i in together.argmax(1)]
+    assert np.allclose(small, world, atol=1e-5)
+    assert np.ptp(world[:, 1]) > 0.001
+    assert classifier.predict(images) == [classifier.classes[i] for i in world.argmax(1)]
 
 
 def test_a_bad_image_is_an_error_or_a_row(classifier, picture, tmp_path):

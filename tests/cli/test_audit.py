@@ -45,7 +45,7 @@ def test_audit_writes_page_figures_and_table(leaky, audited):
     assert found["counts"]["images"] == 64
     assert {pair["kind"] for pair in found["pairs"]} <= {"copy", "lesion", "exact"}
     views = {told["view"] for told in found["shortcuts"]}
-    assert views == {"whole image", "border ring", "lesion masked out", "mean colour", "file facts", "source"}
+    assert views == {"whole image", "border ring", "lesion masked out", "mean color", "file facts", "source"}
     table = pd.read_parquet(audited / "manifest.parquet")
     assert len(table) == 64
     assert table["group"].nunique() == 60
@@ -98,7 +98,7 @@ def test_audit_by_a_trunk(nevus, leaky, tmp_path):
         "audit", leaky, "--trunk", "bit-r26x0.5", "--weights", "random", "--out", tmp_path / "audit"
     )
     assert status == 0
-    assert json.loads((tmp_path / "audit" / "audit.json").read_text())["trunk"] == "bit-r26x0.5"
+    assert json.loads((tmp_path / "audit" / "audit.json").read_text())["backbone"] == "bit-r26x0.5"
 
 
 def test_split_is_free_of_leaks(nevus, leaky, audited, tmp_path):

@@ -16,27 +16,27 @@ from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from nevus.bundle.bundle import load_bundle
-from nevus.comparison.isolated import apart
-from nevus.comparison.plan import Wanted, timed, units
+from nevus.comparison.isolated import run_in_subprocess
+from nevus.comparison.plan import ComparisonConfig, with_time_estimates, make_trials
 from nevus.comparison.runner import PLAN, UNITS, compare
-from nevus.comparison.table import rows
-from nevus.comparison.trial import DONE, failure_of, said
+from nevus.comparison.table import result_rows
+from nevus.comparison.trial import DONE, failure_of, load_predictions
 from nevus.data.readers.dispatch import read
 from nevus.errors import NevusError
-from nevus.models.checkpoint import save_trunk
-from nevus.models.registry import network
+from nevus.models.checkpoint import save_backbone
+from nevus.models.registry import build_backbone
 from nevus.report.comparison import blocks, write_comparison
 from nevus.report.comparison_cells import FIGURES, heads
 from nevus.report.comparison_files import as_csv, as_latex
-from nevus.training.config import Facts
-from nevus.training.overrides import RecipeChanges, make_recipe
+from nevus.training.config import DatasetStats
+from nevus.training.overrides import Overrides, make_config
 from nevus.training.preparation import Preparation
-from nevus.training.runtime_estimate import Speed
+from nevus.training.runtime_estimate import Throughput
 
-WITHOUT_LENGTH = RecipeChanges(side=32, batch=8, precision="fp32")
-QUICK = RecipeChanges(side=32, batch=8, steps=4, warmup=1, evaluate_every=2, precision="fp32")
+WITHOUT_LENGTH = Overrides(side=32, batch=8, precision="fp32")
+QUICK = Overrides(side=32, batch=8, steps=4, warmup=1, evaluate_every=2, precision="fp32")
 PREPARATION = Preparation(audit=False)
-WANTED = Wanted(("bit", "svm", "abcd-rule"), ("head",), seeds=2, changes=QUICK, trunk="bit-r26x0.5-generic")
+WANTED = ComparisonConfig(("bit", "svm", "abcd-rule"), ("head",), seeds=2, changes=QUICK, backbone="bit-r26x0.5-generic")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def compared(phantoms, elsewhere, tmp_path_factory):
 
 
 def test_every_figure_of_the_table_against_what_was_said(compared, monkeypatch):
-    found = rows(compared)
+    found = result_rows(compared)
     assert [(row.system, row.mode, row.half) for row in found] == [
         ("bit", "head", "pretrained"),
         ("svm", "", "features"),
@@ -65,13 +65,13 @@ def test_every_figure_of_the_table_against_what_was_said(compared, monkeypatch):
         ("dermatologists", "", "readers"),
     ]
     for row in found[:3]:
-        for name, figures in (("test", row.figures), ("elsewhere", row.elsewhere)):
-            y, p, images = said(compared / UNITS / row.name, name)
+        for name, figures in (("test", row.metrics), ("elsewhere", row.elsewhere)):
+            y, p, images = load_predictions(compared / UNITS / row.name, name)
             assert len(set(images)) == len(y)
             assert figures["accuracy"].value == pytest.approx(accuracy_score(y, p.argmax(1)))
             assert figures["auroc"].value == pytest.approx(roc_auc_score(y, p[:, 1]))
         assert len(row.accuracies) == 2
-        assert row.accuracies[0] == row.figures["accuracy"].value
+        assert row.accuracies[0] == row.metrics["accuracy"].value
         assert row.seconds > 0
         assert row.milliseconds > 0
         assert len(row.times) == 2
@@ -83,15 +83,15 @@ def test_every_figure_of_the_table_against_what_was_said(compared, monkeypatch):
     assert bit.parameters > 3e6
     assert "bit-r26x0.5-generic" in bit.start
     assert np.isnan(bit.paper)  # these are not the paper's images
-    y = said(compared / UNITS / bit.name, "test")[0]
+    y = load_predictions(compared / UNITS / bit.name, "test")[0]
     monkeypatch.setattr("nevus.comparison.table.SUPPORT", tuple(np.bincount(y).tolist()))
-    found = rows(compared)
+    found = result_rows(compared)
     assert found[0].paper == 0.8813
     assert np.isnan(found[2].paper)
 
 
 def test_features_that_are_remembered_count_with_their_time(compared):
-    first, second = (row for row in rows(compared) if row.half == "features")
+    first, second = (row for row in result_rows(compared) if row.half == "features")
     assert second.feature_seconds == pytest.approx(first.feature_seconds, rel=0.5)
     assert all(row.seconds > row.feature_seconds for row in (first, second))
 
@@ -107,13 +107,13 @@ def test_finished_units_are_not_repeated_and_others_can_be_added(compared, phant
     shutil.copytree(compared, out)
     before = {path: path.stat().st_mtime_ns for path in out.rglob(DONE)}
     shutil.rmtree(out / UNITS / "svm-seed1")
-    more = Wanted(("bit", "svm", "kmeans"), ("head",), seeds=2, changes=QUICK, trunk="bit-r26x0.5-generic")
+    more = ComparisonConfig(("bit", "svm", "kmeans"), ("head",), seeds=2, changes=QUICK, backbone="bit-r26x0.5-generic")
     compare(read(phantoms), out, more, PREPARATION, others=elsewhere)
     for path, then in before.items():
         if "svm-seed1" not in str(path):
             assert path.stat().st_mtime_ns == then
-    assert [row.system for row in rows(out) if row.half != "readers"] == ["bit", "svm", "kmeans", "abcd-rule"]
-    a, b = (said(folder / UNITS / "svm-seed1", "test")[1] for folder in (compared, out))
+    assert [row.system for row in result_rows(out) if row.half != "readers"] == ["bit", "svm", "kmeans", "abcd-rule"]
+    a, b = (load_predictions(folder / UNITS / "svm-seed1", "test")[1] for folder in (compared, out))
     assert (a == b).all()
     with pytest.raises(NevusError, match="was made with another others"):
         compare(read(phantoms), out, more, PREPARATION)
@@ -130,9 +130,9 @@ def test_a_failing_system_is_a_row_that_says_why(class_folders, tmp_path, monkey
     drawn = []
     monkeypatch.setattr("nevus.comparison.runner.OFTEN", 0.0)
     out = tmp_path / "out"
-    compare(three, out, Wanted(("abcd-rule", "kmeans")), cut, drawn=drawn.append)
+    compare(three, out, ComparisonConfig(("abcd-rule", "kmeans")), cut, drawn=drawn.append)
     assert len(drawn) == 3
-    found = {row.system: row for row in rows(out)}
+    found = {row.system: row for row in result_rows(out)}
     assert "two classes" in found["abcd-rule"].failure
     assert not found["kmeans"].failure
     assert np.isnan(found["abcd-rule"].seconds)
@@ -144,16 +144,16 @@ def test_a_failing_system_is_a_row_that_says_why(class_folders, tmp_path, monkey
 
 
 def test_the_tests_are_against_the_halfs_own_bit(phantoms, tmp_path):
-    wanted = Wanted(("bit", "bit-bn"), ("head",), changes=QUICK, trunk="bit-r26x0.5-generic")
+    wanted = ComparisonConfig(("bit", "bit-bn"), ("head",), changes=QUICK, backbone="bit-r26x0.5-generic")
     out = tmp_path / "out"
     compare(read(phantoms), out, wanted, PREPARATION)
-    found = {(row.system, row.half): row for row in rows(out) if row.half != "readers"}
+    found = {(row.system, row.half): row for row in result_rows(out) if row.half != "readers"}
     assert set(found) == {("bit", "pretrained"), ("bit", "random"), ("bit-bn", "random")}
     assert found["bit", "pretrained"].reference
     assert found["bit", "random"].reference
     other = found["bit-bn", "random"]
-    y, p, _ = said(out / UNITS / other.name, "test")
-    _, q, _ = said(out / UNITS / found["bit", "random"].name, "test")
+    y, p, _ = load_predictions(out / UNITS / other.name, "test")
+    _, q, _ = load_predictions(out / UNITS / found["bit", "random"].name, "test")
     b = int(((p.argmax(1) == y) & (q.argmax(1) != y)).sum())
     c = int(((p.argmax(1) != y) & (q.argmax(1) == y)).sum())
     assert other.mcnemar.p == pytest.approx(binomtest(b, b + c).pvalue if b + c else 1.0)
@@ -164,26 +164,26 @@ def test_the_tests_are_against_the_halfs_own_bit(phantoms, tmp_path):
 
 
 def test_what_is_planned(phantoms):
-    planned, lacking = units(Wanted())
+    planned, lacking = make_trials(ComparisonConfig())
     assert sum("are not on this machine" in sentence for sentence in lacking) == 5
     assert {unit.half for unit in planned if unit.system == "bit"} == {"pretrained", "random"}
     assert {unit.mode for unit in planned if unit.half == "random"} == {"full"}
     assert len({unit.name for unit in planned}) == len(planned)
-    alone, lacking = units(Wanted(("bit", "svm"), ("head", "full")))
+    alone, lacking = make_trials(ComparisonConfig(("bit", "svm"), ("head", "full")))
     assert not lacking
     assert [unit.name for unit in alone] == ["bit-head-seed0", "bit-full-seed0", "svm-seed0"]
-    asked, _ = units(Wanted(("bit", "vgg16"), weights={"vgg16": "random"}))
+    asked, _ = make_trials(ComparisonConfig(("bit", "vgg16"), weights={"vgg16": "random"}))
     assert {unit.name for unit in asked} == {"bit-head-seed0", "bit-full-random-seed0", "vgg16-full-random-seed0"}
     with pytest.raises(NevusError, match="has no weights of its own"):
-        units(Wanted(("bit", "svm"), trunk="bit-r26x0.5"))
+        make_trials(ComparisonConfig(("bit", "svm"), backbone="bit-r26x0.5"))
     with pytest.raises(NevusError, match="bit-m-r50x1 are not on this machine"):
-        units(Wanted(("bit",), trunk="bit-m-r50x1"))
+        make_trials(ComparisonConfig(("bit",), backbone="bit-m-r50x1"))
     with pytest.raises(NevusError, match="takes no weights"):
-        Wanted(weights={"svm": "random"})
+        ComparisonConfig(weights={"svm": "random"})
     with pytest.raises(NevusError, match="there is no method"):
-        Wanted(("forest",))
+        ComparisonConfig(("forest",))
     with pytest.raises(NevusError, match="at least one seed"):
-        Wanted(seeds=0)
+        ComparisonConfig(seeds=0)
 
 
 def test_changes_reach_the_networks_that_have_a_use_for_them(phantoms):
@@ -191,44 +191,44 @@ def test_changes_reach_the_networks_that_have_a_use_for_them(phantoms):
 
     manifest = with_splits(read(phantoms), SplitConfig())
     for field, value, mode in (("resize", 48, "full"), ("turns", True, "full"), ("views", 2, "head")):
-        changes = RecipeChanges(side=32, batch=8, **{field: value})
-        both = Wanted(("bit",), ("head", "full"), trunk="bit-r26x0.5-generic", changes=changes)
-        chosen = timed(both, units(both)[0], manifest)
+        changes = Overrides(side=32, batch=8, **{field: value})
+        both = ComparisonConfig(("bit",), ("head", "full"), backbone="bit-r26x0.5-generic", changes=changes)
+        chosen = with_time_estimates(both, make_trials(both)[0], manifest)
         methods = {unit.mode: unit.method(PREPARATION, changes) for unit in chosen if unit.half == "pretrained"}
         other = {"full": "head", "head": "full"}[mode]
         assert getattr(methods[mode].changes, field) == value
         assert getattr(methods[other].changes, field) is None
         assert methods[other].changes.batch == 8
-        alone = Wanted(("bit",), (other,), trunk="bit-r26x0.5-generic", changes=changes)
+        alone = ComparisonConfig(("bit",), (other,), backbone="bit-r26x0.5-generic", changes=changes)
         with pytest.raises(NevusError, match=f"--{field}"):
-            timed(alone, units(alone)[0], manifest)
+            with_time_estimates(alone, make_trials(alone)[0], manifest)
 
 
 def test_a_budget_is_shared_and_random_starts_get_the_same_time(phantoms):
     from nevus.data.splits import SplitConfig, with_splits
 
     manifest = with_splits(read(phantoms), SplitConfig())
-    changes = RecipeChanges(side=32, batch=8, precision="fp32")
-    wanted = Wanted(("bit", "bit-bn"), ("full",), budget=1000.0, changes=changes)
-    chosen = timed(wanted, units(wanted)[0], manifest)
+    changes = Overrides(side=32, batch=8, precision="fp32")
+    wanted = ComparisonConfig(("bit", "bit-bn"), ("full",), budget=1000.0, changes=changes)
+    chosen = with_time_estimates(wanted, make_trials(wanted)[0], manifest)
     assert [unit.expected for unit in chosen] == pytest.approx([1000 / 3] * 3)
     assert all(unit.epochs > 1 for unit in chosen)
-    alike = Wanted(("bit", "bit-bn"), ("head",), changes=changes)
-    random = [unit for unit in timed(alike, units(alike)[0], manifest) if unit.half == "random"]
+    alike = ComparisonConfig(("bit", "bit-bn"), ("head",), changes=changes)
+    random = [unit for unit in with_time_estimates(alike, make_trials(alike)[0], manifest) if unit.half == "random"]
     assert random[0].expected == random[1].expected
-    short = Wanted(("bit",), ("full",), budget=0.001, changes=changes)
-    assert timed(short, units(short)[0], manifest)[0].epochs == pytest.approx(
+    short = ComparisonConfig(("bit",), ("full",), budget=0.001, changes=changes)
+    assert with_time_estimates(short, make_trials(short)[0], manifest)[0].epochs == pytest.approx(
         8 / len(manifest.split("train")), rel=0.01
     )
-    short = Wanted(("bit", "svm"), ("full",), budget=0.001, changes=changes)
-    headless = Wanted(("bit",), ("head",), budget=9.0, changes=changes)
+    short = ComparisonConfig(("bit", "svm"), ("full",), budget=0.001, changes=changes)
+    headless = ComparisonConfig(("bit",), ("head",), budget=9.0, changes=changes)
     with pytest.raises(NevusError, match="there are none; add --modes full"):
-        timed(headless, units(headless)[0], manifest)
+        with_time_estimates(headless, make_trials(headless)[0], manifest)
     known = [unit for unit in chosen if unit.half == "random"]
-    later = timed(wanted, units(Wanted(("vgg16",), ("full",), changes=changes))[0], manifest, known)
+    later = with_time_estimates(wanted, make_trials(ComparisonConfig(("vgg16",), ("full",), changes=changes))[0], manifest, known)
     assert later[0].expected == known[0].expected  # whoever comes later gets the same
     with pytest.raises(NevusError, match="raise --budget"):
-        timed(short, units(short)[0], manifest)
+        with_time_estimates(short, make_trials(short)[0], manifest)
 
 
 @pytest.mark.parametrize("budget", [2.0, 20.0, 200.0])
@@ -237,14 +237,14 @@ def test_a_budget_counts_looks_and_what_they_write(phantoms, monkeypatch, budget
     from nevus.comparison import plan
     from nevus.data.splits import SplitConfig, with_splits
 
-    clock = Speed(step=0.002, look=0.001, writing=0.3)
+    clock = Throughput(step=0.002, look=0.001, writing=0.3)
     monkeypatch.setattr(plan, "speed", lambda *_args: clock)
     manifest = with_splits(read(phantoms), SplitConfig())
     n = len(manifest.split("train"))
-    changes = RecipeChanges(side=32, batch=8, steps=4, precision="fp32")  # a share of the budget sets the length
-    wanted = Wanted(("bit",), ("full",), trunk="bit-r26x0.5-generic", budget=budget, changes=changes)
-    (unit,) = timed(wanted, units(wanted)[0], manifest)
-    recipe = make_recipe("default", Facts(n, 128 * 128, 128), "full", epochs=unit.epochs, changes=WITHOUT_LENGTH)
+    changes = Overrides(side=32, batch=8, steps=4, precision="fp32")  # a share of the budget sets the length
+    wanted = ComparisonConfig(("bit",), ("full",), backbone="bit-r26x0.5-generic", budget=budget, changes=changes)
+    (unit,) = with_time_estimates(wanted, make_trials(wanted)[0], manifest)
+    recipe = make_config("default", DatasetStats(n, 128 * 128, 128), "full", epochs=unit.epochs, changes=WITHOUT_LENGTH)
     looks = math.ceil(recipe.steps / recipe.evaluate_every)
     held = 0.15 * n
     seconds = recipe.steps * 8 * 0.002 + looks * (0.3 + held * 0.001) + (held + n) * 0.001
@@ -260,17 +260,17 @@ def test_the_files(compared):
     assert "http://" not in text.replace("http://www.w3.org", "")
     for name in ("accuracy", "time", "accuracy-against-time", "readers"):
         assert (compared / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    found = rows(compared)
+    found = result_rows(compared)
     table = list(csv.DictReader((compared / "table.csv").read_text().splitlines()))
     for plain, row in zip(table, found, strict=True):
         assert plain["system"] == row.system
         if row.half == "readers":
-            assert float(plain["sensitivity"]) == row.figures["sensitivity"].value
+            assert float(plain["sensitivity"]) == row.metrics["sensitivity"].value
             continue
         for name in FIGURES:
-            if name in row.figures:
-                assert float(plain[name]) == row.figures[name].value
-                low = row.figures[name].low
+            if name in row.metrics:
+                assert float(plain[name]) == row.metrics[name].value
+                low = row.metrics[name].low
                 assert plain[f"{name}_low"] == ("" if np.isnan(low) else str(low))
         assert float(plain["accuracy_sd"]) == pytest.approx(np.std(row.accuracies, ddof=1))
     assert as_csv(found) == (compared / "table.csv").read_text()
@@ -282,7 +282,7 @@ def test_the_files(compared):
 
 
 def test_the_pages_tables_leave_out_what_is_empty(compared):
-    found = rows(compared)
+    found = result_rows(compared)
     drawn = blocks([row for row in found if row.half == "features"], found)
     assert len(drawn) == len(heads(found))
     assert "parameters M" not in drawn[-1].heads  # of networks only
@@ -291,7 +291,7 @@ def test_the_pages_tables_leave_out_what_is_empty(compared):
         assert all(len(line) == len(block.heads) for _, line in block.lines)
     svm = next(row for row in found if row.system == "svm")
     shown = dict(zip(drawn[0].heads, dict(drawn[0].lines)["SVM"], strict=True))
-    assert shown["accuracy %"].startswith(f"{100 * svm.figures['accuracy'].value:.1f} (")
+    assert shown["accuracy %"].startswith(f"{100 * svm.metrics['accuracy'].value:.1f} (")
     (people,) = blocks([row for row in found if row.half == "readers"], found)
     assert people.title == "On the images of these studies"
     assert people.heads == ["sensitivity %", "specificity %"]
@@ -300,11 +300,11 @@ def test_the_pages_tables_leave_out_what_is_empty(compared):
 
 
 def test_what_learns_from_features_is_held_against_the_pretrained_bit(compared):
-    bit, svm, rule = rows(compared)[:3]
+    bit, svm, rule = result_rows(compared)[:3]
     assert bit.reference
     for row in (svm, rule):
-        y, p, _ = said(compared / UNITS / row.name, "test")
-        q = said(compared / UNITS / bit.name, "test")[1]
+        y, p, _ = load_predictions(compared / UNITS / row.name, "test")
+        q = load_predictions(compared / UNITS / bit.name, "test")[1]
         b, c = (int(((u.argmax(1) == y) & (v.argmax(1) != y)).sum()) for u, v in ((p, q), (q, p)))
         assert (row.mcnemar.only_second, row.mcnemar.only_first) in ((b, c), (c, b))
         assert row.mcnemar.p == pytest.approx(binomtest(b, b + c).pvalue if b + c else 1.0)
@@ -319,12 +319,12 @@ def test_other_settings_are_not_mixed_into_a_comparison(compared, phantoms, else
     out = tmp_path / "out"
     shutil.copytree(compared, out)
     for wanted, words in (
-        (Wanted(("bit",), changes=QUICK, trunk="bit-r26x0.5-dermoscopy"), "other weights, trunk, recipe or taps"),
+        (ComparisonConfig(("bit",), changes=QUICK, backbone="bit-r26x0.5-dermoscopy"), "other weights, trunk, recipe or taps"),
         (
-            Wanted(("bit",), changes=QUICK, trunk="bit-r26x0.5-generic", taps=2),
+            ComparisonConfig(("bit",), changes=QUICK, backbone="bit-r26x0.5-generic", taps=2),
             "other weights, trunk, recipe or taps",
         ),
-        (Wanted(("bit",), trunk="bit-r26x0.5-generic"), "was made with another changes"),
+        (ComparisonConfig(("bit",), backbone="bit-r26x0.5-generic"), "was made with another changes"),
     ):
         with pytest.raises(NevusError, match=words):
             compare(read(phantoms), out, wanted, PREPARATION, others=elsewhere)
@@ -332,15 +332,15 @@ def test_other_settings_are_not_mixed_into_a_comparison(compared, phantoms, else
 
 def test_what_failed_before_it_began_is_tried_again(phantoms, tmp_path):
     out = tmp_path / "out"
-    wanted = Wanted(
-        ("bit",), weights={"bit": str(tmp_path / "own.safetensors")}, changes=QUICK, trunk="bit-r26x0.5"
+    wanted = ComparisonConfig(
+        ("bit",), weights={"bit": str(tmp_path / "own.safetensors")}, changes=QUICK, backbone="bit-r26x0.5"
     )
-    save_trunk(network("bit-r26x0.5-bn", classes=0), tmp_path / "own.safetensors", {})
+    save_backbone(build_backbone("bit-r26x0.5-bn", classes=0), tmp_path / "own.safetensors", {})
     compare(read(phantoms), out, wanted, PREPARATION)
-    assert "does not fit the network" in rows(out)[0].failure
-    save_trunk(network("bit-r26x0.5", classes=0), tmp_path / "own.safetensors", {"origin": "a test of ours"})
+    assert "does not fit the network" in result_rows(out)[0].failure
+    save_backbone(build_backbone("bit-r26x0.5", classes=0), tmp_path / "own.safetensors", {"origin": "a test of ours"})
     compare(read(phantoms), out, wanted, PREPARATION)
-    row = rows(out)[0]
+    row = result_rows(out)[0]
     assert not row.failure
     assert "a test of ours" in row.start
     assert not failure_of(row.name, out / UNITS).exists()
@@ -356,10 +356,10 @@ def fails(_path):
 
 def test_a_process_apart(tmp_path):
     with pytest.raises(NevusError, match=r"its process died \(SIGKILL\), perhaps for want of memory"):
-        apart(dies, tmp_path)
+        run_in_subprocess(dies, tmp_path)
     with pytest.raises(NevusError, match=r"^ValueError: two$"):
-        apart(fails, tmp_path)
-    apart(os.mkdir, tmp_path / "made")
+        run_in_subprocess(fails, tmp_path)
+    run_in_subprocess(os.mkdir, tmp_path / "made")
     assert (tmp_path / "made").is_dir()
 
 
@@ -370,7 +370,7 @@ def test_killed_in_the_middle_a_unit_goes_on(phantoms, tmp_path, compared):
     unit = out / UNITS / "bit-head-seed0"
     (unit / DONE).unlink()
     before = (unit / "bundle" / "bundle.json").stat().st_mtime_ns
-    wanted = Wanted(("bit",), changes=QUICK, trunk="bit-r26x0.5-generic")
+    wanted = ComparisonConfig(("bit",), changes=QUICK, backbone="bit-r26x0.5-generic")
     held = json.loads((out / PLAN).read_text())["settings"]["others"]["name"]
     assert held
     plan = json.loads((out / PLAN).read_text())
@@ -378,7 +378,7 @@ def test_killed_in_the_middle_a_unit_goes_on(phantoms, tmp_path, compared):
     (out / PLAN).write_text(json.dumps(plan))
     compare(read(phantoms), out, wanted, PREPARATION)
     assert (unit / "bundle" / "bundle.json").stat().st_mtime_ns == before
-    assert rows(out)[0].resumed
+    assert result_rows(out)[0].resumed
     assert "> " in (write_comparison(out).parent / "table.html").read_text().replace("&gt;", ">")
 
 
@@ -407,7 +407,7 @@ def test_intervals_draw_whole_lesions_where_these_have_several_images(compared, 
     ):
         held["groups"]["test"] = groups
         path.write_text(json.dumps(held))
-        figure = next(row for row in rows(out) if row.system == "svm").figures["accuracy"]
+        figure = next(row for row in result_rows(out) if row.system == "svm").metrics["accuracy"]
         assert (figure.low, figure.high) == ends
 
 

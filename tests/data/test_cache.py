@@ -9,7 +9,7 @@ from PIL import Image
 
 from nevus.data import decoded as pixels_module
 from nevus.data.cache import Cache, CacheConfig, Digests
-from nevus.data.decoded import decode_all
+from nevus.data.decoded import decode_dataset
 from nevus.data.preprocess import Preprocess
 from nevus.data.readers.dispatch import read
 from nevus.errors import NevusError
@@ -41,30 +41,30 @@ def squares(folder):
 
 def test_each_image_is_decoded_once(class_folders, opened, decoded):
     data = read(class_folders({"a": 4, "b": 5}))
-    first = decode_all(data, 16, opened())
+    first = decode_dataset(data, 16, opened())
     expected = np.stack([Preprocess(16).pixels(path) for path in data.paths])
     assert np.array_equal(first.pixels[:], expected)
     assert len(decoded) == 9
-    again = decode_all(data, 16, opened())
+    again = decode_dataset(data, 16, opened())
     for _ in range(3):  # epochs
         assert np.array_equal(again.pixels[np.array([3, 0, 8, 3])], expected[[3, 0, 8, 3]])
         assert np.array_equal(again.pixels[2:5], expected[2:5])
         assert np.array_equal(again.pixels.part(slice(2, 8))[np.array([1])], expected[[3]])
     assert len(decoded) == 9
-    decode_all(data, 20, opened())
+    decode_dataset(data, 20, opened())
     assert len(decoded) == 18
 
 
 def test_the_key_is_the_content_not_the_name(class_folders, opened, decoded, tmp_path):
     folder = class_folders({"a": 3, "b": 3})
-    decode_all(read(folder), 16, opened())
+    decode_dataset(read(folder), 16, opened())
     (folder / "a" / "000.png").rename(folder / "a" / "moved.png")
     (folder / "b" / "copy.png").write_bytes((folder / "b" / "000.png").read_bytes())
-    decode_all(read(folder), 16, opened())
+    decode_dataset(read(folder), 16, opened())
     assert len(decoded) == 6
     time.sleep(0.01)
     Image.new("RGB", (32, 32), "red").save(folder / "b" / "001.png")
-    found = decode_all(read(folder), 16, opened())
+    found = decode_dataset(read(folder), 16, opened())
     assert len(decoded) == 7
     row = found.manifest.paths.index(folder / "b" / "001.png")
     assert (found.pixels[:][row] == [255, 0, 0]).all()
@@ -73,7 +73,7 @@ def test_the_key_is_the_content_not_the_name(class_folders, opened, decoded, tmp
 @pytest.mark.parametrize("damage", ["cut", "bits", "empty", "gone"])
 def test_damaged_squares_are_made_again(class_folders, opened, decoded, tmp_path, damage):
     data = read(class_folders({"a": 3, "b": 3}))
-    first = decode_all(data, 16, opened())
+    first = decode_dataset(data, 16, opened())
     expected = first.pixels[:]
     files = sorted((tmp_path / "cache" / "squares-1").rglob("*"))
     path = [p for p in files if p.is_file()][2]
@@ -87,14 +87,14 @@ def test_damaged_squares_are_made_again(class_folders, opened, decoded, tmp_path
     }[damage]()
     assert np.array_equal(first.pixels[:], expected)  # in the middle of a run
     assert len(decoded) == 7
-    second = decode_all(data, 16, opened())
+    second = decode_dataset(data, 16, opened())
     assert np.array_equal(second.pixels[:], expected)
     assert len(decoded) == 7
 
 
 def test_a_file_that_changed_during_a_run_is_told(class_folders, opened, tmp_path):
     folder = class_folders({"a": 2, "b": 2})
-    found = decode_all(read(folder), 16, opened(0))
+    found = decode_dataset(read(folder), 16, opened(0))
     Image.new("RGB", (33, 33)).save(folder / "a" / "000.png")
     with pytest.raises(NevusError, match=r"000.png has changed or gone"):
         found.pixels[:]
@@ -107,7 +107,7 @@ def test_its_size_is_bounded_and_the_oldest_goes_first(class_folders, picture, o
     data = read(class_folders({"a": 10, "b": 10}))
     size = 16 * 16 * 3 + 4
     bound = 8.5 * size / 1e9
-    found = decode_all(data, 16, opened(bound))
+    found = decode_dataset(data, 16, opened(bound))
     here = squares(tmp_path / "cache" / "squares-1")
     assert len(here) == 8
     assert "is full" in capsys.readouterr().err
@@ -119,7 +119,7 @@ def test_its_size_is_bounded_and_the_oldest_goes_first(class_folders, picture, o
         (tmp_path / "other" / "cd"[number % 2]).mkdir(parents=True, exist_ok=True)
         picture(32, 32, 77 + number).save(tmp_path / "other" / "cd"[number % 2] / f"{number}.png")
     other = read(tmp_path / "other")
-    decode_all(other, 16, opened(bound))
+    decode_dataset(other, 16, opened(bound))
     left = squares(tmp_path / "cache" / "squares-1")
     assert len(left) == 8
     assert not any(path.name in left for path in old)
@@ -137,7 +137,7 @@ def test_what_other_processes_write_counts(tmp_path):
 
 def test_without_room_nothing_is_kept(class_folders, opened, decoded, tmp_path):
     data = read(class_folders({"a": 2, "b": 2}))
-    found = decode_all(data, 16, opened(0))
+    found = decode_dataset(data, 16, opened(0))
     assert found.pixels[:].shape == (4, 16, 16, 3)
     assert not squares(tmp_path / "cache" / "squares-1")
     assert len(decoded) == 8
@@ -146,7 +146,7 @@ def test_without_room_nothing_is_kept(class_folders, opened, decoded, tmp_path):
 def test_where_it_cannot_be_written_work_goes_on(class_folders, tmp_path, capsys):
     data = read(class_folders({"a": 2, "b": 2}))
     (tmp_path / "file").write_text("")
-    found = decode_all(data, 16, Cache(CacheConfig(tmp_path / "file")))
+    found = decode_dataset(data, 16, Cache(CacheConfig(tmp_path / "file")))
     assert found.pixels[:].shape == (4, 16, 16, 3)
     told = capsys.readouterr().err
     assert told.count("cannot be written") == 1
@@ -155,7 +155,7 @@ def test_where_it_cannot_be_written_work_goes_on(class_folders, tmp_path, capsys
 def test_two_may_build_it_at_once(class_folders, opened, tmp_path):
     data = read(class_folders({"a": 30, "b": 30}))
     with ThreadPoolExecutor(4) as pool:
-        jobs = [pool.submit(decode_all, data, 16, opened(), begin=begin) for begin in (0, 0.25, 0.5, 0.75)]
+        jobs = [pool.submit(decode_dataset, data, 16, opened(), begin=begin) for begin in (0, 0.25, 0.5, 0.75)]
         results = [job.result().pixels[:] for job in jobs]
     assert all(np.array_equal(result, results[0]) for result in results)
     assert len(squares(tmp_path / "cache" / "squares-1")) == 60
@@ -167,7 +167,7 @@ def test_where_one_begins_changes_nothing(class_folders, opened):
     (folder / "a" / "002.png").write_bytes(b"broken")
     (folder / "b" / "003.png").write_bytes(b"broken, too")
     data = read(folder)
-    found = [decode_all(data, 16, opened(), begin=begin) for begin in (0, 0.5, 0.9)]
+    found = [decode_dataset(data, 16, opened(), begin=begin) for begin in (0, 0.5, 0.9)]
     assert all(f.faults == found[0].faults for f in found)
     assert all(f.manifest.digest == found[0].manifest.digest for f in found)
     assert all(np.array_equal(f.pixels[:], found[0].pixels[:]) for f in found)
@@ -178,7 +178,7 @@ def test_what_a_killed_process_left_is_swept(class_folders, opened, tmp_path):
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")
     os.utime(left, (1, 1))
-    decode_all(read(class_folders({"a": 2, "b": 2})), 16, opened())
+    decode_dataset(read(class_folders({"a": 2, "b": 2})), 16, opened())
     assert not left.exists()
 
 

@@ -24,7 +24,7 @@ from nevus.errors import ImageError
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 
 
-def colours(picture):
+def colors(picture):
     return np.asarray(picture().convert("RGB"))
 
 
@@ -49,29 +49,29 @@ def written(path, made):
 
 
 def test_rgb(tmp_path, picture):
-    path = written(tmp_path / "a.dcm", dataset(colours(picture)))
-    assert np.array_equal(decode(path), colours(picture))
+    path = written(tmp_path / "a.dcm", dataset(colors(picture)))
+    assert np.array_equal(decode(path), colors(picture))
     assert size_of(path) == (40, 30)
 
 
-def test_colours_by_plane(tmp_path, picture):
-    made = dataset(colours(picture))
-    made.PixelData = np.ascontiguousarray(colours(picture).transpose(2, 0, 1)).tobytes()
+def test_colors_by_plane(tmp_path, picture):
+    made = dataset(colors(picture))
+    made.PixelData = np.ascontiguousarray(colors(picture).transpose(2, 0, 1)).tobytes()
     made.PlanarConfiguration = 1
-    assert np.array_equal(decode(written(tmp_path / "a.dcm", made)), colours(picture))
+    assert np.array_equal(decode(written(tmp_path / "a.dcm", made)), colors(picture))
 
 
 def test_ybr_full(tmp_path, picture):
     ybr = np.asarray(picture().convert("RGB").convert("YCbCr"))
     found = decode(written(tmp_path / "a.dcm", dataset(ybr, "YBR_FULL")))
-    assert np.abs(found.astype(int) - colours(picture)).max() <= 3
+    assert np.abs(found.astype(int) - colors(picture)).max() <= 3
 
 
 @pytest.mark.parametrize("sampling", [0, 1])
 def test_jpeg_in_ybr(tmp_path, picture, sampling):
     file = io.BytesIO()
     picture().convert("RGB").save(file, "JPEG", quality=98, subsampling=sampling)
-    made = dataset(colours(picture), syntax=JPEGBaseline8Bit)
+    made = dataset(colors(picture), syntax=JPEGBaseline8Bit)
     made.PhotometricInterpretation = "YBR_FULL_422" if sampling else "YBR_FULL"
     made.PixelData = encapsulate([file.getvalue()])
     made["PixelData"].is_undefined_length = True
@@ -95,18 +95,18 @@ def test_palette(tmp_path, bits):
 
 
 def test_of_several_frames_the_first(tmp_path, picture):
-    frames = np.stack([colours(picture), 255 - colours(picture), 0 * colours(picture)])
+    frames = np.stack([colors(picture), 255 - colors(picture), 0 * colors(picture)])
     made = dataset(frames, NumberOfFrames=3)
     assert np.array_equal(decode(written(tmp_path / "a.dcm", made)), frames[0])
 
 
 def test_run_lengths(tmp_path, picture):
-    made = dataset(colours(picture))
+    made = dataset(colors(picture))
     made.compress(RLELossless, generate_instance_uid=False)
-    assert np.array_equal(decode(written(tmp_path / "a.dcm", made)), colours(picture))
+    assert np.array_equal(decode(written(tmp_path / "a.dcm", made)), colors(picture))
 
 
-def test_grey_of_12_bits_over_its_range(tmp_path):
+def test_gray_of_12_bits_over_its_range(tmp_path):
     values = np.linspace(0, 4095, 400).round().reshape(20, 20).astype(np.uint16)
     for kind in ("MONOCHROME2", "MONOCHROME1"):
         found = decode(written(tmp_path / "a.dcm", dataset(values, kind, 12)))[..., 0]
@@ -125,7 +125,7 @@ def test_window_decides_what_is_black_and_white(tmp_path):
     assert 118 <= np.median(found[(values > 950) & (values < 1050)]) <= 138
 
 
-def test_16_bit_colours(tmp_path):
+def test_16_bit_colors(tmp_path):
     values = np.random.default_rng(0).integers(0, 65536, (20, 20, 3)).astype(np.uint16)
     assert np.array_equal(decode(written(tmp_path / "a.dcm", dataset(values, bits=16))), values >> 8)
 
@@ -141,18 +141,18 @@ def test_faults_in_one_sentence(tmp_path, picture):
         return str(caught.value)
 
     assert "without a picture" in told(dataset(None))
-    huge = dataset(colours(picture))
+    huge = dataset(colors(picture))
     huge.Rows = huge.Columns = 60_000
     assert "over the limit of 10,000" in told(huge)
-    assert "deflated as a whole" in told(dataset(colours(picture), syntax=DeflatedExplicitVRLittleEndian))
-    short = dataset(colours(picture))
+    assert "deflated as a whole" in told(dataset(colors(picture), syntax=DeflatedExplicitVRLittleEndian))
+    short = dataset(colors(picture))
     short.PixelData = short.PixelData[:100]
     assert "damaged" in told(short)
-    strange = dataset(colours(picture), syntax=JPEGLSLossless)
+    strange = dataset(colors(picture), syntax=JPEGLSLossless)
     strange.PixelData = encapsulate([b"\xff\xd8" + bytes(100)])
     strange["PixelData"].is_undefined_length = True
     assert "compressed as JPEG-LS" in told(strange)
-    cmyk = dataset(colours(picture)[..., 0], "MONOCHROME2")
+    cmyk = dataset(colors(picture)[..., 0], "MONOCHROME2")
     cmyk.PhotometricInterpretation = "CMYK"
     assert "CMYK" in told(cmyk)
 
@@ -161,7 +161,7 @@ def test_faults_in_one_sentence(tmp_path, picture):
 @given(st.integers(0, 3000), st.lists(st.tuples(st.integers(132, 3000), st.integers(0, 255)), max_size=8))
 def test_hostile_bytes_give_an_image_or_its_error(tmp_path, picture, cut, changes):
     path = tmp_path / "a.dcm"
-    content = bytearray(written(path, dataset(colours(picture))).read_bytes())
+    content = bytearray(written(path, dataset(colors(picture))).read_bytes())
     for place, value in changes:
         content[place % len(content)] = value
     path.write_bytes(content[: len(content) - cut])
@@ -177,9 +177,9 @@ def test_hostile_bytes_give_an_image_or_its_error(tmp_path, picture, cut, change
 def test_folders_hold_dicom_files_with_and_without_suffix(tmp_path, picture):
     for label in ("benign", "malignant"):
         (tmp_path / label).mkdir()
-        written(tmp_path / label / "IM0001", dataset(colours(picture)))
-        written(tmp_path / label / "1.2.840.5", dataset(colours(picture)))
-        written(tmp_path / label / "b.dcm", dataset(colours(picture)))
+        written(tmp_path / label / "IM0001", dataset(colors(picture)))
+        written(tmp_path / label / "1.2.840.5", dataset(colors(picture)))
+        written(tmp_path / label / "b.dcm", dataset(colors(picture)))
         (tmp_path / label / "README").write_text("no image")
         picture().save(tmp_path / label / "c.png")
     names = sorted(read_folder(tmp_path).table["image"])

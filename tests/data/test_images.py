@@ -56,7 +56,7 @@ def test_transparent_palette_is_laid_over_white(tmp_path):
     assert (decode(tmp_path / "a.png") == 255).all()
 
 
-def test_16_bit_grey_is_scaled_not_clipped(tmp_path):
+def test_16_bit_gray_is_scaled_not_clipped(tmp_path):
     values = np.linspace(0, 65535, 400).reshape(20, 20).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png")
     Image.fromarray(values).save(tmp_path / "a.tif")

@@ -3,7 +3,7 @@ import torch
 from PIL import Image
 
 from nevus.data.cache import Cache
-from nevus.data.decoded import decode_all
+from nevus.data.decoded import decode_dataset
 from nevus.data.preprocess import Preprocess
 from nevus.data.readers.dispatch import read
 from nevus.data.transforms import Augment
@@ -58,7 +58,7 @@ def test_stream_takes_no_more_than_it_needs(picture):
 def test_bad_images_are_left_out_and_told(class_folders, capsys):
     folder = class_folders({"a": 3, "b": 3})
     (folder / "a" / "001.png").write_bytes(b"broken")
-    found = decode_all(read(folder), 16, Cache())
+    found = decode_dataset(read(folder), 16, Cache())
     assert len(found.manifest) == len(found.pixels) == 5
     assert "001.png" in found.faults[0]
     assert "1 of 6 images cannot be used" in capsys.readouterr().err
@@ -97,9 +97,9 @@ def test_views_depend_on_the_generator_alone():
     assert one.shape == (6, 16, 16, 3)
 
 
-def test_colour_changes_stay_in_their_bounds():
-    grey = np.full((200, 16, 16, 3), 100, np.uint8)
-    views = Augment(16, (1.0, 1.0), brightness=0.2)(grey, np.random.default_rng(0))
+def test_color_changes_stay_in_their_bounds():
+    gray = np.full((200, 16, 16, 3), 100, np.uint8)
+    views = Augment(16, (1.0, 1.0), brightness=0.2)(gray, np.random.default_rng(0))
     means = views.mean((1, 2, 3))
     assert means.min() >= 79
     assert means.max() <= 121
@@ -107,14 +107,14 @@ def test_colour_changes_stay_in_their_bounds():
 
 
 def test_another_light_is_as_strong_as_asked_for():
-    grey = np.full((200, 17, 17, 3), 100, np.uint8)
-    views = Augment(17, (1.0, 1.0), light=0.2)(grey, np.random.default_rng(0)).astype(float)
+    gray = np.full((200, 17, 17, 3), 100, np.uint8)
+    views = Augment(17, (1.0, 1.0), light=0.2)(gray, np.random.default_rng(0)).astype(float)
     assert np.allclose(views[:, 8, 8], 100, atol=1)  # the middle stays
     opposite = views[:, 0, 0] + views[:, -1, -1]
     assert np.allclose(opposite, 200, atol=2)
     assert views.min() >= 79
     assert views.max() <= 121
-    dark = Augment(17, (1.0, 1.0), vignette=0.5)(grey, np.random.default_rng(0)).astype(float)
+    dark = Augment(17, (1.0, 1.0), vignette=0.5)(gray, np.random.default_rng(0)).astype(float)
     assert np.allclose(dark[:, 8, 8], 100, atol=1)
     assert np.allclose(dark[:, 0, 0], dark[:, -1, -1], atol=1)
     assert 49 <= dark[:, 0, 0].min() < 55
@@ -131,13 +131,13 @@ def test_blur_takes_detail_from_half_of_the_views_and_compression_from_its_share
     assert 0.2 < 1 - (through == pixels).all((1, 2, 3)).mean() < 0.4
 
 
-def test_hue_turns_colours_and_leaves_grey():
+def test_hue_turns_colors_and_leaves_gray():
     red = np.full((50, 16, 16, 3), (200, 60, 60), np.uint8)
     views = Augment(16, (1.0, 1.0), hue=0.1)(red, np.random.default_rng(0))
     assert len(np.unique(views.reshape(50, -1), axis=0)) > 20
     assert np.abs(views.max((1, 2, 3)).astype(int) - 200).max() <= 2
-    grey = np.full((5, 16, 16, 3), 120, np.uint8)
-    assert np.abs(Augment(16, (1.0, 1.0), hue=0.1)(grey, np.random.default_rng(0)).astype(int) - 120).max() <= 1
+    gray = np.full((5, 16, 16, 3), 120, np.uint8)
+    assert np.abs(Augment(16, (1.0, 1.0), hue=0.1)(gray, np.random.default_rng(0)).astype(int) - 120).max() <= 1
 
 
 def test_new_kinds_of_change_leave_the_draws_of_the_old_ones_alone():

@@ -127,7 +127,7 @@ def test_an_export_that_differs_is_not_written(trained, phantoms, cache, tmp_pat
 
 def test_the_test_split_is_not_looked_at(trained, phantoms, cache, tmp_path, monkeypatch):
     seen = []
-    decode = module.decode_all
+    decode = module.decode_dataset
 
     def watched(rows, *others, **words):
         seen.append(set(rows.table["split"]))

@@ -17,7 +17,7 @@ from nevus.export.int8_torch import LEVELS, Range, Rounded, round_to_8_bits
         (nn.Linear(6, 3), (4, 6)),
     ],
 )
-def test_a_layer_is_pytorch_s_fake_quantisation(layer, shape):
+def test_a_layer_is_pytorch_s_fake_quantization(layer, shape):
     """Beyond the range that was seen, too: there it is cut off."""
     torch.manual_seed(0)
     x = 3 * torch.randn(shape) + 1
@@ -72,7 +72,7 @@ def test_what_lends_its_weights_stays_as_it_is():
     assert 0 < (before - after).abs().max() < 0.05 * before.abs().max()
 
 
-def test_what_standardises_its_weights_at_each_call_is_refused():
+def test_what_standardizes_its_weights_at_each_call_is_refused():
     net = Small(StdConv2d(3, 4, 3)).eval()
     with pytest.raises(NevusError, match="--format onnx"):
         round_to_8_bits(net, [np.zeros((1, 8, 8, 3), np.uint8)])

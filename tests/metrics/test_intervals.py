@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from nevus.errors import NevusError
 from nevus.metrics import scores
-from nevus.metrics.intervals import bootstrap, bootstrap_weights, delong, delong_variance, wilson
-from nevus.metrics.report import counts, figures
+from nevus.metrics.intervals import bootstrap, bootstrap_weights, delong_interval, delong_variance, wilson_interval
+from nevus.metrics.report import counts, compute_metrics
 
 
 def test_wilson_against_the_formula():
@@ -15,8 +15,8 @@ def test_wilson_against_the_formula():
         p = successes / n
         middle = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        assert wilson(successes, n) == pytest.approx((max(0, middle - half), min(1, middle + half)), abs=1e-9)
-    assert np.isnan(wilson(0, 0)).all()
+        assert wilson_interval(successes, n) == pytest.approx((max(0, middle - half), min(1, middle + half)), abs=1e-9)
+    assert np.isnan(wilson_interval(0, 0)).all()
 
 
 @settings(max_examples=40, deadline=None)
@@ -42,7 +42,7 @@ def sample(n, seed, shift=1.2):
 def test_delong_agrees_with_the_bootstrap():
     y, p = sample(400, 1)
     area = float(scores.auroc(y == 1, p[:, 1], np.ones(400)))
-    low, high = delong(y == 1, p[:, 1], area)
+    low, high = delong_interval(y == 1, p[:, 1], area)
     drawn = bootstrap(
         {"auroc": lambda w: scores.auroc(y == 1, p[:, 1], w)}, np.arange(400), replicates=4000, seed=0
     )
@@ -51,7 +51,7 @@ def test_delong_agrees_with_the_bootstrap():
 
 def test_delong_has_no_interval_where_nothing_varies():
     positive = np.array([True, True, False, False])
-    assert np.isnan(delong(positive, np.array([3.0, 4.0, 1.0, 2.0]), 1.0)).all()
+    assert np.isnan(delong_interval(positive, np.array([3.0, 4.0, 1.0, 2.0]), 1.0)).all()
     assert np.isnan(delong_variance(np.array([True, False, False]), np.array([3.0, 1.0, 2.0])))
 
 
@@ -83,7 +83,7 @@ def test_one_group_has_no_interval():
 
 def test_figures_of_two_classes():
     y, p = sample(300, 3)
-    found = figures(y, p, ("benign", "malignant"), np.arange(300), replicates=200)
+    found = compute_metrics(y, p, ("benign", "malignant"), np.arange(300), replicates=200)
     cells = counts(y, p)
     assert cells.tp + cells.tn + cells.fp + cells.fn == 300
     assert found["accuracy"].value == (cells.tp + cells.tn) / 300
@@ -93,7 +93,7 @@ def test_figures_of_two_classes():
     assert found["npv"].value == cells.tn / (cells.tn + cells.fn)
     assert found["sensitivity"].n == cells.tp + cells.fn
     assert found["ppv"].n == cells.tp + cells.fp
-    assert (found["accuracy"].low, found["accuracy"].high) == wilson(cells.tp + cells.tn, 300)
+    assert (found["accuracy"].low, found["accuracy"].high) == wilson_interval(cells.tp + cells.tn, 300)
     assert found["auroc"].method == "delong"
     assert set(found) >= {"cross_entropy", "balanced_accuracy", "f1", "mcc", "auprc", "brier"}
     for figure in found.values():
@@ -105,7 +105,7 @@ def test_figures_of_three_classes():
     y = rng.integers(0, 3, 200)
     p = rng.dirichlet([1, 1, 1], 200) + np.eye(3)[y]
     p /= p.sum(1, keepdims=True)
-    found = figures(y, p, ("a", "b", "c"), np.arange(200), replicates=100)
+    found = compute_metrics(y, p, ("a", "b", "c"), np.arange(200), replicates=100)
     assert {"recall:a", "auroc:c", "precision:b", "auroc_macro", "auroc_weighted", "f1_macro"} <= set(found)
     assert "sensitivity" not in found
     assert found["balanced_accuracy"].value == pytest.approx(np.mean([found[f"recall:{c}"].value for c in "abc"]))
@@ -118,7 +118,7 @@ def test_figures_of_three_classes():
 
 def test_figures_with_a_class_missing_stay_undefined():
     y, p = np.zeros(6, int), np.array([[0.8, 0.2]] * 6)
-    found = figures(y, p, ("benign", "malignant"), np.arange(6), replicates=50)
+    found = compute_metrics(y, p, ("benign", "malignant"), np.arange(6), replicates=50)
     for name in ("sensitivity", "ppv", "auroc", "mcc", "balanced_accuracy"):
         assert np.isnan(found[name].value), name
         assert np.isnan(found[name].low), name
@@ -135,7 +135,7 @@ def test_coverage_of_the_intervals():
     held = []
     for seed in range(1000):
         y, p = sample(200, seed)
-        low, high = delong(y == 1, p[:, 1], float(scores.auroc(y == 1, p[:, 1], np.ones(200))))
+        low, high = delong_interval(y == 1, p[:, 1], float(scores.auroc(y == 1, p[:, 1], np.ones(200))))
         held.append(low <= truth <= high)
     assert 0.93 < np.mean(held) < 0.97
 
@@ -143,7 +143,7 @@ def test_coverage_of_the_intervals():
 def test_a_bootstrap_whose_draws_all_agree_knows_nothing():
     """A perfect result on four images is not certainty."""
     y = np.array([0, 0, 1, 1])
-    found = figures(y, np.eye(2)[y] * 0.98 + 0.01, ("a", "b"), np.arange(4), replicates=300)
+    found = compute_metrics(y, np.eye(2)[y] * 0.98 + 0.01, ("a", "b"), np.arange(4), replicates=300)
     assert found["balanced_accuracy"].value == 1
     assert np.isnan(found["balanced_accuracy"].low)
     assert found["accuracy"].low < 0.6
@@ -151,6 +151,6 @@ def test_a_bootstrap_whose_draws_all_agree_knows_nothing():
 
 def test_no_images_and_no_numbers_have_no_figures():
     with pytest.raises(NevusError, match="no figures without images"):
-        figures(np.zeros(0, int), np.zeros((0, 2)), ("a", "b"), np.zeros(0, int))
+        compute_metrics(np.zeros(0, int), np.zeros((0, 2)), ("a", "b"), np.zeros(0, int))
     with pytest.raises(NevusError, match="not finite"):
-        figures(np.array([0, 1]), np.full((2, 2), np.nan), ("a", "b"), np.arange(2))
+        compute_metrics(np.array([0, 1]), np.full((2, 2), np.nan), ("a", "b"), np.arange(2))

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from nevus.metrics.significance import delong_difference, holm, mcnemar
+from nevus.metrics.significance import delong_difference, holm_correction, mcnemar
 
 
 @settings(max_examples=40, deadline=None)
@@ -54,8 +54,8 @@ def test_the_difference_has_the_size_that_it_should_under_the_null():
 
 
 def test_holm_by_hand():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    found = holm([0.01, float("nan"), 0.5])
+    assert holm_correction([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    found = holm_correction([0.01, float("nan"), 0.5])
     assert found[0] == pytest.approx(0.02)
     assert np.isnan(found[1])
-    assert holm([]) == []
+    assert holm_correction([]) == []

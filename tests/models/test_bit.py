@@ -6,8 +6,8 @@ from torch import nn
 
 from nevus.errors import NevusError
 from nevus.models.bit import bit
-from nevus.models.registry import TRUNKS, feature_width, network, parameter_count, trunk_of
-from nevus.models.reparameterize import folded, standardized
+from nevus.models.registry import BACKBONES, feature_width, build_backbone, parameter_count, without_head
+from nevus.models.reparameterize import fold_weight_standardization, standardized
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,8 @@ def test_large_backbone_parameters(name, millions):
 
 @pytest.mark.parametrize("name", ["bit-r26x0.5", "bit-r26x1", "bit-r50x0.5", "bit-m-r50x1"])
 def test_features_have_the_width_that_the_registry_says(name):
-    out = network(name, classes=0)(torch.zeros(2, 3, 64, 64))
-    assert out.shape == (2, feature_width(TRUNKS[name]))
+    out = build_backbone(name, classes=0)(torch.zeros(2, 3, 64, 64))
+    assert out.shape == (2, feature_width(BACKBONES[name]))
 
 
 def stem_by_hand(x, net):
@@ -67,7 +67,7 @@ def test_projection_takes_the_preactivated_input_and_the_stride_is_on_the_3x3():
         assert torch.allclose(block(x), out + block.downsample(before), atol=1e-5)
 
 
-def test_weight_standardisation_against_the_formula():
+def test_weight_standardization_against_the_formula():
     weight = torch.randn(4, 3, 5, 5, dtype=torch.float64) * 3 + 1
     expected = np.stack([(w - w.mean()) / np.sqrt(w.var() + 1e-8) for w in weight.numpy()])
     assert np.allclose(standardized(weight, 1e-8).numpy(), expected, atol=1e-12)
@@ -79,10 +79,10 @@ def test_weight_standardisation_against_the_formula():
 
 @pytest.mark.parametrize("name", ["bit-r26x0.5", "bit-r50x1"])
 def test_folding_is_exact(name):
-    net = network(name, classes=3, seed=1)
+    net = build_backbone(name, classes=3, seed=1)
     nn.init.normal_(net.get_classifier().weight, std=0.05)
     x = torch.rand(2, 3, 96, 96) * 2 - 1
-    plain = folded(net)
+    plain = fold_weight_standardization(net)
     assert not any(isinstance(m, StdConv2d) for m in plain.modules())
     assert any(isinstance(m, StdConv2d) for m in net.modules())
     with torch.inference_mode():
@@ -91,12 +91,12 @@ def test_folding_is_exact(name):
     assert (was.softmax(1) - now.softmax(1)).abs().max() < 1e-5
     # float32 rounds over 50 layers; in float64 nothing but the folding could differ
     with torch.inference_mode():
-        exact, wide = net.double()(x.double()), folded(net.double())(x.double())
+        exact, wide = net.double()(x.double()), fold_weight_standardization(net.double())(x.double())
     assert (exact - wide).abs().max() < 1e-9
 
 
 def test_head_starts_at_zero_and_the_seed_decides_the_rest():
-    one, same, other = (network("bit-r26x0.5", classes=2, seed=s) for s in (1, 1, 2))
+    one, same, other = (build_backbone("bit-r26x0.5", classes=2, seed=s) for s in (1, 1, 2))
     assert not one.get_classifier().weight.any()
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
     assert not torch.equal(one.stem.conv.weight, other.stem.conv.weight)
@@ -115,11 +115,11 @@ def test_unknown_names_are_told(name):
     with pytest.raises(NevusError, match="is no BiT"):
         bit(name)
     with pytest.raises(NevusError, match="there is no trunk"):
-        network(name, classes=0)
+        build_backbone(name, classes=0)
 
 
 def test_the_trunk_does_not_depend_on_the_number_of_classes():
-    trunks = [trunk_of(network("bit-r26x0.5", classes=k, seed=4)).state_dict() for k in (0, 2, 7)]
-    for other in trunks[1:]:
-        assert list(other) == list(trunks[0])
-        assert all(torch.equal(other[key], trunks[0][key]) for key in other)
+    backbones = [without_head(build_backbone("bit-r26x0.5", classes=k, seed=4)).state_dict() for k in (0, 2, 7)]
+    for other in backbones[1:]:
+        assert list(other) == list(backbones[0])
+        assert all(torch.equal(other[key], backbones[0][key]) for key in other)

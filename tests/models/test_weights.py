@@ -11,8 +11,8 @@ from nevus.errors import NevusError
 from nevus.models import weights
 from nevus.models.bit import bit
 from nevus.models.npz import write_npz
-from nevus.models.registry import TRUNKS, network, trunk_spec
-from nevus.models.weights import cached_file, download, fetch, on_this_machine, pretrained
+from nevus.models.registry import BACKBONES, build_backbone, backbone_spec
+from nevus.models.weights import cached_file, download, fetch, on_this_machine, load_pretrained
 
 
 @pytest.fixture(autouse=True)
@@ -112,11 +112,11 @@ def test_faults_of_the_download(server, tmp_path):
 
 def test_offline_the_error_says_what_to_put_where(cache):
     with pytest.raises(NevusError) as caught:
-        pretrained("bit-m-r50x1", classes=2)
+        load_pretrained("bit-m-r50x1", classes=2)
     assert "nevus models --download bit-m-r50x1" in str(caught.value)
     assert "https://storage.googleapis.com/bit_models/BiT-M-R50x1.npz" in str(caught.value)
     assert str(cache / "weights" / "BiT-M-R50x1.npz") in str(caught.value)
-    assert not on_this_machine(trunk_spec("bit-m-r50x1"))
+    assert not on_this_machine(backbone_spec("bit-m-r50x1"))
     with pytest.raises(NevusError, match="has no weights to download"):
         download("bit-r26x0.5")
 
@@ -128,70 +128,70 @@ def random_upstream(classes=21_843 // 100):
 
 
 def test_cached_weights_are_loaded_without_their_head_and_checked(server, monkeypatch):
-    spec = TRUNKS["bit-m-r50x1"]
+    spec = BACKBONES["bit-m-r50x1"]
     upstream = random_upstream()
     path = cached_file(spec)
     write_npz(upstream, path)
     server.content = path.read_bytes()
     path.unlink()
     monkeypatch.setitem(
-        TRUNKS, spec.name, type(spec)(**{**vars(spec), "address": f"{server.address}/BiT-M-R50x1.npz"})
+        BACKBONES, spec.name, type(spec)(**{**vars(spec), "address": f"{server.address}/BiT-M-R50x1.npz"})
     )
     assert download("BiT-M-R50x1") == path
     asked = len(server.asked)
     assert download("bit-m-r50x1") == path
     assert len(server.asked) == asked
-    net, sentence = pretrained("bit-m-r50x1", classes=2)
+    net, sentence = load_pretrained("bit-m-r50x1", classes=2)
     assert torch.equal(net.norm.weight, upstream["norm.weight"])
     assert torch.equal(net.stages[3].blocks[2].conv3.weight, upstream["stages.3.blocks.2.conv3.weight"])
     assert not net.head.fc.weight.any()
     assert "ImageNet-21k" in sentence
     assert "Apache-2.0" in sentence
-    assert on_this_machine(TRUNKS["bit-m-r50x1"])
+    assert on_this_machine(BACKBONES["bit-m-r50x1"])
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(NevusError, match="is not what was downloaded"):
-        pretrained("bit-m-r50x1", classes=2)
+        load_pretrained("bit-m-r50x1", classes=2)
 
 
 def test_weights_from_a_path(tmp_path):
-    source = network("bit-r26x0.5", classes=0, seed=11)
+    source = build_backbone("bit-r26x0.5", classes=0, seed=11)
     write_npz(source.state_dict(), tmp_path / "a.npz")
     save_file(source.state_dict(), tmp_path / "a.safetensors")
     for name in ("a.npz", "a.safetensors"):
-        net, sentence = pretrained("bit-r26x0.5", classes=3, weights=str(tmp_path / name))
+        net, sentence = load_pretrained("bit-r26x0.5", classes=3, weights=str(tmp_path / name))
         assert torch.equal(net.stem.conv.weight, source.stem.conv.weight)
         assert sentence.startswith(name)
         assert "sha256:" in sentence
     (tmp_path / "a.pth").write_bytes(b"pickle")
     with pytest.raises(NevusError, match="can hold pickled code"):
-        pretrained("bit-r26x0.5", classes=3, weights=str(tmp_path / "a.pth"))
+        load_pretrained("bit-r26x0.5", classes=3, weights=str(tmp_path / "a.pth"))
     with pytest.raises(NevusError, match="do not exist"):
-        pretrained("bit-r26x0.5", classes=3, weights="nowhere.npz")
+        load_pretrained("bit-r26x0.5", classes=3, weights="nowhere.npz")
     with pytest.raises(NevusError, match="does not fit the network"):
-        pretrained("bit-r50x1", classes=3, weights=str(tmp_path / "a.npz"))
+        load_pretrained("bit-r50x1", classes=3, weights=str(tmp_path / "a.npz"))
 
 
 def test_names_of_timm_and_the_hub():
-    spec = trunk_spec("timm/resnet18.a1_in1k")
+    spec = backbone_spec("timm/resnet18.a1_in1k")
     assert (spec.origin, spec.side, spec.architecture) == ("hub", 224, "timm/resnet18")
     assert spec.mean == pytest.approx((0.485, 0.456, 0.406))
     with pytest.raises(NevusError, match="the weights of timm/resnet18.a1_in1k are not on this machine"):
-        pretrained("timm/resnet18.a1_in1k", classes=2)
+        load_pretrained("timm/resnet18.a1_in1k", classes=2)
     with pytest.raises(NevusError, match="are not on this machine"):
-        pretrained("hf-hub:someone/something", classes=2)
+        load_pretrained("hf-hub:someone/something", classes=2)
     with pytest.raises(NevusError, match="timm has no model"):
-        trunk_spec("timm/nothing")
+        backbone_spec("timm/nothing")
     with pytest.raises(NevusError, match="timm has no weights 'xyz'"):
-        trunk_spec("timm/resnet18.xyz")
-    net, sentence = pretrained("timm/resnet18", classes=2)
+        backbone_spec("timm/resnet18.xyz")
+    net, sentence = load_pretrained("timm/resnet18", classes=2)
     assert sentence == "random"
     assert net(torch.zeros(1, 3, 64, 64)).shape == (1, 2)
     assert not net.fc.weight.any()
 
 
 def test_timm_s_tags_of_bit_are_trunks():
-    spec = trunk_spec("timm/resnetv2_50x1_bit.goog_in21k")
-    assert spec.licence == "apache-2.0"
+    spec = backbone_spec("timm/resnetv2_50x1_bit.goog_in21k")
+    assert spec.license == "apache-2.0"
     assert spec.mean == (0.5, 0.5, 0.5)
     assert weights.on_this_machine(spec) is False
 
@@ -200,11 +200,11 @@ def test_timm_s_tags_of_bit_are_trunks():
 def test_a_trunk_of_timm_is_trained_saved_and_used(name, phantoms, tmp_path):
     import nevus
     from nevus.data.readers.dispatch import read
-    from nevus.training.overrides import RecipeChanges
+    from nevus.training.overrides import Overrides
     from nevus.training.trainer import BiT
 
-    changes = RecipeChanges(side=32, batch=8, steps=3, warmup=1, evaluate_every=2)
-    BiT(trunk=name, changes=changes).fit(read(phantoms), tmp_path / "run")
+    changes = Overrides(side=32, batch=8, steps=3, warmup=1, evaluate_every=2)
+    BiT(backbone=name, changes=changes).fit(read(phantoms), tmp_path / "run")
     classifier = nevus.load(tmp_path / "run" / "bundle")
     assert classifier.bundle.preprocess.mean == pytest.approx((0.485, 0.456, 0.406))
     p = classifier.predict_proba(phantoms / "contact-sheet.jpg")

@@ -7,14 +7,14 @@ from nevus.data.images import decode
 from nevus.data.readers.dispatch import read
 from nevus.data.splits import SplitConfig, with_splits
 from nevus.errors import NevusError
-from nevus.phantoms.abcd import Abcd, bayes_accuracy, chance_of_malignancy, draw_abcd
+from nevus.phantoms.abcd import AbcdParameters, bayes_accuracy, chance_of_malignancy, draw_abcd
 from nevus.phantoms.dataset import PhantomConfig, bayes_of, render, write
 from nevus.phantoms.dataset import phantoms as described
 
 
 def test_score_is_that_of_the_rule():
-    assert Abcd(2, 8, 6, 5).score == pytest.approx(1.3 * 2 + 0.8 + 3.0 + 2.5)
-    assert Abcd(0, 0, 1, 1).score == pytest.approx(1.0)
+    assert AbcdParameters(2, 8, 6, 5).score == pytest.approx(1.3 * 2 + 0.8 + 3.0 + 2.5)
+    assert AbcdParameters(0, 0, 1, 1).score == pytest.approx(1.0)
 
 
 def test_bayes_accuracy_is_what_the_best_reader_reaches():
@@ -56,7 +56,7 @@ def test_labels_follow_the_law():
 
 
 def test_captures_say_nothing_of_the_label():
-    """No artefact may be a short cut: its mean must not differ between the classes."""
+    """No artifact may be a short cut: its mean must not differ between the classes."""
     drawn = list(described(PhantomConfig(n=3000, repeats=0)))
     malignant = np.array([p.malignant for p in drawn])
     for name in ("hairs", "bubbles", "vignette", "ruler", "warmth", "exposure", "zoom", "quality"):

@@ -13,25 +13,25 @@ from safetensors.torch import load_file
 
 from nevus.cli.main import main
 from nevus.data.preprocess import Preprocess
-from nevus.data.readers.unlabeled import read_unlabelled
+from nevus.data.readers.unlabeled import read_unlabeled
 from nevus.errors import NevusError
-from nevus.models.checkpoint import read_trunk, save_trunk
-from nevus.models.multi_stage import Tapped
-from nevus.models.registry import network
+from nevus.models.checkpoint import read_backbone, save_backbone
+from nevus.models.multi_stage import MultiStageFeatures
+from nevus.models.registry import build_backbone
 from nevus.pretraining import distill, teachers
 from nevus.pretraining.distill import Distill, Student
-from nevus.pretraining.targets import Lesson, Said, store_name
+from nevus.pretraining.targets import DistillationTargets, TeacherOutputs, store_name
 from nevus.pretraining.teachers import load_teacher, save_teacher, teacher
-from nevus.runtime.openvino_engine import graph_of
-from nevus.training.overrides import RecipeChanges
+from nevus.runtime.openvino_engine import openvino_model
+from nevus.training.overrides import Overrides
 
-SMALL = RecipeChanges(batch=8, side=32, resize=40, evaluate_every=4, precision="fp32", lr=0.02)
+SMALL = Overrides(batch=8, side=32, resize=40, evaluate_every=4, precision="fp32", lr=0.02)
 
 
 class WithProbabilities(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.tapped = Tapped(network("bit-r26x0.5", classes=0, seed=7), 1)
+        self.tapped = MultiStageFeatures(build_backbone("bit-r26x0.5", classes=0, seed=7), 1)
         self.head = torch.nn.Linear(2048, 4)
         torch.nn.init.normal_(self.head.weight, generator=torch.Generator().manual_seed(0))
 
@@ -45,15 +45,15 @@ def wise(tmp_path_factory):
     """A teacher's folder: two stages of a BiT with random weights, and probabilities of four classes."""
     folder = tmp_path_factory.mktemp("teachers") / "wise"
     torch.manual_seed(0)
-    graph = graph_of(WithProbabilities().eval(), Preprocess(48))
-    save_teacher(graph, folder, side=48, features=2048, classes=4, licence="Apache-2.0", origin="a test")
+    graph = openvino_model(WithProbabilities().eval(), Preprocess(48))
+    save_teacher(graph, folder, side=48, features=2048, classes=4, license="Apache-2.0", origin="a test")
     return folder
 
 
 def test_a_student_learns_what_the_teacher_says(phantoms, wise, tmp_path):
-    changes = RecipeChanges(**{**vars(SMALL), "lr": 0.05, "average": 0.0, "mixup": 0.0, "crop": (1.0, 1.0)})
+    changes = Overrides(**{**vars(SMALL), "lr": 0.05, "average": 0.0, "mixup": 0.0, "crop": (1.0, 1.0)})
     method = Distill(teachers=(str(wise),), epochs=30, changes=changes, divergence=0.2)
-    path = method.fit(read_unlabelled([phantoms]), tmp_path / "run")
+    path = method.fit(read_unlabeled([phantoms]), tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     assert np.mean(losses[-10:]) < 0.85 * losses[0]
@@ -61,10 +61,10 @@ def test_a_student_learns_what_the_teacher_says(phantoms, wise, tmp_path):
     assert np.mean(shown[-10:]) > 0.15 > 0.05 > np.mean(shown[:10])
     explained = [line["validation_explained"] for line in lines if "validation_explained" in line]
     assert explained[-1] > explained[0]
-    weights, about = read_trunk(path)
+    weights, about = read_backbone(path)
     assert "head.fc.weight" not in weights
-    assert about["teachers"][0]["licence"] == "Apache-2.0"
-    assert "Apache-2.0" in about["licence"]
+    assert about["teachers"][0]["license"] == "Apache-2.0"
+    assert "Apache-2.0" in about["license"]
     assert about["data"]["images"] == 61  # and the contact sheet
     assert about["judged"]["score"] == pytest.approx(explained[-1], abs=1e-4)
 
@@ -98,38 +98,38 @@ def test_the_same_seed_gives_the_same_trunk_and_a_resumed_run_too(phantoms, wise
 
 def test_the_stages_are_taught_too(phantoms, wise, tmp_path):
     one, other = (
-        Distill(teachers=(str(wise),), taps=taps, epochs=1, changes=SMALL).fit(read_unlabelled([phantoms]), out)
+        Distill(teachers=(str(wise),), taps=taps, epochs=1, changes=SMALL).fit(read_unlabeled([phantoms]), out)
         for taps, out in ((0, tmp_path / "last"), (2, tmp_path / "stages"))
     )
-    (plain, about), (tapped, more) = read_trunk(one), read_trunk(other)
+    (plain, about), (tapped, more) = read_backbone(one), read_backbone(other)
     assert plain.keys() == tapped.keys()  # the trunk alone
     assert any(not torch.equal(plain[key], tapped[key]) for key in plain)
     assert (about["taps"], more["taps"]) == (0, 2)
     with pytest.raises(NevusError, match="no weights of its own to go on from"):
-        Distill(teachers=(str(wise),), start="auto").fit(read_unlabelled([phantoms]), tmp_path / "many")
+        Distill(teachers=(str(wise),), start="auto").fit(read_unlabeled([phantoms]), tmp_path / "many")
     with pytest.raises(NevusError, match="stages and no 9"):
-        Distill(teachers=(str(wise),), taps=9).fit(read_unlabelled([phantoms]), tmp_path / "many")
+        Distill(teachers=(str(wise),), taps=9).fit(read_unlabeled([phantoms]), tmp_path / "many")
     assert not (tmp_path / "many").exists()
 
 
 def test_a_students_layer_sees_its_stages():
-    trunk = network("bit-r26x0.5", classes=0, seed=7)
-    student = Student(Tapped(trunk, 2), 5)
+    backbone = build_backbone("bit-r26x0.5", classes=0, seed=7)
+    student = Student(MultiStageFeatures(backbone, 2), 5)
     assert student.says.in_features == 512 + 1024 + 1024
     x = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     student.says.weight.data.normal_(generator=torch.Generator().manual_seed(1))
     student(x).square().sum().backward()
-    assert trunk.stages[0].blocks[0].conv1.weight.grad.abs().sum() > 0
+    assert backbone.stages[0].blocks[0].conv1.weight.grad.abs().sum() > 0
     assert student(x).shape == (3, 5)
 
 
-def test_targets_are_standardised_over_the_training_images(wise):
+def test_targets_are_standardized_over_the_training_images(wise):
     rng = np.random.default_rng(0)
     vectors = rng.normal(3, 2, (50, 2052)).astype(np.float16)
     vectors[:, 5] = 1.5  # a feature that is always the same
     vectors[:, 2048:] = 0.25
-    said = Said((vectors,), (np.arange(50),))
-    lesson = Lesson.of([load_teacher(wise)], said)
+    said = TeacherOutputs((vectors,), (np.arange(50),))
+    lesson = DistillationTargets.of([load_teacher(wise)], said)
     found = lesson.targets(said[:]).numpy()
     assert found.shape == (50, 2052)
     assert np.allclose(found[:, :2048].mean(0), 0, atol=1e-3)
@@ -141,16 +141,16 @@ def test_targets_are_standardised_over_the_training_images(wise):
 
 def test_a_trunk_can_teach_and_several_teachers_are_concatenated(phantoms, wise, tmp_path, monkeypatch):
     file = tmp_path / "trunk.safetensors"
-    save_trunk(network("bit-r26x0.5", classes=0, seed=3), file, {"licence": "none"})
+    save_backbone(build_backbone("bit-r26x0.5", classes=0, seed=3), file, {"license": "none"})
     with pytest.raises(NevusError, match="random weights"):
         teacher("bit-r26x0.5")
     other = tmp_path / "other"
-    graph = graph_of(network("bit-r26x0.5", classes=0, seed=3), Preprocess(32))
-    save_teacher(graph, other, side=32, features=1024, classes=0, licence="MIT", origin="a test")
+    graph = openvino_model(build_backbone("bit-r26x0.5", classes=0, seed=3), Preprocess(32))
+    save_teacher(graph, other, side=32, features=1024, classes=0, license="MIT", origin="a test")
     method = Distill(teachers=(str(other), str(wise)), start=str(file), epochs=0.2, changes=SMALL)
-    path = method.fit(read_unlabelled([phantoms]), tmp_path / "run")
-    _, about = read_trunk(path)
-    assert [t["licence"] for t in about["teachers"]] == ["MIT", "Apache-2.0"]
+    path = method.fit(read_unlabeled([phantoms]), tmp_path / "run")
+    _, about = read_backbone(path)
+    assert [t["license"] for t in about["teachers"]] == ["MIT", "Apache-2.0"]
     assert about["weights"].startswith("trunk.safetensors")
 
 
@@ -159,12 +159,12 @@ def test_what_teaches_computes_in_bfloat16_where_that_is_insisted_on(
 ):
     asked = bf16_asked(teachers)
     monkeypatch.setattr(distill, "has_bf16", lambda _: True)
-    images = read_unlabelled([phantoms])
+    images = read_unlabeled([phantoms])
     said = {}
     for name, precision in (("auto", "auto"), ("short", "bf16")):
         changes = replace(SMALL, precision=precision)
         path = Distill(teachers=(str(wise),), epochs=0.2, changes=changes).fit(images, tmp_path / name)
-        said[name] = read_trunk(path)[1]["teachers"][0]
+        said[name] = read_backbone(path)[1]["teachers"][0]
     assert asked == [False, True]
     assert said["short"] == {**said["auto"], "bf16": True}
     stores = [store_name(load_teacher(wise, bf16=bf16)) for bf16 in (False, True)]
@@ -195,12 +195,12 @@ def test_images_of_any_layout_and_tables_without_labels(phantoms, tmp_path, pict
     picture(30, 20).save(tmp_path / "loose" / "a.png")
     picture(30, 20, 1).save(tmp_path / "loose" / "deep" / "b.png")
     (tmp_path / "list.csv").write_text("image\nloose/a.png\nloose/deep/b.png\n")
-    found = read_unlabelled([tmp_path / "loose", tmp_path / "list.csv"])
+    found = read_unlabeled([tmp_path / "loose", tmp_path / "list.csv"])
     assert sorted(path.name for path in found.paths) == ["a.png", "b.png"]
     assert all(path.is_file() for path in found.paths)
 
 
 def test_a_batch_of_one_is_refused_in_one_sentence(phantoms, wise, tmp_path):
-    method = Distill(teachers=(str(wise),), changes=RecipeChanges(batch=8, micro_batch=1))
+    method = Distill(teachers=(str(wise),), changes=Overrides(batch=8, micro_batch=1))
     with pytest.raises(NevusError, match="two images at once"):
-        method.fit(read_unlabelled([phantoms]), tmp_path / "run")
+        method.fit(read_unlabeled([phantoms]), tmp_path / "run")

@@ -5,11 +5,11 @@ import pytest
 
 from nevus.cli.main import main
 from nevus.errors import NevusError
-from nevus.models.checkpoint import read_trunk
+from nevus.models.checkpoint import read_backbone
 from nevus.pretraining.common import held_out
 from nevus.pretraining.recipes import upstream
 from nevus.training.config import learning_rate
-from nevus.training.overrides import RecipeChanges
+from nevus.training.overrides import Overrides
 
 SMALL = ["--batch", "8", "--side", "32", "--resize", "36", "--precision", "fp32"]
 
@@ -20,7 +20,7 @@ def test_the_paper_s_upstream():
     assert (r.batch, r.steps, r.weight_decay, r.momentum) == (512, 5000, 0.0, 0.9)
     rates = [learning_rate(r, 100 * epoch + 50) for epoch in (0, 19, 20, 29, 30, 39, 40, 49)]
     assert np.allclose(rates, [0.03, 0.03, 0.003, 0.003, 3e-4, 3e-4, 3e-5, 3e-5])
-    half = upstream("paper", 51_200, 224, changes=RecipeChanges(batch=256))
+    half = upstream("paper", 51_200, 224, changes=Overrides(batch=256))
     assert (half.steps, half.lr, half.decays) == (10_000, 0.015, (4000, 6000, 8000))
 
 
@@ -42,7 +42,7 @@ def test_the_authors_upstream():
 @pytest.mark.parametrize(("name", "value"), [("probe", True), ("mean_of", 4)])
 def test_what_is_for_fine_tuning_is_refused(name, value):
     with pytest.raises(NevusError, match=f"--{name.replace('_', '-')} is for fine-tuning"):
-        upstream("paper", 100, 224, changes=RecipeChanges(**{name: value}))
+        upstream("paper", 100, 224, changes=Overrides(**{name: value}))
 
 
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
@@ -51,9 +51,9 @@ def test_a_trunk_is_trained_and_fine_tuned_from(phantoms, tmp_path, capsys, loss
     words = ["pretrain", str(phantoms), "--out", str(run), "--epochs", "2", "--loss", loss, *SMALL]
     assert main(words) == 0
     assert "accuracy of held-out images" in capsys.readouterr().err
-    _, about = read_trunk(run / "trunk.safetensors")
+    _, about = read_backbone(run / "trunk.safetensors")
     assert about["loss"] == loss
-    assert about["licence"].startswith("Apache-2.0")  # of phantoms
+    assert about["license"].startswith("Apache-2.0")  # of phantoms
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["validation_loss"] == pytest.approx(about["judged"]["loss"], abs=1e-4)
     assert (run / "curves.png").stat().st_size > 5000

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 
-from nevus.comparison.table import Row
-from nevus.metrics.report import Figure
+from nevus.comparison.table import ResultRow
+from nevus.metrics.report import MetricEstimate
 from nevus.report.comparison_plots import readers, times, trade
 
 
 def row(name, accuracy, seconds, *, sensitivity=0.9, specificity=0.8):
     values = {"accuracy": accuracy, "sensitivity": sensitivity, "specificity": specificity}
-    figures = {key: Figure(value, 100, value - 0.05, value + 0.05, "wilson") for key, value in values.items()}
-    return Row(name, name, name.upper(), "", "features", figures=figures, seconds=seconds)
+    figures = {key: MetricEstimate(value, 100, value - 0.05, value + 0.05, "wilson") for key, value in values.items()}
+    return ResultRow(name, name, name.upper(), "", "features", figures=figures, seconds=seconds)
 
 
 ROWS = [row("svm", 0.86, 104.0), row("ann", 0.84, 158.0, sensitivity=0.8, specificity=0.7)]

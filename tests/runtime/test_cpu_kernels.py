@@ -8,11 +8,11 @@ from timm.layers import GroupNormAct, StdConv2d
 from torch import nn
 
 from nevus.models.bit import bit
-from nevus.models.reparameterize import folded
+from nevus.models.reparameterize import fold_weight_standardization
 from nevus.runtime.cpu_kernels import openmp as pool
-from nevus.runtime.cpu_kernels.group_norm import QuickGroupNorm
-from nevus.runtime.cpu_kernels.patch import quicken
-from nevus.runtime.cpu_kernels.weight_standardization import QuickStdConv2d
+from nevus.runtime.cpu_kernels.group_norm import CPUGroupNorm
+from nevus.runtime.cpu_kernels.patch import use_cpu_kernels
+from nevus.runtime.cpu_kernels.weight_standardization import CPUStdConv2d
 
 pytestmark = pytest.mark.skipif(not pool.available(), reason="PyTorch has no OpenMP library that kernels could use")
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 2e-2}
@@ -33,8 +33,8 @@ def modules(kind, *sizes, **options):
     for p in plain.parameters():
         nn.init.normal_(p, generator=torch.Generator().manual_seed(7))
     holder = nn.Sequential(plain)
-    assert quicken(holder)
-    assert isinstance(holder[0], QuickGroupNorm | QuickStdConv2d)
+    assert use_cpu_kernels(holder)
+    assert isinstance(holder[0], CPUGroupNorm | CPUStdConv2d)
     return plain, holder[0]
 
 
@@ -85,7 +85,7 @@ def test_group_norm_keeps_what_is_no_number():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("sizes", [(3, 20, 3, 1), (64, 32, 1, 1), (40, 24, 1, 2), (8, 16, 3, 2)])
 @pytest.mark.parametrize("side", [2, 9])
-def test_standardised_convolution_is_timm_s_in_float64(sizes, side, dtype):
+def test_standardized_convolution_is_timm_s_in_float64(sizes, side, dtype):
     into, out, kernel, stride = sizes
     conv, quick = modules(StdConv2d, into, out, kernel, stride=stride, eps=1e-8)
     conv.to(memory_format=torch.channels_last)
@@ -114,7 +114,7 @@ def test_a_whole_network_gives_the_same_outputs_and_gradients(threads):
             nn.init.normal_(net.get_classifier().weight, generator=torch.Generator().manual_seed(2))
         quick.to(memory_format=torch.channels_last)
         held = dict(quick.named_parameters())
-        assert quicken(quick)
+        assert use_cpu_kernels(quick)
         assert dict(quick.named_parameters()).keys() == held.keys()
         assert all(p is held[name] for name, p in quick.named_parameters())
         x = channels_last(4, 3, 64, 64)
@@ -127,7 +127,7 @@ def test_a_whole_network_gives_the_same_outputs_and_gradients(threads):
         assert float(F.cosine_similarity(found, expected, dim=0)) > 0.999
         assert float(found.norm() / expected.norm()) == pytest.approx(1, abs=0.01)
         with torch.inference_mode():
-            assert torch.allclose(folded(quick)(x), logits[0], rtol=1e-3, atol=1e-3)
+            assert torch.allclose(fold_weight_standardization(quick)(x), logits[0], rtol=1e-3, atol=1e-3)
     finally:
         torch.set_num_threads(before)
 
@@ -145,15 +145,15 @@ def test_numbers_of_other_kinds_go_the_usual_way():
 def test_networks_of_other_kinds_are_left_alone():
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.ReLU())
     kinds = [type(m) for m in net]
-    assert not quicken(net)
+    assert not use_cpu_kernels(net)
     assert [type(m) for m in net] == kinds
 
 
 def test_where_no_pool_is_found_networks_stay_as_they_are(monkeypatch):
     monkeypatch.setattr(pool, "_parallel", lambda: None)
     net = bit("bit-r26x0.5")
-    assert not quicken(net)
-    assert not any(isinstance(m, QuickGroupNorm | QuickStdConv2d) for m in net.modules())
+    assert not use_cpu_kernels(net)
+    assert not any(isinstance(m, CPUGroupNorm | CPUStdConv2d) for m in net.modules())
 
 
 def test_every_piece_is_taken_once_whatever_the_number_of_threads():

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from nevus.runtime.distributed import Processes
+from nevus.runtime.distributed import World
 
 STEPS = 20
 
 
-def train(phantoms, out, processes, *flags):
+def train(phantoms, out, current_world, *flags):
     start = [sys.executable, "-m"]
-    if processes > 1:
-        start += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+    if current_world > 1:
+        start += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(current_world), "-m"]
     words = ["nevus", "train", phantoms, "--out", out, *flags]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
@@ -64,7 +64,7 @@ def test_a_fault_is_told(phantoms, tmp_path):
 
 
 def test_alone_is_the_whole():
-    alone = Processes(None)
+    alone = World(None)
     assert alone.main
     assert alone.part(7) == slice(0, 7)
     assert alone.total(1.5, 2.0) == [1.5, 2.0]
@@ -76,7 +76,7 @@ def test_alone_is_the_whole():
 def test_parts_cover_everything_once(n, count):
     parts = []
     for index in range(count):
-        one = Processes(None)
+        one = World(None)
         one.count, one.index = count, index
         parts += list(range(n))[one.part(n)]
     assert parts == list(range(n))

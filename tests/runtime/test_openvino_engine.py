@@ -8,11 +8,11 @@ import torch
 
 from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
-from nevus.models.registry import network
+from nevus.models.registry import build_backbone
 from nevus.runtime import openvino_engine as graph
-from nevus.runtime.device import Device, placed
-from nevus.runtime.engines import OpenVinoEngine, TorchEngine, engine, many
-from nevus.runtime.openvino_engine import Compiled, graph_of, kept_graph
+from nevus.runtime.device import Device, to_device
+from nevus.runtime.engines import OpenVinoEngine, TorchEngine, make_engine, run_batched
+from nevus.runtime.openvino_engine import Compiled, openvino_model, cached_graph
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 48, 48, 3), dtype=np.uint8)
 TIMM = Preprocess(48, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -28,32 +28,32 @@ def torch_output(net, preprocess, pixels=PIXELS):
 )
 def test_both_engines_give_the_network_s_output_at_any_batch(name, preprocess, tmp_path, monkeypatch):
     monkeypatch.setenv("NEVUS_CACHE", str(tmp_path))
-    net = network(name, classes=0, seed=2)
+    net = build_backbone(name, classes=0, seed=2)
     expected = torch_output(net, preprocess)
     scale = np.abs(expected).max()
     for made in (TorchEngine(net, preprocess), OpenVinoEngine(net, preprocess)):
         assert np.abs(made(PIXELS) - expected).max() < 1e-4 * scale
-        assert np.abs(many(made, PIXELS, what="x", batch=2) - expected).max() < 1e-4 * scale
+        assert np.abs(run_batched(made, PIXELS, what="x", batch=2) - expected).max() < 1e-4 * scale
 
 
 def test_a_network_that_was_trained_here_can_be_a_graph(tmp_path, monkeypatch):
     monkeypatch.setenv("NEVUS_CACHE", str(tmp_path))
-    net = network("bit-r26x0.5", classes=0, seed=2)
+    net = build_backbone("bit-r26x0.5", classes=0, seed=2)
     expected = torch_output(net, Preprocess(48))
-    placed(net, Device(torch.device("cpu"), bf16=False))  # kernels of our own, which no graph can hold
+    to_device(net, Device(torch.device("cpu"), bf16=False))  # kernels of our own, which no graph can hold
     assert np.allclose(OpenVinoEngine(net, Preprocess(48))(PIXELS), expected, atol=1e-4)
 
 
 def test_a_graph_is_kept_by_what_it_computes(tmp_path, monkeypatch):
     monkeypatch.setenv("NEVUS_CACHE", str(tmp_path))
-    net = network("bit-r26x0.5", classes=0, seed=2)
-    first = Compiled(kept_graph(net, Preprocess(48)))(PIXELS)
+    net = build_backbone("bit-r26x0.5", classes=0, seed=2)
+    first = Compiled(cached_graph(net, Preprocess(48)))(PIXELS)
     monkeypatch.setattr(graph, "graph_of", None)  # must not be needed again
-    assert np.array_equal(Compiled(kept_graph(net, Preprocess(48)))(PIXELS), first)
+    assert np.array_equal(Compiled(cached_graph(net, Preprocess(48)))(PIXELS), first)
     monkeypatch.undo()
     monkeypatch.setenv("NEVUS_CACHE", str(tmp_path))
     net.stem.conv.weight.data[0, 0, 0, 0] += 0.5
-    other = Compiled(kept_graph(net, Preprocess(48)))(PIXELS)
+    other = Compiled(cached_graph(net, Preprocess(48)))(PIXELS)
     assert np.allclose(other, torch_output(net, Preprocess(48)), atol=1e-4)
     assert not np.allclose(other, first)
     assert len(list((tmp_path / "graphs").iterdir())) == 2
@@ -63,9 +63,9 @@ def test_without_a_cache_the_graph_is_made_each_time(tmp_path, monkeypatch):
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
     monkeypatch.setenv("NEVUS_CACHE", str(blocked))
-    net = network("bit-r26x0.5", classes=0, seed=2)
+    net = build_backbone("bit-r26x0.5", classes=0, seed=2)
     assert np.allclose(
-        Compiled(kept_graph(net, Preprocess(48)))(PIXELS), torch_output(net, Preprocess(48)), atol=1e-4
+        Compiled(cached_graph(net, Preprocess(48)))(PIXELS), torch_output(net, Preprocess(48)), atol=1e-4
     )
 
 
@@ -75,12 +75,12 @@ def test_the_engine_falls_back_to_torch_and_says_so(tmp_path, monkeypatch, capsy
 
     monkeypatch.setenv("NEVUS_CACHE", str(tmp_path))
     monkeypatch.setattr(graph, "graph_of", broken)
-    net = network("bit-r26x0.5", classes=0, seed=2)
-    assert isinstance(engine(net, Preprocess(48)), TorchEngine)
+    net = build_backbone("bit-r26x0.5", classes=0, seed=2)
+    assert isinstance(make_engine(net, Preprocess(48)), TorchEngine)
     assert "no such operation" in capsys.readouterr().err
     with pytest.raises(NevusError, match=r"no such operation\); use --engine torch"):
-        engine(net, Preprocess(48), name="openvino")
-    assert isinstance(engine(net, Preprocess(48), name="torch"), TorchEngine)
+        make_engine(net, Preprocess(48), name="openvino")
+    assert isinstance(make_engine(net, Preprocess(48), name="torch"), TorchEngine)
 
 
 def test_nothing_is_sent_home():
@@ -100,7 +100,7 @@ def test_nothing_is_sent_home():
 
 
 def test_threads_and_float32_are_asked_for():
-    net = network("bit-r26x0.5", classes=0)
-    made = Compiled(graph_of(net, Preprocess(32)), threads=1)
+    net = build_backbone("bit-r26x0.5", classes=0)
+    made = Compiled(openvino_model(net, Preprocess(32)), threads=1)
     assert made.setting("INFERENCE_NUM_THREADS") == "1"
     assert "f32" in made.setting("INFERENCE_PRECISION_HINT") or "float" in made.setting("INFERENCE_PRECISION_HINT")

@@ -9,9 +9,9 @@ from nevus.bundle.bundle import Bundle, load_bundle, save_bundle
 from nevus.bundle.classifier import Classifier
 from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
-from nevus.models.registry import network
+from nevus.models.registry import build_backbone
 from nevus.runtime.engines import TorchEngine
-from nevus.runtime.tta import GREY, MIDDLE, NUMBERS, SKIN, SPREAD, Each, Views, viewed, views_of
+from nevus.runtime.tta import GRAY, MIDDLE, TTA_COUNTS, SKIN, SPREAD, TTAStack, TTAMean, with_tta, tta_views
 
 
 class Corner:
@@ -25,26 +25,26 @@ class Corner:
 
 @pytest.fixture
 def bundle():
-    net = network("bit-r26x0.5", classes=2, seed=4)
+    net = build_backbone("bit-r26x0.5", classes=2, seed=4)
     torch.nn.init.normal_(net.get_classifier().weight, std=0.1)
     about = {"data": {"counts": {"train": {"a": 1, "b": 1}}}}
     return Bundle("bit-r26x0.5", ("a", "b"), Preprocess(32), net.eval(), about, "none")
 
 
-def test_every_corner_is_seen_twice_and_each_of_its_neighbours_once():
+def test_every_corner_is_seen_twice_and_each_of_its_neighbors_once():
     pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
-    seen = Views(Corner(), 8)(pixels)
-    grey = pixels[..., 0].astype(np.float64)
-    corners = [grey[:, r, c] for r in (0, -1) for c in (0, -1)]
-    beside = [grey[:, r, c] for r, c in ((0, 1), (1, 0), (0, -2), (1, -1), (-1, 1), (-2, 0), (-1, -2), (-2, -1))]
+    seen = TTAMean(Corner(), 8)(pixels)
+    gray = pixels[..., 0].astype(np.float64)
+    corners = [gray[:, r, c] for r in (0, -1) for c in (0, -1)]
+    beside = [gray[:, r, c] for r, c in ((0, 1), (1, 0), (0, -2), (1, -1), (-1, 1), (-2, 0), (-1, -2), (-2, -1))]
     np.testing.assert_allclose(seen[:, 0], np.mean(corners, 0))
     np.testing.assert_allclose(seen[:, 1], np.mean(beside, 0))
 
 
 def test_it_does_not_matter_how_an_image_is_laid():
-    net = network("bit-r26x0.5", classes=0, seed=3)
+    net = build_backbone("bit-r26x0.5", classes=0, seed=3)
     one = TorchEngine(net, Preprocess(32))
-    views = viewed(one, 8)
+    views = with_tta(one, 8)
     pixels = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), np.uint8)
     said = views(pixels)
     assert not np.allclose(one(pixels), one(np.ascontiguousarray(pixels[:, ::-1])), atol=1e-3)
@@ -54,7 +54,7 @@ def test_it_does_not_matter_how_an_image_is_laid():
 
 def test_two_views_are_the_picture_and_its_mirror_image():
     pixels = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3), np.uint8)
-    seen = [view.numpy() for view in views_of(torch.from_numpy(pixels), 2)]
+    seen = [view.numpy() for view in tta_views(torch.from_numpy(pixels), 2)]
     assert np.array_equal(seen[0], pixels)
     assert all(
         np.array_equal(np.asarray(Image.fromarray(one).transpose(Image.Transpose.FLIP_LEFT_RIGHT)), other)
@@ -66,7 +66,7 @@ def test_four_views_are_the_whole_and_its_middle_in_two_lights():
     side = 40
     smooth = Image.fromarray(np.random.default_rng(2).integers(0, 256, (5, 5, 3), np.uint8))
     pixels = np.array(smooth.resize((side, side), Image.Resampling.BICUBIC))
-    whole, evened, middle, both = (view[0].numpy() for view in views_of(torch.from_numpy(pixels)[None], 4))
+    whole, evened, middle, both = (view[0].numpy() for view in tta_views(torch.from_numpy(pixels)[None], 4))
     assert np.array_equal(whole, pixels)
     rim = (side - round(MIDDLE * side)) // 2
     oracle = smooth.resize((side, side), Image.Resampling.BICUBIC).crop((rim, rim, side - rim, side - rim))
@@ -80,40 +80,40 @@ def test_four_views_are_the_whole_and_its_middle_in_two_lights():
     assert light.max() / light.min() < 1.02 < 1.02 + np.abs(both.astype(int) - middle).max()
 
 
-def test_a_lamp_of_another_colour_does_not_matter_where_the_light_is_evened():
+def test_a_lamp_of_another_color_does_not_matter_where_the_light_is_evened():
     pixels = np.random.default_rng(3).integers(40, 200, (1, 16, 16, 3), np.uint8)
     warm = np.round(pixels * np.array([1.2, 1.0, 0.8])).astype(np.uint8)
-    one, other = (views_of(torch.from_numpy(p), 4)[1].int() for p in (pixels, warm))
+    one, other = (tta_views(torch.from_numpy(p), 4)[1].int() for p in (pixels, warm))
     assert (one - other).abs().max() <= 4
     black = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
-    assert all(torch.equal(view, black) for view in views_of(black, 32))
+    assert all(torch.equal(view, black) for view in tta_views(black, 32))
 
 
-def test_six_views_are_grey_or_have_one_mean_and_spread_whatever_the_source():
+def test_six_views_are_gray_or_have_one_mean_and_spread_whatever_the_source():
     side = 24
     smooth = Image.fromarray(np.random.default_rng(5).integers(90, 160, (4, 4, 3), np.uint8))
     pixels = np.array(smooth.resize((side, side), Image.Resampling.BICUBIC))
-    views = [view[0].numpy() for view in views_of(torch.from_numpy(pixels)[None], 6)]
+    views = [view[0].numpy() for view in tta_views(torch.from_numpy(pixels)[None], 6)]
     oracle = np.asarray(Image.fromarray(pixels).convert("L"), int)
     assert all(np.abs(views[0][..., channel].astype(int) - oracle).max() <= 1 for channel in range(3))
     x = pixels.astype(np.float64)
     expected = (x - x.mean((0, 1))) / (x.std((0, 1)) + 1) * SPREAD + SKIN
     assert np.abs(views[1] - np.clip(expected, 0, 255)).max() <= 1
-    middle = views_of(torch.from_numpy(pixels)[None], 4)[2][0].numpy()
-    assert np.abs(views[2][..., 0] - (middle @ np.array(GREY))).max() <= 1
+    middle = tta_views(torch.from_numpy(pixels)[None], 4)[2][0].numpy()
+    assert np.abs(views[2][..., 0] - (middle @ np.array(GRAY))).max() <= 1
     for upright, turned in zip(views[2:4], views[4:], strict=True):
         assert np.array_equal(np.rot90(upright), turned)
     # another source: warmer, brighter, with less contrast
     other = np.round(x * (0.8, 0.7, 0.6) + (40, 30, 20)).astype(np.uint8)
-    far = views_of(torch.from_numpy(other)[None], 6)
+    far = tta_views(torch.from_numpy(other)[None], 6)
     near = [np.abs(view[0].numpy().astype(int) - mine).max() for view, mine in zip(far, views, strict=True)]
     assert max(near[1::2]) <= 8 < np.abs(other.astype(int) - pixels).max()
 
 
-@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("number", TTA_COUNTS)
 def test_as_many_views_as_were_asked_for(number):
     pixels = torch.randint(0, 256, (2, 17, 17, 3), dtype=torch.uint8)
-    seen = views_of(pixels, number)
+    seen = tta_views(pixels, number)
     assert len(seen) == number
     assert all(view.shape == pixels.shape and view.dtype == torch.uint8 for view in seen)
     assert len({view.contiguous().numpy().tobytes() for view in seen}) == number
@@ -134,18 +134,18 @@ def test_a_classifier_sees_as_many_views_as_asked_or_as_its_bundle_says(bundle, 
     assert Classifier(load_bundle(save_bundle(bundle, tmp_path / "one", "a card").folder)).views == 1
 
 
-@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("number", TTA_COUNTS)
 def test_what_is_said_of_each_view_has_what_is_said_of_the_image_as_its_mean(number):
     pixels = np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
-    every = Each(Corner(), number)(pixels).reshape(3, number, 2)
-    assert np.allclose(every.mean(1), viewed(Corner(), number)(pixels), atol=1e-4)
-    for place, view in enumerate(views_of(torch.from_numpy(pixels), number)):
+    every = TTAStack(Corner(), number)(pixels).reshape(3, number, 2)
+    assert np.allclose(every.mean(1), with_tta(Corner(), number)(pixels), atol=1e-4)
+    for place, view in enumerate(tta_views(torch.from_numpy(pixels), number)):
         assert np.array_equal(every[:, place], Corner()(view.numpy()))
 
 
 def test_there_are_no_five_views():
     with pytest.raises(NevusError, match="correct --views"):
-        views_of(torch.zeros(1, 8, 8, 3, dtype=torch.uint8), 5)
+        tta_views(torch.zeros(1, 8, 8, 3, dtype=torch.uint8), 5)
 
 
 @pytest.mark.parametrize("views", [5, 4.0, True])

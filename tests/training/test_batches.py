@@ -6,28 +6,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nevus.data.preprocess import Preprocess
-from nevus.training.batches import FeatureBatches, ImageBatches, SoftLabels, drawn, mixed, rows_of_step, soft_labels
-from nevus.training.config import Facts
-from nevus.training.overrides import RecipeChanges, make_recipe
+from nevus.training.batches import FeatureBatches, ImageBatches, SoftLabels, sample_mixup, mixup, step_indices, soft_labels
+from nevus.training.config import DatasetStats
+from nevus.training.overrides import Overrides, make_config
 
 
 def recipe(**changes):
-    return make_recipe("default", Facts(20, 1e5, 32), "full", changes=RecipeChanges(**changes))
+    return make_config("default", DatasetStats(20, 1e5, 32), "full", changes=Overrides(**changes))
 
 
 @settings(max_examples=60, deadline=None)
 @given(images=st.integers(1, 50), batch=st.integers(1, 70), seed=st.integers(0, 5))
 def test_every_image_once_an_epoch(images, batch, seed):
     steps = -(-3 * images // batch)
-    rows = np.concatenate([rows_of_step(images, batch, seed, step) for step in range(steps)])
+    rows = np.concatenate([step_indices(images, batch, seed, step) for step in range(steps)])
     for epoch in range(3):
         assert sorted(rows[epoch * images : (epoch + 1) * images]) == list(range(images))
 
 
 def test_orders_differ_by_epoch_and_seed():
-    one, two = rows_of_step(100, 100, 0, 0), rows_of_step(100, 100, 0, 1)
+    one, two = step_indices(100, 100, 0, 0), step_indices(100, 100, 0, 1)
     assert not np.array_equal(one, two)
-    assert not np.array_equal(one, rows_of_step(100, 100, 1, 0))
+    assert not np.array_equal(one, step_indices(100, 100, 1, 0))
 
 
 def test_a_batch_is_a_function_of_seed_and_step():
@@ -58,8 +58,8 @@ def test_soft_labels():
 
 
 def whole(x, y, alpha, rng):
-    share, partners = drawn(len(x), alpha, rng)
-    return mixed(x, y, share, torch.arange(len(x)), torch.from_numpy(partners))
+    share, partners = sample_mixup(len(x), alpha, rng)
+    return mixup(x, y, share, torch.arange(len(x)), torch.from_numpy(partners))
 
 
 def test_mixup_mixes_images_and_labels_by_one_share():
@@ -79,7 +79,7 @@ def test_feature_batches():
     features = torch.randn(10, 4)
     batches = FeatureBatches(features, soft_labels(np.arange(10) % 2, 2, 0), recipe(batch=10), 1)
     x, y = batches(0)
-    rows = rows_of_step(10, 10, 1, 0)
+    rows = step_indices(10, 10, 1, 0)
     assert torch.equal(x, features[rows])
     assert y.argmax(1).tolist() == [r % 2 for r in rows]
 
@@ -90,7 +90,7 @@ def test_each_image_in_a_step_has_one_of_its_views():
     seen = set()
     for step in range(12):
         x, _ = batches(step)
-        assert torch.equal(x[:, 0] % 100, torch.from_numpy(rows_of_step(10, 10, 1, step)).float())
+        assert torch.equal(x[:, 0] % 100, torch.from_numpy(step_indices(10, 10, 1, step)).float())
         assert torch.equal(x, batches(step)[0])
         assert torch.equal(x[2:5], batches(step, slice(2, 5))[0])
         seen |= {(int(v) // 100, int(v) % 100) for v in x[:, 0]}
@@ -99,13 +99,13 @@ def test_each_image_in_a_step_has_one_of_its_views():
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 4), st.sampled_from([0.0, 0.3]), st.integers(0, 5))
-def test_parts_make_up_the_global_batch(batch, processes, mixup, step):
+def test_parts_make_up_the_global_batch(batch, current_world, mixup, step):
     pixels = np.random.default_rng(0).integers(0, 256, (7, 40, 40, 3), dtype=np.uint8)
     r = recipe(batch=batch, mixup=mixup, side=32, resize=40)
     labels = soft_labels(np.arange(7) % 2, 2, 0)
     batches = ImageBatches(pixels, labels, r, Preprocess(32), 3)
     x, y = batches(step)
-    bounds = [batch * i // processes for i in range(processes + 1)]
+    bounds = [batch * i // current_world for i in range(current_world + 1)]
     parts = [batches(step, slice(*pair)) for pair in itertools.pairwise(bounds) if pair[0] < pair[1]]
     assert torch.equal(torch.cat([p[0] for p in parts]), x)
     assert torch.equal(torch.cat([p[1] for p in parts]), y)

@@ -3,10 +3,10 @@ import dataclasses
 import pytest
 
 from nevus.errors import NevusError
-from nevus.training.config import RECIPES, Facts, Recipe, default, hyperrule, learning_rate, paper
-from nevus.training.overrides import RecipeChanges, changed, make_recipe
+from nevus.training.config import RECIPES, DatasetStats, TrainConfig, default, hyperrule, learning_rate, paper
+from nevus.training.overrides import Overrides, changed, make_config
 
-SMALL = Facts(2241, 224 * 224, 128)
+SMALL = DatasetStats(2241, 224 * 224, 128)
 
 
 def published_rate(step, size, base=0.003):
@@ -30,7 +30,7 @@ def published_rate(step, size, base=0.003):
 
 @pytest.mark.parametrize("size", [1000, 19_999, 20_000, 499_999, 500_000])
 def test_hyperrule_is_the_published_one(size):
-    recipe = hyperrule(Facts(size, 600 * 450, 128))
+    recipe = hyperrule(DatasetStats(size, 600 * 450, 128))
     assert published_rate(recipe.steps - 1, size) is not None
     assert published_rate(recipe.steps, size) is None
     for step in range(recipe.steps):
@@ -42,8 +42,8 @@ def test_hyperrule_is_the_published_one(size):
 
 
 def test_hyperrule_of_small_images_and_another_batch():
-    assert (hyperrule(Facts(500, 95 * 96, 128)).resize, hyperrule(Facts(500, 95 * 96, 128)).side) == (160, 128)
-    assert hyperrule(Facts(500, 96 * 96, 128)).side == 480
+    assert (hyperrule(DatasetStats(500, 95 * 96, 128)).resize, hyperrule(DatasetStats(500, 95 * 96, 128)).side) == (160, 128)
+    assert hyperrule(DatasetStats(500, 96 * 96, 128)).side == 480
     recipe = hyperrule(SMALL, batch=128)
     assert recipe.lr == pytest.approx(0.003 / 4)
     assert (recipe.warmup, recipe.decays, recipe.steps) == (400, (800, 1200, 1600), 2000)
@@ -75,7 +75,7 @@ def test_cosine_rises_and_falls():
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("mode", ["head", "full"])
 def test_epochs_set_the_length(name, mode):
-    short = make_recipe(name, SMALL, mode, epochs=2, changes=RecipeChanges(batch=64))
+    short = make_config(name, SMALL, mode, epochs=2, changes=Overrides(batch=64))
     assert short.steps == pytest.approx(2 * SMALL.images / 64, abs=1)
     assert short.mode == mode
     assert short.name == name
@@ -83,27 +83,27 @@ def test_epochs_set_the_length(name, mode):
 
 
 def test_every_field_can_be_changed_and_is_recorded():
-    fields = {f.name for f in dataclasses.fields(Recipe)} - {"name", "mode"}
-    assert {f.name for f in dataclasses.fields(RecipeChanges)} == fields
-    changes = RecipeChanges(lr=0.5, mixup=0.3, turns=False)
-    recipe = make_recipe("default", SMALL, "full", changes=changes)
+    fields = {f.name for f in dataclasses.fields(TrainConfig)} - {"name", "mode"}
+    assert {f.name for f in dataclasses.fields(Overrides)} == fields
+    changes = Overrides(lr=0.5, mixup=0.3, turns=False)
+    recipe = make_config("default", SMALL, "full", changes=changes)
     assert (recipe.lr, recipe.mixup, recipe.turns) == (0.5, 0.3, False)
     assert changed(changes) == {"lr": 0.5, "mixup": 0.3, "turns": False}
-    other = make_recipe("hyperrule", SMALL, "full", changes=RecipeChanges(side=96))
+    other = make_config("hyperrule", SMALL, "full", changes=Overrides(side=96))
     assert (other.side, other.resize) == (96, 102)
 
 
 def test_steps_scale_the_whole_schedule():
-    short = make_recipe("hyperrule", SMALL, "full", changes=RecipeChanges(steps=50, batch=64))
+    short = make_config("hyperrule", SMALL, "full", changes=Overrides(steps=50, batch=64))
     assert (short.steps, short.warmup, short.decays) == (50, 10, (20, 30, 40))
     assert short.lr == pytest.approx(0.003 / 8)
     with pytest.raises(NevusError, match="give one of them"):
-        make_recipe("default", SMALL, "full", epochs=3, changes=RecipeChanges(steps=50))
+        make_config("default", SMALL, "full", epochs=3, changes=Overrides(steps=50))
     for epochs in (float("nan"), -1.0, 0.0, float("inf")):
         with pytest.raises(NevusError, match="correct --epochs"):
-            make_recipe("default", SMALL, "full", epochs=epochs)
+            make_config("default", SMALL, "full", epochs=epochs)
     for name in RECIPES:
-        assert make_recipe(name, SMALL, "full", changes=RecipeChanges(steps=1)).warmup == 0
+        assert make_config(name, SMALL, "full", changes=Overrides(steps=1)).warmup == 0
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,6 @@ def test_steps_scale_the_whole_schedule():
 )
 def test_values_that_make_no_sense_name_their_flag(change):
     with pytest.raises(NevusError, match=f"correct --{next(iter(change))}"):
-        make_recipe("default", SMALL, "full", changes=RecipeChanges(**change))
+        make_config("default", SMALL, "full", changes=Overrides(**change))
     with pytest.raises(NevusError, match="there is no recipe 'best'"):
-        make_recipe("best", SMALL, "full")
+        make_config("best", SMALL, "full")

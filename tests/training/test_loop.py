@@ -6,20 +6,20 @@ import torch
 from torch import nn
 
 from nevus.errors import NevusError
-from nevus.models.registry import network
+from nevus.models.registry import build_backbone
 from nevus.runtime.device import Device
-from nevus.training.config import Facts
-from nevus.training.loop import Judgement, gradients, train
+from nevus.training.config import DatasetStats
+from nevus.training.loop import ValidationResult, gradients, train
 from nevus.training.losses import CrossEntropy
-from nevus.training.overrides import RecipeChanges, make_recipe
-from nevus.training.run_dir import Run
+from nevus.training.overrides import Overrides, make_config
+from nevus.training.run_dir import RunDir
 
 CPU = Device(torch.device("cpu"), bf16=False)
 
 
 def recipe(**changes):
     base = {"batch": 8, "steps": 12, "warmup": 2, "evaluate_every": 4, "lr": 0.05, "precision": "fp32"}
-    return make_recipe("default", Facts(24, 1e5, 32), "full", changes=RecipeChanges(**{**base, **changes}))
+    return make_config("default", DatasetStats(24, 1e5, 32), "full", changes=Overrides(**{**base, **changes}))
 
 
 def data(seed=0, n=24):
@@ -38,7 +38,7 @@ def judge(net):
     x, y = data(1)
     with torch.inference_mode():
         logits = net(x)
-    return Judgement(float(nn.functional.cross_entropy(logits, y)), float((logits.argmax(1) == y).float().mean()))
+    return ValidationResult(float(nn.functional.cross_entropy(logits, y)), float((logits.argmax(1) == y).float().mean()))
 
 
 def small():
@@ -47,7 +47,7 @@ def small():
 
 
 def fit(folder, r, *, batches=batches, resume=False, net=None):
-    with Run.open(folder, {"r": str(r)}, resume=resume) as run:
+    with RunDir.open(folder, {"r": str(r)}, resume=resume) as run:
         return train(net or small(), batches, judge, r, run, CPU, images=24, objective=CrossEntropy())
 
 
@@ -57,7 +57,7 @@ def same(a, b):
 
 def test_it_learns_and_logs(tmp_path):
     fit(tmp_path / "run", recipe(steps=60))
-    with Run.open(tmp_path / "run", {"r": str(recipe(steps=60))}, resume=True) as run:
+    with RunDir.open(tmp_path / "run", {"r": str(recipe(steps=60))}, resume=True) as run:
         lines = run.metrics()
     steps = [line for line in lines if "loss" in line]
     looks = [line for line in lines if "validation_loss" in line]
@@ -89,7 +89,7 @@ def test_interrupted_and_resumed_ends_with_the_same_bits(tmp_path, stop, extra):
 
 @pytest.mark.parametrize("size", [1, 3, 8, 20])
 def test_micro_batches_add_up_to_the_batch(size):
-    net = network("bit-r26x0.5", classes=2, seed=0)
+    net = build_backbone("bit-r26x0.5", classes=2, seed=0)
     nn.init.normal_(net.get_classifier().weight, generator=torch.Generator().manual_seed(0))
     net.double()  # in float32 a rounding may move a value over ReLU's kink, and the gradient jumps
     generator = torch.Generator().manual_seed(1)
@@ -122,9 +122,9 @@ def test_best_weights_are_kept(tmp_path):
 
     def scripted(net):
         seen.append([v.clone() for v in net.state_dict().values()])
-        return Judgement(next(judged), 0.5)
+        return ValidationResult(next(judged), 0.5)
 
-    with Run.open(tmp_path / "run", {}) as run:
+    with RunDir.open(tmp_path / "run", {}) as run:
         kept = train(small(), batches, scripted, recipe(), run, CPU, images=24, objective=CrossEntropy())
     assert all(torch.equal(a, b) for a, b in zip(kept.state_dict().values(), seen[1], strict=True))
 
@@ -134,18 +134,18 @@ def test_average_follows_the_weights(tmp_path):
 
     def watching(net):
         seen.append(net.state_dict()["0.weight"].clone())
-        return Judgement(1.0, 0.5)
+        return ValidationResult(1.0, 0.5)
 
     net = small()
-    with Run.open(tmp_path / "run", {}) as run:
+    with RunDir.open(tmp_path / "run", {}) as run:
         r = recipe(average=0.5, evaluate_every=1, steps=4, keep="last")
         train(net, batches, watching, r, run, CPU, images=24, objective=CrossEntropy())
     plain = []
-    with Run.open(tmp_path / "plain", {}) as run:
+    with RunDir.open(tmp_path / "plain", {}) as run:
 
         def watch_plain(n):
             plain.append(n.state_dict()["0.weight"].clone())
-            return Judgement(1.0, 0.5)
+            return ValidationResult(1.0, 0.5)
 
         r = recipe(evaluate_every=1, steps=4, keep="last")
         train(small(), batches, watch_plain, r, run, CPU, images=24, objective=CrossEntropy())
@@ -175,13 +175,13 @@ def test_a_long_training_is_announced(tmp_path, capsys, monkeypatch):
 def test_a_validation_loss_that_is_not_finite_is_told(tmp_path, keep):
     """The last update can break the weights after the last finite training loss."""
     with (
-        Run.open(tmp_path / "run", {}) as run,
+        RunDir.open(tmp_path / "run", {}) as run,
         pytest.raises(NevusError, match="the validation loss is nan at step 4"),
     ):
         train(
             small(),
             batches,
-            lambda _: Judgement(float("nan"), 0.5),
+            lambda _: ValidationResult(float("nan"), 0.5),
             recipe(keep=keep),
             run,
             CPU,

@@ -4,25 +4,25 @@ import pytest
 import torch
 
 from nevus.errors import NevusError
-from nevus.training.history import epochs_of
-from nevus.training.run_dir import Run
+from nevus.training.history import metrics_by_epoch
+from nevus.training.run_dir import RunDir
 
 
 def test_a_folder_with_another_run_is_kept(tmp_path):
-    with Run.open(tmp_path / "run", {"seed": 1, "recipe": {"lr": 0.1}}) as run:
+    with RunDir.open(tmp_path / "run", {"seed": 1, "recipe": {"lr": 0.1}}) as run:
         run.save("checkpoint.safetensors", {"x": torch.zeros(1)}, {})
     with pytest.raises(NevusError, match="holds a run already; add --resume"):
-        Run.open(tmp_path / "run", {"seed": 1, "recipe": {"lr": 0.1}})
+        RunDir.open(tmp_path / "run", {"seed": 1, "recipe": {"lr": 0.1}})
     with pytest.raises(NevusError, match=r"recipe.lr was 0.1, is 0.2; seed was 1, is 2"):
-        Run.open(tmp_path / "run", {"seed": 2, "recipe": {"lr": 0.2}}, resume=True)
-    with Run.open(tmp_path / "run", {"seed": 1, "recipe": {"lr": 0.1}}, resume=True) as run:
+        RunDir.open(tmp_path / "run", {"seed": 2, "recipe": {"lr": 0.2}}, resume=True)
+    with RunDir.open(tmp_path / "run", {"seed": 1, "recipe": {"lr": 0.1}}, resume=True) as run:
         assert run.config["seed"] == 1
 
 
 def test_a_run_that_is_older_than_a_setting_goes_on(tmp_path):
-    with Run.open(tmp_path / "run", {"recipe": {"lr": 0.1}}) as run:
+    with RunDir.open(tmp_path / "run", {"recipe": {"lr": 0.1}}) as run:
         run.save("checkpoint.safetensors", {"x": torch.zeros(1)}, {})
-    with Run.open(
+    with RunDir.open(
         tmp_path / "run",
         {"spread": False, "recipe": {"lr": 0.1, "views": 0, "mean_of": 1, "decays": ()}},
         resume=True,
@@ -30,27 +30,27 @@ def test_a_run_that_is_older_than_a_setting_goes_on(tmp_path):
         pass
     for name, value in {"mean_of": 4, "on_means": True, "views": 1, "probe": True}.items():
         with pytest.raises(NevusError, match=f"recipe.{name} was"):
-            Run.open(tmp_path / "run", {"recipe": {"lr": 0.1, name: value}}, resume=True)
+            RunDir.open(tmp_path / "run", {"recipe": {"lr": 0.1, name: value}}, resume=True)
     with pytest.raises(NevusError, match="recipe.views was None, is 2"):
-        Run.open(tmp_path / "run", {"recipe": {"lr": 0.1, "views": 2}}, resume=True)
+        RunDir.open(tmp_path / "run", {"recipe": {"lr": 0.1, "views": 2}}, resume=True)
 
 
 def test_other_files_are_kept(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(NevusError, match="holds other files and no run"):
-        Run.open(tmp_path, {})
+        RunDir.open(tmp_path, {})
 
 
 def test_two_at_once_are_refused(tmp_path):
     with (
-        Run.open(tmp_path / "run", {}),
+        RunDir.open(tmp_path / "run", {}),
         pytest.raises(NevusError, match="another process is training"),
     ):
-        Run.open(tmp_path / "run", {}, resume=True)
+        RunDir.open(tmp_path / "run", {}, resume=True)
 
 
 def test_tensors_come_back_with_their_notes(tmp_path):
-    with Run.open(tmp_path / "run", {}) as run:
+    with RunDir.open(tmp_path / "run", {}) as run:
         assert run.load("a.safetensors") is None
         run.save("a.safetensors", {"x": torch.arange(3.0)}, {"step": 7})
         tensors, notes = run.load("a.safetensors")
@@ -62,9 +62,9 @@ def test_tensors_come_back_with_their_notes(tmp_path):
 
 
 def test_a_first_try_that_came_to_nothing_does_not_lock_the_folder(tmp_path):
-    with Run.open(tmp_path / "run", {"data": "with faults"}):
+    with RunDir.open(tmp_path / "run", {"data": "with faults"}):
         pass
-    with Run.open(tmp_path / "run", {"data": "corrected"}) as run:
+    with RunDir.open(tmp_path / "run", {"data": "corrected"}) as run:
         assert run.config == {"data": "corrected"}
     assert "corrected" in (tmp_path / "run" / "config.json").read_text()
 
@@ -73,11 +73,11 @@ def test_damaged_settings_are_told(tmp_path):
     (tmp_path / "checkpoint.safetensors").touch()
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(NevusError, match="is damaged"):
-        Run.open(tmp_path, {}, resume=True)
+        RunDir.open(tmp_path, {}, resume=True)
 
 
 def test_metrics_are_lines_and_can_be_rewound(tmp_path):
-    with Run.open(tmp_path / "run", {}) as run:
+    with RunDir.open(tmp_path / "run", {}) as run:
         for step in (1, 2, 3):
             run.log(step=step, loss=0.5 / step, accuracy=0.5)
         run.log(step=3, epoch=1.0, validation_loss=float("nan"), validation_accuracy=0.7)
@@ -101,7 +101,7 @@ def test_history_means_over_the_steps_since_the_last_look():
         {"step": 3, "loss": 0.5, "accuracy": 1.0},
         {"step": 3, "epoch": 1.5, "validation_loss": 0.8, "validation_accuracy": 0.6},
     ]
-    rows = epochs_of(lines)
+    rows = metrics_by_epoch(lines)
     assert [row["training_loss"] for row in rows] == [2.0, 0.5]
     assert [row["training_accuracy"] for row in rows] == [0.5, 1.0]
     assert [row["validation_accuracy"] for row in rows] == [0.5, 0.6]
@@ -110,5 +110,5 @@ def test_history_means_over_the_steps_since_the_last_look():
 def test_a_short_last_stretch_is_counted_with_the_one_before():
     steps = [{"step": s, "loss": float(s), "accuracy": 0.5} for s in range(1, 6)]
     look = {"epoch": 1.0, "validation_loss": 0.9, "validation_accuracy": 0.5}
-    rows = epochs_of([*steps[:4], {"step": 4, **look}, steps[4], {"step": 5, **look}])
+    rows = metrics_by_epoch([*steps[:4], {"step": 4, **look}, steps[4], {"step": 5, **look}])
     assert [row["training_loss"] for row in rows] == [2.5, 3.0]

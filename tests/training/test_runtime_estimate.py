@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from nevus.training import runtime_estimate as timing
-from nevus.training.config import Facts
-from nevus.training.overrides import RecipeChanges, make_recipe
+from nevus.training.config import DatasetStats
+from nevus.training.overrides import Overrides, make_config
 
-FACTS = Facts(1000, 128 * 128, 32)
-TRUNK = "bit-r26x0.5"
+FACTS = DatasetStats(1000, 128 * 128, 32)
+BACKBONE = "bit-r26x0.5"
 
 
 @pytest.fixture
@@ -56,11 +56,11 @@ def work(monkeypatch):
 
 
 def recipe(mode, **changes):
-    return replace(make_recipe("default", FACTS, mode, changes=RecipeChanges(side=32)), **changes)
+    return replace(make_config("default", FACTS, mode, changes=Overrides(side=32)), **changes)
 
 
 def expected(wanted):
-    return timing.expected_seconds(wanted, TRUNK, FACTS, 2)
+    return timing.estimate_seconds(wanted, BACKBONE, FACTS, 2)
 
 
 def test_a_step_is_measured_with_as_many_images_as_it_will_have(work):

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 
 from nevus.data.manifest import Manifest
-from nevus.training.config import Facts
-from nevus.training.losses import MOST, source_weights
-from nevus.training.overrides import RecipeChanges, make_recipe
+from nevus.training.config import DatasetStats
+from nevus.training.losses import MAX_WEIGHT, source_balancing_weights
+from nevus.training.overrides import Overrides, make_config
 
 
 def manifest(rows):
@@ -17,12 +17,12 @@ def manifest(rows):
 
 
 def recipe(reweigh):
-    return make_recipe("default", Facts(60, 1, 32), "full", changes=RecipeChanges(reweigh=reweigh))
+    return make_config("default", DatasetStats(60, 1, 32), "full", changes=Overrides(reweigh=reweigh))
 
 
 def test_under_the_weights_the_source_tells_nothing():
     rows = manifest([("a", "x")] * 30 + [("b", "x")] * 10 + [("a", "y")] * 5 + [("b", "y")] * 15)
-    weights = source_weights(rows, recipe("source")).numpy()
+    weights = source_balancing_weights(rows, recipe("source")).numpy()
     np.testing.assert_allclose(weights.mean(), 1, rtol=1e-6)
     table = rows.table.assign(weight=weights, positive=(rows.table["label"] == "b").to_numpy())
     share = [(g["weight"] * g["positive"]).sum() / g["weight"].sum() for _, g in table.groupby("source")]
@@ -31,6 +31,6 @@ def test_under_the_weights_the_source_tells_nothing():
 
 def test_without_it_all_weigh_the_same_and_none_too_much():
     rows = manifest([("a", "x")] * 500 + [("b", "x")] + [("b", "y")] * 500)
-    assert source_weights(rows, recipe("none")).tolist() == [1] * 1001
-    weights = source_weights(rows, recipe("source"))
-    assert weights.max() / weights.min() <= MOST / 0.4
+    assert source_balancing_weights(rows, recipe("none")).tolist() == [1] * 1001
+    weights = source_balancing_weights(rows, recipe("source"))
+    assert weights.max() / weights.min() <= MAX_WEIGHT / 0.4

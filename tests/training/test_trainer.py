@@ -11,9 +11,9 @@ from nevus.data.manifest import ordered_classes
 from nevus.data.readers.dispatch import read
 from nevus.errors import NevusError
 from nevus.runtime.device import Device
-from nevus.training.config import Facts
+from nevus.training.config import DatasetStats
 from nevus.training.losses import class_weights
-from nevus.training.overrides import RecipeChanges, make_recipe
+from nevus.training.overrides import Overrides, make_config
 from nevus.training.preparation import Preparation
 from nevus.training.trainer import BiT
 
@@ -21,7 +21,7 @@ QUICK = {"side": 32, "resize": 40, "batch": 8, "steps": 6, "warmup": 1, "evaluat
 
 
 def fit(data, out, mode="full", resume=False, **changes):
-    method = BiT(trunk="bit-r26x0.5", mode=mode, seed=2, changes=RecipeChanges(**{**QUICK, **changes}))
+    method = BiT(backbone="bit-r26x0.5", mode=mode, seed=2, changes=Overrides(**{**QUICK, **changes}))
     return method.fit(read(data), out, resume=resume)
 
 
@@ -69,10 +69,10 @@ def test_same_seed_same_weights(trained, phantoms, tmp_path):
 
 
 def test_head_trains_the_head_alone(phantoms, tmp_path):
-    from nevus.models.registry import network
+    from nevus.models.registry import build_backbone
 
     fit(phantoms, tmp_path / "head", "head", resize=None, steps=100, lr=1.0, standardize=True)
-    found, start = weights(tmp_path / "head" / "bundle"), network("bit-r26x0.5", classes=2, seed=2).state_dict()
+    found, start = weights(tmp_path / "head" / "bundle"), build_backbone("bit-r26x0.5", classes=2, seed=2).state_dict()
     changed = {k for k in found if not torch.equal(found[k], start[k])}
     assert changed == {"head.fc.weight", "head.fc.bias"}
     fit_of = load_bundle(tmp_path / "head" / "bundle").provenance["fit"]
@@ -80,11 +80,11 @@ def test_head_trains_the_head_alone(phantoms, tmp_path):
 
 
 def test_taps_are_saved_with_the_bundle_and_used_again(phantoms, tmp_path):
-    from nevus.models.registry import network
+    from nevus.models.registry import build_backbone
 
-    changes = RecipeChanges(side=32, steps=50, lr=1.0, batch=8, evaluate_every=25)
+    changes = Overrides(side=32, steps=50, lr=1.0, batch=8, evaluate_every=25)
     method = BiT(
-        trunk="bit-r26x0.5", mode="head", taps=3, seed=2, changes=changes, preparation=Preparation(audit=False)
+        backbone="bit-r26x0.5", mode="head", taps=3, seed=2, changes=changes, preparation=Preparation(audit=False)
     )
     classifier = method.fit(read(phantoms), tmp_path / "run")
     bundle = load_bundle(tmp_path / "run" / "bundle")
@@ -92,7 +92,7 @@ def test_taps_are_saved_with_the_bundle_and_used_again(phantoms, tmp_path):
     found = bundle.network.state_dict()
     assert found["head.weight"].shape == (2, 256 + 512 + 1024 + 1024)
     assert found["head.weight"][:, :256].abs().max() > 0  # an early stage has a say
-    start = network("bit-r26x0.5", classes=0, seed=2).state_dict()
+    start = build_backbone("bit-r26x0.5", classes=0, seed=2).state_dict()
     assert all(torch.equal(found[f"tapped.trunk.{key}"], value) for key, value in start.items())
     paths = read(phantoms).paths[:3]
     assert np.allclose(
@@ -101,9 +101,9 @@ def test_taps_are_saved_with_the_bundle_and_used_again(phantoms, tmp_path):
 
 
 def test_the_spread_is_saved_with_the_bundle_and_used_again(phantoms, tmp_path):
-    changes = RecipeChanges(side=32, steps=50, lr=1.0, batch=8, evaluate_every=25)
+    changes = Overrides(side=32, steps=50, lr=1.0, batch=8, evaluate_every=25)
     method = BiT(
-        trunk="bit-r26x0.5",
+        backbone="bit-r26x0.5",
         mode="head",
         taps=2,
         spread=True,
@@ -143,9 +143,9 @@ def test_summed_diagnoses_are_averaged_as_the_bundle_does(phantoms, tmp_path, mo
     table.loc[table.index % 2 == 0, "label"] = table["label"].where(table["label"] != "benign", "nv")
     manifest = replace(rows, table=table, classes=ordered_classes(table["label"]))
     words = {"steps": 30, "lr": 3.0, "evaluate_every": 10} if mode == "head" else {}
-    changes = RecipeChanges(**{**QUICK, "resize": None if mode == "head" else 40, **words, "mean_of": 4})
+    changes = Overrides(**{**QUICK, "resize": None if mode == "head" else 40, **words, "mean_of": 4})
     answer = ("benign=benign,nv", "malignant=malignant")
-    BiT(trunk="bit-r26x0.5", mode=mode, seed=2, changes=changes, answer=answer).fit(manifest, tmp_path / "run")
+    BiT(backbone="bit-r26x0.5", mode=mode, seed=2, changes=changes, answer=answer).fit(manifest, tmp_path / "run")
     held = read(tmp_path / "run" / "manifest.parquet").split("validation")
     p = nevus.load(tmp_path / "run" / "bundle").predict_proba(held.paths)
     said = load_bundle(tmp_path / "run" / "bundle").provenance["fit"]["validation"]["cross_entropy"]["value"]
@@ -175,11 +175,11 @@ def test_a_head_is_trained_on_every_view_of_which_it_is_to_give_the_mean(phantom
 def test_a_head_may_be_trained_on_the_means_themselves(phantoms, tmp_path, monkeypatch):
     from nevus.training import fit as fitting
 
-    shown, fit_head = {}, fitting.fit_head
+    shown, fit_linear_probe = {}, fitting.fit_linear_probe
 
     def seen(features, *args, **more):
         shown[features.shape[0]] = features
-        return fit_head(features, *args, **more)
+        return fit_linear_probe(features, *args, **more)
 
     monkeypatch.setattr(fitting, "fit_head", seen)
     words = {"resize": None, "steps": 60, "lr": 1.0, "evaluate_every": 60, "mean_of": 6}
@@ -197,14 +197,14 @@ def test_a_head_may_be_trained_on_the_means_themselves(phantoms, tmp_path, monke
 
 @pytest.mark.parametrize(("mode", "mean_of"), [("head", 1), ("full", 6)])
 def test_means_that_are_not_trained_on_are_refused(mode, mean_of):
-    changes = RecipeChanges(mean_of=mean_of, on_means=True)
+    changes = Overrides(mean_of=mean_of, on_means=True)
     with pytest.raises(NevusError, match="--on-means"):
-        make_recipe("default", Facts(100, 1e5, 128), mode, changes=changes)
+        make_config("default", DatasetStats(100, 1e5, 128), mode, changes=changes)
 
 
 def test_a_mean_over_five_views_is_refused():
     with pytest.raises(NevusError, match="correct --mean-of"):
-        make_recipe("default", Facts(100, 1e5, 128), "head", changes=RecipeChanges(mean_of=5))
+        make_config("default", DatasetStats(100, 1e5, 128), "head", changes=Overrides(mean_of=5))
 
 
 STILL = {"crop": (1.0, 1.0), "mirror": False, "turns": False, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
@@ -223,24 +223,24 @@ def test_views_that_change_nothing_train_the_same_head(phantoms, tmp_path):
 
 def test_a_head_on_whole_images_records_no_views():
     for name in ("default", "paper", "hyperrule"):
-        made = make_recipe(name, Facts(100, 1e5, 128), "head")
+        made = make_config(name, DatasetStats(100, 1e5, 128), "head")
         assert made.resize == made.side
         assert (made.crop, made.mirror, made.turns, made.brightness) == ((1, 1), False, False, 0)
-        moving = make_recipe(name, Facts(100, 1e5, 128), "head", changes=RecipeChanges(views=1))
+        moving = make_config(name, DatasetStats(100, 1e5, 128), "head", changes=Overrides(views=1))
         assert moving.resize > moving.side
 
 
 def test_what_views_cannot_do_is_refused():
-    facts = Facts(100, 1e5, 128)
+    facts = DatasetStats(100, 1e5, 128)
     for field, value in {"brightness": 0.3, "crop": (0.5, 1.0), "resize": 150, "turns": True}.items():
         changes = {field: value}
         with pytest.raises(NevusError, match=f"--{field} does nothing.*--views"):
-            make_recipe("default", facts, "head", changes=RecipeChanges(**changes))
-        assert make_recipe("default", facts, "head", changes=RecipeChanges(**changes, views=1)).views == 1
+            make_config("default", facts, "head", changes=Overrides(**changes))
+        assert make_config("default", facts, "head", changes=Overrides(**changes, views=1)).views == 1
     with pytest.raises(NevusError, match="--views is for mode head"):
-        make_recipe("default", facts, "full", changes=RecipeChanges(views=1))
+        make_config("default", facts, "full", changes=Overrides(views=1))
     with pytest.raises(NevusError, match="correct --views"):
-        make_recipe("default", facts, "head", changes=RecipeChanges(views=-1))
+        make_config("default", facts, "head", changes=Overrides(views=-1))
 
 
 @pytest.mark.parametrize("mode", ["head", "views", "full"])
@@ -290,12 +290,12 @@ def test_unreadable_training_images_are_left_out_and_listed(class_folders, tmp_p
 
 def test_class_weights_have_mean_one(phantoms):
     manifest = read(phantoms)
-    recipe = make_recipe("default", Facts(60, 1, 32), "full", changes=RecipeChanges(class_weights="balanced"))
+    recipe = make_config("default", DatasetStats(60, 1, 32), "full", changes=Overrides(class_weights="balanced"))
     found = class_weights(manifest.targets, len(manifest.classes), recipe).numpy()
     counts = np.bincount(manifest.targets)
     assert (found * counts).sum() == pytest.approx(60)
     assert found[0] * counts[0] == pytest.approx(found[1] * counts[1])
-    plain = make_recipe("default", Facts(60, 1, 32), "full")
+    plain = make_config("default", DatasetStats(60, 1, 32), "full")
     assert class_weights(manifest.targets, len(manifest.classes), plain).tolist() == [1, 1]
 
 
@@ -306,4 +306,4 @@ def test_three_classes(class_folders, tmp_path):
 
 def test_unknown_trunk(phantoms, tmp_path):
     with pytest.raises(NevusError, match="there is no trunk 'vgg'"):
-        BiT(trunk="vgg").fit(read(phantoms), tmp_path / "run")
+        BiT(backbone="vgg").fit(read(phantoms), tmp_path / "run")

@@ -12,13 +12,13 @@ import pandas as pd
 
 from nevus._progress import progress
 from nevus.audit import shortcuts
-from nevus.audit.contamination import Again, Taught, again
+from nevus.audit.contamination import Overlap, TrainingImages, find_overlap
 from nevus.audit.duplicates.search import KINDS
 from nevus.audit.duplicates.thresholds import chosen
-from nevus.audit.file_metadata import facts_of_files
-from nevus.audit.label_errors import suspect_labels
-from nevus.audit.lesion_groups import Relations, relate
-from nevus.audit.shortcuts import Embed, Folded, Told
+from nevus.audit.file_metadata import file_metadata
+from nevus.audit.label_errors import find_label_issues
+from nevus.audit.lesion_groups import LesionGroups, group_lesions
+from nevus.audit.shortcuts import Embed, OutOfFoldPredictions, ShortcutScore
 from nevus.data.cache import Cache
 from nevus.data.manifest import Manifest
 
@@ -36,7 +36,7 @@ class Audit:
         pairs: of images, at least one of the set in question, the surest first: rows `a` and `b` of
             `relations.images`, `kind`, `similarity`, `overlap`, `matches`, `crosses` (they stand in different
             splits of the set), `disagrees` (both are of the set and their labels differ).
-        facts: see `nevus.audit.file_metadata.facts_of_files`.
+        facts: see `nevus.audit.file_metadata.file_metadata`.
         groups: a row a group of several images of the set: `group`, `images`, `splits`, `labels` (each joined by
             |).
         against: how labels of the set go with those of other sets' images of the same lesion: `label`, `set`,
@@ -44,24 +44,24 @@ class Audit:
         told: how well the label and the source can be told, by view.
         sources: images by source (rows) and class (columns).
         styled: whether the sources are clusters of capture style, for want of given ones.
-        suspects: see `nevus.audit.label_errors.suspect_labels`; `row` is one of the manifest.
-        again: what of the set networks were taught on that come with the package, those that were asked about.
+        suspects: see `nevus.audit.label_errors.find_label_issues`; `row` is one of the manifest.
+        overlaps: what of the set networks were taught on that come with the package, those that were asked about.
         warnings: what a user has to know, in plain words.
         about: what was audited, how and by which version.
 
     """
 
     manifest: Manifest
-    relations: Relations
+    relations: LesionGroups
     pairs: pd.DataFrame
     facts: pd.DataFrame
     groups: pd.DataFrame
     against: pd.DataFrame
-    told: tuple[Told, ...]
+    told: tuple[ShortcutScore, ...]
     sources: pd.DataFrame
     styled: bool
     suspects: pd.DataFrame
-    again: tuple[Again, ...]
+    overlaps: tuple[Overlap, ...]
     warnings: tuple[str, ...]
     about: Mapping[str, Any]
 
@@ -87,14 +87,14 @@ class Audit:
         }
 
     def _within(self) -> pd.DataFrame:
-        own = self.relations.own()
+        own = self.relations.is_own()
         return self.pairs[own[self.pairs["a"]] & own[self.pairs["b"]]]
 
     def files(self) -> dict[str, dict[str, int]]:
-        """Images by format, by mode, by size in pixels and by quantisation tables, the most frequent first."""
+        """Images by format, by mode, by size in pixels and by quantization tables, the most frequent first."""
         sizes = self.facts["width"].astype(str) + " x " + self.facts["height"].astype(str)
         columns = {"format": self.facts["format"], "mode": self.facts["mode"], "size": sizes}
-        columns["quantisation tables"] = self.facts["tables"]
+        columns["quantization tables"] = self.facts["tables"]
         return {
             name: {str(value): int(n) for value, n in column.value_counts().items()}
             for name, column in columns.items()
@@ -110,7 +110,7 @@ class Audit:
             **self.about,
             "counts": self.counts(),
             "warnings": list(self.warnings),
-            "taught": [one.as_dict(self.manifest) for one in self.again],
+            "taught": [one.as_dict(self.manifest) for one in self.overlaps],
             "shortcuts": [asdict(told) for told in self.told],
             "sources": {str(k): {str(c): int(v) for c, v in row.items()} for k, row in self.sources.iterrows()},
             "sources_are_clusters": self.styled,
@@ -128,9 +128,9 @@ def audit(
     against: Sequence[Manifest] = (),
     *,
     cache: Cache,
-    lists: Sequence[Taught] = (),
+    lists: Sequence[TrainingImages] = (),
     embed: Embed | None = None,
-    trunk: str | None = None,
+    backbone: str | None = None,
     seed: int = 0,
 ) -> Audit:
     """Audit a data set.
@@ -140,7 +140,7 @@ def audit(
         against: other sets, whose images and ids join its images.
         cache: keeps decoded images.
         lists: of what networks were taught on, see `nevus.audit.contamination`.
-        embed: see `nevus.audit.shortcuts.view_features`.
+        embed: see `nevus.audit.shortcuts.region_features`.
         trunk: name of the trunk behind `embed`.
         seed: of folds, clusters and bootstrap.
 
@@ -148,51 +148,51 @@ def audit(
         NevusError: no image can be used.
 
     """
-    relations = relate(manifest, against, cache)
+    relations = group_lesions(manifest, against, cache)
     audited = relations.apply(manifest)
-    facts = facts_of_files(manifest)
-    own = relations.own()
+    facts = file_metadata(manifest)
+    own = relations.is_own()
     pairs = _marked(relations)
     several = _groups(audited)
-    seen = relations.seen[own[relations.seen]]
-    views = shortcuts.view_features(relations.squares.part(slice(0, len(seen))), embed)
+    seen = relations.usable_rows[own[relations.usable_rows]]
+    views = shortcuts.region_features(relations.squares.part(slice(0, len(seen))), embed)
     file = shortcuts.file_features(facts.iloc[seen])
-    simple = views if embed is None else shortcuts.view_features(relations.squares.part(slice(0, len(seen))))
+    simple = views if embed is None else shortcuts.region_features(relations.squares.part(slice(0, len(seen))))
     table = audited.table.iloc[seen]
     codes = relations.codes[seen]
     labels, sources = table["label"].tolist(), table["source"].tolist()
     styled = len(set(sources)) < 2
     if styled:
-        sources = shortcuts.styles(simple["border ring"], file, seed=seed)
+        sources = shortcuts.cluster_capture_style(simple["border ring"], file, seed=seed)
     shown = {
         **views,
-        shortcuts.COLOUR: simple["whole image"][:, :6],
+        shortcuts.COLOR: simple["whole image"][:, :6],
         shortcuts.FILE: file,
         shortcuts.SOURCE: _one_hot(sources),
     }
-    told: list[Told] = []
-    whole: Folded | None = None
+    told: list[ShortcutScore] = []
+    whole: OutOfFoldPredictions | None = None
     with progress(unit="views") as bar:
         task = bar.add_task("what tells the label", total=len(shown) * (1 if styled else 2), note="")
         for what, names in (("label", labels), ("source", [] if styled else sources)):
             for view, features in shown.items() if names else ():
                 if what == view:
                     continue
-                found = shortcuts.folded(features, names, codes, seed=seed)
+                found = shortcuts.cross_validate(features, names, codes, seed=seed)
                 if what == "label" and view == "whole image":
                     whole = found
                 if found:
-                    told.append(shortcuts.told(what, view, found, seed=seed))
+                    told.append(shortcuts.score_shortcut(what, view, found, seed=seed))
                 bar.advance(task)
     counted = pd.crosstab(pd.Series(sources, name="source"), pd.Series(labels, name="label"))
-    suspects = suspect_labels(whole)
+    suspects = find_label_issues(whole)
     suspects["row"] = seen[suspects["row"].to_numpy(int)]
     about = {
         "digest": relations.digest,
         "data": {"name": manifest.name, "digest": manifest.digest, "rows_digest": manifest.rows_digest},
         "against": [{"name": m.name, "digest": m.digest, "images": len(m)} for m in against],
         "thresholds": asdict(chosen()),
-        "trunk": trunk,
+        "backbone": backbone,
         "seed": seed,
         "nevus": version("nevus"),
     }
@@ -207,7 +207,7 @@ def audit(
         sources=counted,
         styled=styled,
         suspects=suspects,
-        again=again(audited, relations, lists) if lists else (),
+        overlaps=find_overlap(audited, relations, lists) if lists else (),
         warnings=(),
         about=about,
     )
@@ -218,8 +218,8 @@ def _one_hot(names: Sequence[str]) -> Any:
     return pd.get_dummies(pd.Series(list(names))).to_numpy(np.float32)
 
 
-def _marked(relations: Relations) -> pd.DataFrame:
-    own, pairs = relations.own(), relations.pairs
+def _marked(relations: LesionGroups) -> pd.DataFrame:
+    own, pairs = relations.is_own(), relations.pairs
     a, b = pairs["a"].to_numpy(np.int64), pairs["b"].to_numpy(np.int64)
     split, label = relations.images["split"].to_numpy(), relations.images["label"].to_numpy()
     both = own[a] & own[b]
@@ -238,9 +238,9 @@ def _groups(manifest: Manifest) -> pd.DataFrame:
     return table[table["images"] > 1].reset_index().sort_values(["images", "group"], ascending=[False, True])
 
 
-def _labels_elsewhere(relations: Relations, names: Sequence[str]) -> pd.DataFrame:
+def _labels_elsewhere(relations: LesionGroups, names: Sequence[str]) -> pd.DataFrame:
     """By the found pairs alone: what a chain of them joins is not compared."""
-    own, images = relations.own(), relations.images
+    own, images = relations.is_own(), relations.images
     a, b = (relations.pairs[side].to_numpy(np.int64) for side in ("a", "b"))
     across = own[a] != own[b]
     mine, other = np.where(own[a], a, b)[across], np.where(own[a], b, a)[across]
@@ -284,7 +284,7 @@ def _warnings(found: Audit) -> list[str]:
             f"Of {len(found.sources)} {kind} these hold one class only: {', '.join(map(str, lone[:5]))}"
             f"{' and others' if len(lone) > 5 else ''}. There the source tells the label."
         )
-    said += [one.sentence(found.manifest) for one in found.again if len(one.found)]
+    said += [one.sentence(found.manifest) for one in found.overlaps if len(one.found)]
     if n["unreadable"]:
         first = found.facts.loc[found.facts["digest"] == "", "odd"].iloc[0]
         said.append(f"{_counted(n['unreadable'], 'image')} cannot be used; the first: {first}")

@@ -13,29 +13,29 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nevus._progress import progress
-from nevus.audit.duplicates.descriptors import FREQUENCIES, TURNS, fingerprint, turned
-from nevus.audit.lesion_groups import Relations, isic_id
-from nevus.bundle.builtin import CLASSIFIERS, shipped
-from nevus.data.decoded import Squares
+from nevus.audit.duplicates.descriptors import FREQUENCIES, DIHEDRAL_GROUP, perceptual_hash, dihedral
+from nevus.audit.lesion_groups import LesionGroups, isic_id
+from nevus.bundle.builtin import CLASSIFIERS, builtin_names
+from nevus.data.decoded import DecodedImages
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
-from nevus.models.registry import SHIPPED
+from nevus.models.registry import PRETRAINED
 
 APART = 8
-"""Of the 143 bits of two hashes, how many may differ where two pictures count as one; `experiments.taught` measures
+"""Of the 143 bits of two hashes, how many may differ where two pictures count as one; `experiments.training_images` measures
 it."""
 PIECE = 1024
 """Images that are compared with the whole list at once."""
 
 
 @dataclass(frozen=True)
-class Taught:
+class TrainingImages:
     """The images that a network was taught on.
 
     Attributes:
         network: its name.
         images: a row an image: `source`, `image`, `lesion_id` (each str, or empty), `digest` (16 bytes, the first
-            half of the file's SHA-256) and `hash` (18 bytes, see `hashed`).
+            half of the file's SHA-256) and `hash` (18 bytes, see `pack_bits`).
 
     """
 
@@ -44,7 +44,7 @@ class Taught:
 
 
 @dataclass(frozen=True)
-class Again:
+class Overlap:
     """Images of a data set that a network was taught on.
 
     Attributes:
@@ -57,12 +57,12 @@ class Again:
     """
 
     network: str
-    listed: int
+    n_listed: int
     found: pd.DataFrame
 
     def sentence(self, manifest: Manifest) -> str:
         """In plain words."""
-        list_of = f"the {self.listed:,} images that {self.network} was taught on"
+        list_of = f"the {self.n_listed:,} images that {self.network} was taught on"
         if self.found.empty:
             return (
                 f"None of the {len(manifest):,} images of {manifest.name} is among {list_of}, by file, ISIC id, "
@@ -80,37 +80,37 @@ class Again:
         names = manifest.table["image"].to_numpy()[self.found["row"].to_numpy(np.int64)]
         return {
             "network": self.network,
-            "listed": self.listed,
+            "listed": self.n_listed,
             "found": self.found.assign(row=names)
             .rename(columns={"row": "image", "image": "as"})
             .to_dict("records"),
         }
 
 
-def listed() -> tuple[str, ...]:
+def available() -> tuple[str, ...]:
     """Networks that come with the package with a list of what they were taught on: trunks, then classifiers."""
-    return (*_trunks(), *shipped())
+    return (*_backbones(), *builtin_names())
 
 
-def taught(name: str) -> list[Taught]:
+def training_images(name: str) -> list[TrainingImages]:
     """The lists of a network that comes with the package: of a classifier also that of its trunk.
 
     Raises:
         NevusError: there is none of that name.
 
     """
-    trunks = _trunks()
-    if name in trunks:
-        return [_list(name, SHIPPED.joinpath(trunks[name]["images"]))]
-    if name not in shipped():
-        raise NevusError(f"nothing that comes with nevus is called '{name}'; choose one of {', '.join(listed())}.")
+    backbones = _backbones()
+    if name in backbones:
+        return [_list(name, PRETRAINED.joinpath(backbones[name]["images"]))]
+    if name not in builtin_names():
+        raise NevusError(f"nothing that comes with nevus is called '{name}'; choose one of {', '.join(available())}.")
     folder = CLASSIFIERS / name
     about = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
-    below = [about["trunk"]] if about["trunk"] in trunks else []
-    return [_list(name, folder / "images.parquet"), *(one for trunk in below for one in taught(trunk))]
+    below = [about["backbone"]] if about["backbone"] in backbones else []
+    return [_list(name, folder / "images.parquet"), *(one for backbone in below for one in training_images(backbone))]
 
 
-def again(manifest: Manifest, relations: Relations, lists: Sequence[Taught]) -> tuple[Again, ...]:
+def find_overlap(manifest: Manifest, relations: LesionGroups, lists: Sequence[TrainingImages]) -> tuple[Overlap, ...]:
     """Find in a data set what networks were taught on.
 
     Args:
@@ -119,7 +119,7 @@ def again(manifest: Manifest, relations: Relations, lists: Sequence[Taught]) -> 
         lists: of what was taught.
 
     """
-    rows = relations.seen[relations.own()[relations.seen]]
+    rows = relations.usable_rows[relations.is_own()[relations.usable_rows]]
     squares = relations.squares.part(slice(0, len(rows)))
     files = pd.Series([bytes.fromhex(digest)[:16] for digest in squares.digests], index=rows)
     ids = manifest.table["image"].map(isic_id)
@@ -137,22 +137,22 @@ def again(manifest: Manifest, relations: Relations, lists: Sequence[Taught]) -> 
         # Of several ways the surest is told.
         told = {row: (by, table["image"].iloc[k]) for by, which in ways.items() for row, k in which.items()}
         rowed = [(row, *told[row]) for row in sorted(told)]
-        found.append(Again(one.network, len(table), pd.DataFrame(rowed, columns=["row", "by", "image"])))
+        found.append(Overlap(one.network, len(table), pd.DataFrame(rowed, columns=["row", "by", "image"])))
     return tuple(found)
 
 
-def hashed(prints: NDArray[np.float32]) -> list[bytes]:
+def pack_bits(prints: NDArray[np.float32]) -> list[bytes]:
     """The signs of fingerprints (n, 143), a bit each."""
     return [row.tobytes() for row in np.packbits(prints >= 0, axis=1)]
 
 
-def signs(hashes: Sequence[bytes]) -> NDArray[np.float32]:
+def unpack_signs(hashes: Sequence[bytes]) -> NDArray[np.float32]:
     """The signs of n hashes as -1 and 1, float32 (n, 143)."""
     bits = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), -1)
     return np.unpackbits(bits, axis=1, count=FREQUENCIES**2 - 1).astype(np.float32) * 2 - 1
 
 
-def differing(prints: NDArray[np.float32], listed: NDArray[np.float32]) -> NDArray[np.float32]:
+def hamming_distance(prints: NDArray[np.float32], available: NDArray[np.float32]) -> NDArray[np.float32]:
     """Bits in which pictures differ from listed ones, in that of eight ways to lay them in which they differ least.
 
     Args:
@@ -163,18 +163,18 @@ def differing(prints: NDArray[np.float32], listed: NDArray[np.float32]) -> NDArr
         float32 (n, m), 0 to 143.
 
     """
-    mine = (np.where(turned(prints, turn) >= 0, 1, -1).astype(np.float32) for turn in TURNS)
+    mine = (np.where(dihedral(prints, turn) >= 0, 1, -1).astype(np.float32) for turn in DIHEDRAL_GROUP)
     # A product of signs is what they have in common less what differs.
-    return np.asarray(np.min([(listed.shape[1] - one @ listed.T) / 2 for one in mine], axis=0), np.float32)
+    return np.asarray(np.min([(available.shape[1] - one @ available.T) / 2 for one in mine], axis=0), np.float32)
 
 
-def _trunks() -> dict[str, dict[str, Any]]:
-    about = json.loads(SHIPPED.joinpath("trunks.json").read_text(encoding="utf-8"))
+def _backbones() -> dict[str, dict[str, Any]]:
+    about = json.loads(PRETRAINED.joinpath("backbones.json").read_text(encoding="utf-8"))
     return {name: one for name, one in about.items() if "images" in one}
 
 
-def _list(name: str, path: Any) -> Taught:
-    return Taught(name, pd.read_parquet(Path(str(path))))
+def _list(name: str, path: Any) -> TrainingImages:
+    return TrainingImages(name, pd.read_parquet(Path(str(path))))
 
 
 def _same(mine: pd.Series[Any], theirs: pd.Series[Any]) -> dict[int, int]:
@@ -187,25 +187,25 @@ def _same(mine: pd.Series[Any], theirs: pd.Series[Any]) -> dict[int, int]:
     return {row: first[value] for row, value in zip(rows, mine, strict=True) if value in first}
 
 
-def _prints(squares: Squares) -> NDArray[np.float32]:
+def _prints(squares: DecodedImages) -> NDArray[np.float32]:
     with progress() as bar:
         task = bar.add_task("fingerprints", total=len(squares), note="")
         prints = []
         for k in range(len(squares)):
-            prints.append(fingerprint(squares[k : k + 1][0]))
+            prints.append(perceptual_hash(squares[k : k + 1][0]))
             bar.advance(task)
     return np.stack(prints) if prints else np.zeros((0, FREQUENCIES**2 - 1), np.float32)
 
 
 def _alike(prints: NDArray[np.float32], rows: NDArray[np.int64], theirs: Sequence[bytes]) -> dict[int, int]:
     """Rows whose picture, laid in any of eight ways, is nearly one of theirs, and which."""
-    listed = signs(theirs)
+    listed_signs = unpack_signs(theirs)
     found = {}
     with progress() as bar:
         task = bar.add_task("comparing looks", total=len(prints), note="")
         for start in range(0, len(prints), PIECE):
             piece = prints[start : start + PIECE]
-            near = differing(piece, listed)
+            near = hamming_distance(piece, listed_signs)
             best = near.argmin(1)
             close = near[np.arange(len(piece)), best] <= APART
             for k in np.flatnonzero(close).tolist():

@@ -46,12 +46,12 @@ def surroundings(pixels: Pixels) -> Mask:
 
 
 def only(pixels: Pixels, mask: Mask) -> Pixels:
-    """The image with everything outside of the mask in mid-grey."""
+    """The image with everything outside of the mask in mid-gray."""
     return np.where(mask[..., None], pixels, np.uint8(128))
 
 
 def described(pixels: Pixels, mask: Mask) -> NDArray[np.float32]:
-    """Colour and texture of the pixels under a mask, float32 (47,); zeros where the mask is empty.
+    """Color and texture of the pixels under a mask, float32 (47,); zeros where the mask is empty.
 
     Of L, a and b: mean, standard deviation and the 1st, 10th, 25th, 50th, 75th, 90th and 99th percentile (27); mean
     and percentiles of the luminance's gradient at two scales (12); mean L in each of eight sectors (8), which tells

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from cleanlab.filter import find_label_issues
+from cleanlab.filter import find_label_issues as confident_learning
 from cleanlab.rank import get_label_quality_scores
 
-from nevus.audit.shortcuts import Folded
+from nevus.audit.shortcuts import OutOfFoldPredictions
 
 COLUMNS = ("row", "label", "suggested", "quality")
 
 
-def suspect_labels(found: Folded | None) -> pd.DataFrame:
+def find_label_issues(found: OutOfFoldPredictions | None) -> pd.DataFrame:
     """Confident learning (Northcutt et al. 2021) on out-of-fold probabilities.
 
     Returns:
@@ -23,7 +23,7 @@ def suspect_labels(found: Folded | None) -> pd.DataFrame:
     if found is None:
         return pd.DataFrame(columns=list(COLUMNS))
     p = found.p / found.p.sum(1, keepdims=True)
-    doubted = np.asarray(find_label_issues(found.y, p, n_jobs=1))
+    doubted = np.asarray(confident_learning(found.y, p, n_jobs=1))
     quality = np.asarray(get_label_quality_scores(found.y, p))
     order = np.lexsort([found.rows, quality])
     names = found.classes

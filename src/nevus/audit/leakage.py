@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from nevus.audit.duplicates.search import KINDS
-from nevus.audit.lesion_groups import relate
+from nevus.audit.lesion_groups import group_lesions
 from nevus.data.cache import Cache
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
 
 
 @dataclass(frozen=True)
-class Leaks:
+class LeakageReport:
     """What the quick audit found.
 
     Attributes:
@@ -52,7 +52,7 @@ class Leaks:
 _WORDS = {"exact": "equal pictures", "copy": "nearly equal pictures", "lesion": "other pictures of one lesion"}
 
 
-def grouped(manifest: Manifest, cache: Cache) -> tuple[Manifest, Leaks]:
+def group_duplicates(manifest: Manifest, cache: Cache) -> tuple[Manifest, LeakageReport]:
     """A Manifest whose groups join what the pixels say belongs together, and what was found on the way.
 
     Rows without a split count as train where others have one.
@@ -61,12 +61,12 @@ def grouped(manifest: Manifest, cache: Cache) -> tuple[Manifest, Leaks]:
         NevusError: no image can be used.
 
     """
-    relations = relate(manifest, (), cache)
+    relations = group_lesions(manifest, (), cache)
     found = relations.apply(manifest)
-    touched = leaking(found)
+    touched = leaking_rows(found)
     split = found.table["split"]
     kinds = relations.pairs["kind"]
-    return found, Leaks(
+    return found, LeakageReport(
         digest=relations.digest,
         pairs={kind: int((kinds == kind).sum()) for kind in KINDS},
         crossing=int(found.table["group"][touched].nunique()),
@@ -75,7 +75,7 @@ def grouped(manifest: Manifest, cache: Cache) -> tuple[Manifest, Leaks]:
     )
 
 
-def leaking(manifest: Manifest) -> np.ndarray:
+def leaking_rows(manifest: Manifest) -> np.ndarray:
     """Bool (n,): the rows whose group stands both in test and outside of it."""
     test = manifest.table["split"] == "test"
     group = manifest.table["group"]
@@ -83,7 +83,7 @@ def leaking(manifest: Manifest) -> np.ndarray:
     return group.isin(both).to_numpy()
 
 
-def without_leaks(manifest: Manifest, *, judged: bool = False) -> tuple[Manifest, int]:
+def drop_leaking(manifest: Manifest, *, judged: bool = False) -> tuple[Manifest, int]:
     """Leave out what leaks, and say how many rows that were.
 
     Args:
@@ -95,7 +95,7 @@ def without_leaks(manifest: Manifest, *, judged: bool = False) -> tuple[Manifest
         NevusError: nothing would be left.
 
     """
-    out = leaking(manifest) & ((manifest.table["split"] == "test").to_numpy() == judged)
+    out = leaking_rows(manifest) & ((manifest.table["split"] == "test").to_numpy() == judged)
     if out.all() or (judged and out.sum() == (manifest.table["split"] == "test").sum()):
         raise NevusError(
             f"every image of {manifest.name} that could be used leaks; make a new split with nevus split."
@@ -103,15 +103,15 @@ def without_leaks(manifest: Manifest, *, judged: bool = False) -> tuple[Manifest
     return manifest.where(~out), int(out.sum())
 
 
-def unseen(others: Manifest, manifest: Manifest, cache: Cache) -> tuple[Manifest, int]:
+def drop_overlap(others: Manifest, manifest: Manifest, cache: Cache) -> tuple[Manifest, int]:
     """Images from elsewhere, without those that show what a data set shows, and how many these were.
 
     Raises:
         NevusError: no image can be used, or nothing would be left.
 
     """
-    relations = relate(manifest, (others,), cache)
-    own = relations.own()
+    relations = group_lesions(manifest, (others,), cache)
+    own = relations.is_own()
     known = np.isin(relations.codes[~own], relations.codes[own])
     if known.all():
         raise NevusError(f"every image of {others.name} shows what {manifest.name} shows; judge on other images.")
@@ -135,4 +135,4 @@ def protocol_of(manifest: Manifest, *, corrected: bool) -> str:
         return "own cut"
     if corrected:
         return "corrected"
-    return "official" if leaking(manifest).any() else "leak-free"
+    return "official" if leaking_rows(manifest).any() else "leak-free"

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from nevus._io import cache_folder, digest_of_bytes, to_json, written_whole
-from nevus.audit.duplicates.descriptors import SIDE
+from nevus._io import cache_folder, sha256_bytes, to_json, atomic_path
+from nevus.audit.duplicates.descriptors import AUDIT_IMAGE_SIZE
 from nevus.audit.duplicates.search import COLUMNS, find_pairs
 from nevus.audit.duplicates.thresholds import chosen
 from nevus.data.cache import Cache
-from nevus.data.decoded import Squares, decode_all
+from nevus.data.decoded import DecodedImages, decode_dataset
 from nevus.data.manifest import REQUIRED, Manifest
 from nevus.errors import NevusError
 
@@ -32,7 +32,7 @@ _ISIC = re.compile(r"ISIC_\d{7}")
 
 
 @dataclass(frozen=True)
-class Relations:
+class LesionGroups:
     """Images, of one data set or several, and which of them belong together.
 
     Attributes:
@@ -51,24 +51,24 @@ class Relations:
     pairs: pd.DataFrame
     codes: NDArray[np.int64]
     faults: tuple[str, ...]
-    squares: Squares
-    seen: NDArray[np.int64]
+    squares: DecodedImages
+    usable_rows: NDArray[np.int64]
     digest: str
 
-    def own(self) -> NDArray[np.bool_]:
+    def is_own(self) -> NDArray[np.bool_]:
         """Which rows are of the set in question."""
         return (self.images["set"] == 0).to_numpy()
 
     def apply(self, manifest: Manifest) -> Manifest:
         """The set in question with the groups that were found, and the lesion's id where another set knows it."""
-        own = self.images[self.own()].reset_index(drop=True)
+        own = self.images[self.is_own()].reset_index(drop=True)
         table = manifest.table.copy()
         table["group"] = own["group"].tolist()
         lesions = self.images["lesion_id"]
         inherited = named_once(self.codes, lesions)
         if (inherited != "").any():
-            mine = lesions[self.own()].to_numpy()
-            table["lesion_id"] = np.where(mine != "", mine, inherited[self.own()])
+            mine = lesions[self.is_own()].to_numpy()
+            table["lesion_id"] = np.where(mine != "", mine, inherited[self.is_own()])
         return manifest.with_table(table)
 
 
@@ -85,7 +85,7 @@ def named_once(codes: NDArray[np.int64], ids: pd.Series[str]) -> NDArray[np.str_
     return np.array([single.get(code, "") for code in codes.tolist()], str)
 
 
-def relate(manifest: Manifest, against: Sequence[Manifest], cache: Cache) -> Relations:
+def group_lesions(manifest: Manifest, against: Sequence[Manifest], cache: Cache) -> LesionGroups:
     """Find which images of a data set belong together, also by way of other data sets' images and ids.
 
     Args:
@@ -104,18 +104,18 @@ def relate(manifest: Manifest, against: Sequence[Manifest], cache: Cache) -> Rel
         tuple(sorted(set(images["label"]))),
         " + ".join([manifest.name, *(m.name for m in against)]),
     )
-    decoded = decode_all(combined, SIDE, cache, what="decoding for the audit")
-    seen = decoded.manifest.table["row"].to_numpy(np.int64)
+    decoded = decode_dataset(combined, AUDIT_IMAGE_SIZE, cache, what="decoding for the audit")
+    usable_rows = decoded.manifest.table["row"].to_numpy(np.int64)
     pairs = _remembered(decoded.pixels)
-    pairs = pairs.assign(a=seen[pairs["a"].to_numpy(np.int64)], b=seen[pairs["b"].to_numpy(np.int64)])
+    pairs = pairs.assign(a=usable_rows[pairs["a"].to_numpy(np.int64)], b=usable_rows[pairs["b"].to_numpy(np.int64)])
     given = images["set"].astype(str) + ":" + images["given"]
     isic = images["image"].map(isic_id)
     codes = joined_groups(len(images), pairs, [given.tolist(), isic.tolist()])
     images["group"] = named(codes, images["given"].tolist(), (images["given"] != images["name"]).to_numpy())
     mine = images[images["set"] == 0]
     found = sorted(zip(mine["name"], mine["group"], strict=True))
-    return Relations(
-        images, pairs, codes, decoded.faults, decoded.pixels, seen, digest_of_bytes(to_json(found).encode())
+    return LesionGroups(
+        images, pairs, codes, decoded.faults, decoded.pixels, usable_rows, sha256_bytes(to_json(found).encode())
     )
 
 
@@ -137,11 +137,11 @@ def _rows(number: int, manifest: Manifest) -> pd.DataFrame:
     ).assign(shown=[f"{manifest.name}/{image}" for image in table["image"]])
 
 
-def _remembered(squares: Squares) -> pd.DataFrame:
+def _remembered(squares: DecodedImages) -> pd.DataFrame:
     """`find_pairs`, or what it found in the same images the last time."""
     thresholds = {k: v for k, v in asdict(chosen()).items() if k != "measured"}
     order = np.argsort(squares.digests, kind="stable")
-    key = hashlib.sha256(to_json([VERSION, SIDE, thresholds, sorted(squares.digests)]).encode()).hexdigest()
+    key = hashlib.sha256(to_json([VERSION, AUDIT_IMAGE_SIZE, thresholds, sorted(squares.digests)]).encode()).hexdigest()
     path = cache_folder("audit") / f"{key}.parquet"
     try:
         found: pd.DataFrame = parquet.read_table(path).to_pandas().loc[:, list(COLUMNS)]
@@ -150,7 +150,7 @@ def _remembered(squares: Squares) -> pd.DataFrame:
         place = np.empty(len(order), np.int64)
         place[order] = np.arange(len(order))
         kept = found.assign(a=place[found["a"].to_numpy(np.int64)], b=place[found["b"].to_numpy(np.int64)])
-        with contextlib.suppress(NevusError), written_whole(path, durable=False) as aside:  # if it can be kept
+        with contextlib.suppress(NevusError), atomic_path(path, durable=False) as aside:  # if it can be kept
             kept.to_parquet(aside, index=False)
         return found
     a, b = order[found["a"].to_numpy(np.int64)], order[found["b"].to_numpy(np.int64)]

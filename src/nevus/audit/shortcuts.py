@@ -20,25 +20,25 @@ from sklearn.preprocessing import StandardScaler
 
 from nevus._progress import progress
 from nevus.audit.image_regions import described, everything, only, ring, surroundings
-from nevus.data.decoded import Squares
+from nevus.data.decoded import DecodedImages
 from nevus.data.images import Pixels
-from nevus.data.parallel import ahead
+from nevus.data.parallel import prefetch_map
 from nevus.metrics.intervals import bootstrap
 from nevus.metrics.scores import Floats, Ints, auroc
 
-VIEWS = {
+REGIONS = {
     "whole image": everything,
     "border ring": ring,
     "lesion masked out": surroundings,
 }
 """What is shown of an image, by name."""
 FILE = "file facts"
-COLOUR = "mean colour"
+COLOR = "mean color"
 SOURCE = "source"
 BLIND = ("border ring", "lesion masked out", FILE, SOURCE)
 """Views that show nothing of the lesion."""
 SIMPLE = 64
-"""Side at which colour and texture are described, in pixels."""
+"""Side at which color and texture are described, in pixels."""
 STYLES = 8
 """Clusters of capture style, where the sources are not given."""
 FOLDS = 5
@@ -50,7 +50,7 @@ TELLS = 0.6
 
 
 @dataclass(frozen=True)
-class Told:
+class ShortcutScore:
     """How well something can be told from a view of the images.
 
     Attributes:
@@ -82,32 +82,32 @@ Embed = Callable[[Sequence[Pixels]], NDArray[np.float32]]
 """Images, uint8 (side, side, 3) each, to features (n, width)."""
 
 
-def view_features(squares: Squares, embed: Embed | None = None) -> dict[str, NDArray[np.float32]]:
+def region_features(squares: DecodedImages, embed: Embed | None = None) -> dict[str, NDArray[np.float32]]:
     """Features of each view of each image, float32 (n, width).
 
     Args:
         squares: the images.
-        embed: a trunk's features of images in which all but the view is grey; by default colour and texture of the
+        embed: a trunk's features of images in which all but the view is gray; by default color and texture of the
             view, see `nevus.audit.image_regions.described`.
 
     """
-    found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in VIEWS}
+    found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in REGIONS}
     work = partial(_views, squares, embed)
     pieces = [slice(start, min(start + 64, len(squares))) for start in range(0, len(squares), 64)]
     with progress() as bar:
         task = bar.add_task("describing", total=len(squares), note="")
-        for piece, views in zip(pieces, ahead(work, pieces, waiting=4), strict=True):
+        for piece, views in zip(pieces, prefetch_map(work, pieces, waiting=4), strict=True):
             for name, features in views.items():
                 found[name].append(features)
             bar.advance(task, piece.stop - piece.start)
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def _views(squares: Squares, embed: Embed | None, piece: slice) -> dict[str, NDArray[np.float32]]:
+def _views(squares: DecodedImages, embed: Embed | None, piece: slice) -> dict[str, NDArray[np.float32]]:
     images = list(squares[piece])
-    if embed is None:  # colour and texture are coarse, and a quarter of the pixels says as much of them
+    if embed is None:  # color and texture are coarse, and a quarter of the pixels says as much of them
         images = [cv2.resize(image, (SIMPLE, SIMPLE), interpolation=cv2.INTER_AREA) for image in images]
-    shown = {name: [(image, mask(image)) for image in images] for name, mask in VIEWS.items()}
+    shown = {name: [(image, mask(image)) for image in images] for name, mask in REGIONS.items()}
     if embed is None:
         return {name: np.stack([described(*one) for one in pairs]) for name, pairs in shown.items()}
     return {name: embed([only(*one) for one in pairs]) for name, pairs in shown.items()}
@@ -116,7 +116,7 @@ def _views(squares: Squares, embed: Embed | None, piece: slice) -> dict[str, NDA
 def file_features(facts: pd.DataFrame) -> NDArray[np.float32]:
     """What a file says without its picture: float32 (n, 10).
 
-    Width, height, their ratio, bytes a pixel, how coarse its quantisation is, and format, mode, quantisation
+    Width, height, their ratio, bytes a pixel, how coarse its quantization is, and format, mode, quantization
     tables, orientation and profile as numbers.
     """
     area = np.maximum(facts["width"] * facts["height"], 1)
@@ -128,7 +128,7 @@ def file_features(facts: pd.DataFrame) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class Folded:
+class OutOfFoldPredictions:
     """Probabilities by models that have not seen the image's group.
 
     Attributes:
@@ -147,7 +147,7 @@ class Folded:
     groups: Ints
 
 
-def folded(features: NDArray[np.float32], names: Sequence[str], groups: Ints, *, seed: int = 0) -> Folded | None:
+def cross_validate(features: NDArray[np.float32], names: Sequence[str], groups: Ints, *, seed: int = 0) -> OutOfFoldPredictions | None:
     """Cross-validate a small model.
 
     Args:
@@ -163,12 +163,12 @@ def folded(features: NDArray[np.float32], names: Sequence[str], groups: Ints, *,
     kept, y, classes = usable(names, groups)
     if len(classes) < 2:
         return None
-    p = out_of_fold(features[kept], y, groups[kept], seed=seed)
-    return Folded(np.flatnonzero(kept), y, p, classes, groups[kept])
+    p = cross_val_predict(features[kept], y, groups[kept], seed=seed)
+    return OutOfFoldPredictions(np.flatnonzero(kept), y, p, classes, groups[kept])
 
 
-def told(what: str, view: str, found: Folded, *, seed: int = 0) -> Told:
-    """How well a class is told out of fold; `what` and `view` as in `Told`, seed of the bootstrap."""
+def score_shortcut(what: str, view: str, found: OutOfFoldPredictions, *, seed: int = 0) -> ShortcutScore:
+    """How well a class is told out of fold; `what` and `view` as in `ShortcutScore`, seed of the bootstrap."""
     y, p, classes = found.y, found.p, found.classes
 
     def score(w: Floats) -> Floats:
@@ -176,7 +176,7 @@ def told(what: str, view: str, found: Folded, *, seed: int = 0) -> Told:
         return np.asarray(np.mean(areas, axis=0))
 
     low, high = bootstrap({"auroc": score}, found.groups, replicates=REPLICATES, seed=seed)["auroc"]
-    return Told(what, view, float(score(np.ones(len(y)))), low, high, len(y), classes)
+    return ShortcutScore(what, view, float(score(np.ones(len(y)))), low, high, len(y), classes)
 
 
 def usable(names: Sequence[str], groups: Ints) -> tuple[NDArray[np.bool_], Ints, tuple[str, ...]]:
@@ -191,7 +191,7 @@ def usable(names: Sequence[str], groups: Ints) -> tuple[NDArray[np.bool_], Ints,
     return kept, codes[kept], classes
 
 
-def out_of_fold(features: NDArray[np.float32], y: Ints, groups: Ints, *, seed: int = 0) -> Floats:
+def cross_val_predict(features: NDArray[np.float32], y: Ints, groups: Ints, *, seed: int = 0) -> Floats:
     """Probability of each class by a model that has not seen the image's group, float64 (n, classes).
 
     Extremely randomised trees where the features are few, a logistic regression where they are a network's.
@@ -211,11 +211,11 @@ def out_of_fold(features: NDArray[np.float32], y: Ints, groups: Ints, *, seed: i
     return p
 
 
-def styles(ringed: NDArray[np.float32], file: NDArray[np.float32], *, seed: int = 0) -> list[str]:
+def cluster_capture_style(ringed: NDArray[np.float32], file: NDArray[np.float32], *, seed: int = 0) -> list[str]:
     """A name for how each image was captured, where the data set does not say its source: `style 1` (the largest),
     ...
 
-    Clusters (k-means, `STYLES` of them, fewer in a small set) of the border's colour and light, and of file facts.
+    Clusters (k-means, `STYLES` of them, fewer in a small set) of the border's color and light, and of file facts.
     """
     values = StandardScaler().fit_transform(np.column_stack([ringed, file]))
     found = KMeans(max(1, min(STYLES, len(values) // (2 * LEAST))), n_init=4, random_state=seed).fit(values)

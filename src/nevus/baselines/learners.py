@@ -24,7 +24,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from threadpoolctl import threadpool_limits
 
-from nevus.models.handcrafted.estimators import NamedClusters, ScoreRule
+from nevus.models.handcrafted.estimators import KMeansClassifier, ABCDRuleClassifier
 from nevus.models.handcrafted.features import names
 
 FOLDS = 3
@@ -37,7 +37,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Learner:
+class BaselineSpec:
     """An estimator and its settings.
 
     Attributes:
@@ -68,23 +68,23 @@ def _ann(seed: int) -> Pipeline:
 
 def _kmeans(seed: int) -> Pipeline:
     # In hundreds of dimensions every image is as far from every other: clusters want few.
-    return make_pipeline(StandardScaler(), PCA(0.9, random_state=seed), NamedClusters(random_state=seed))
+    return make_pipeline(StandardScaler(), PCA(0.9, random_state=seed), KMeansClassifier(random_state=seed))
 
 
-def _abcd(_: int) -> ScoreRule:
-    return ScoreRule(names().index("abcd:score"))
+def _abcd(_: int) -> ABCDRuleClassifier:
+    return ABCDRuleClassifier(names().index("abcd:score"))
 
 
 LEARNERS = {
-    "svm": Learner(
+    "svm": BaselineSpec(
         "support vector machine with a Gaussian kernel",
         _svm,
         {"svc__C": (1.0, 10.0, 100.0), "svc__gamma": tuple(f / len(names()) for f in (0.1, 0.3, 1.0))},
     ),
-    "adaboost": Learner(
+    "adaboost": BaselineSpec(
         "AdaBoost of decision trees", _adaboost, {"estimator__max_depth": (1, 2, 4), "learning_rate": (0.3, 1.0)}
     ),
-    "ann": Learner(
+    "ann": BaselineSpec(
         "multi-layer perceptron",
         _ann,
         {
@@ -92,18 +92,18 @@ LEARNERS = {
             "mlpclassifier__alpha": (0.01, 1.0, 10.0),
         },
     ),
-    "kmeans": Learner(
+    "kmeans": BaselineSpec(
         "k-means, clusters named by the training labels",
         _kmeans,
         {"namedclusters__clusters": (8, 16, 32, 64, 128)},
         calibrated=False,
     ),
-    "abcd-rule": Learner("the ABCD rule's total dermoscopy score; nothing is learnt", _abcd, {}, calibrated=False),
+    "abcd-rule": BaselineSpec("the ABCD rule's total dermoscopy score; nothing is learnt", _abcd, {}, calibrated=False),
 }
 
 
-def learnt(
-    learner: Learner, features: Floats, targets: Ints, groups: Ints, held: tuple[Floats, Ints], seed: int
+def fit_baseline(
+    learner: BaselineSpec, features: Floats, targets: Ints, groups: Ints, held: tuple[Floats, Ints], seed: int
 ) -> tuple[Any, dict[str, Any]]:
     """Choose settings by cross-validation in which no group stands on both sides, fit to all, and calibrate.
 
@@ -148,7 +148,7 @@ def learnt(
 
 
 def _chosen(
-    learner: Learner, estimator: Any, features: Floats, targets: Ints, groups: Ints, seed: int
+    learner: BaselineSpec, estimator: Any, features: Floats, targets: Ints, groups: Ints, seed: int
 ) -> dict[str, Any]:
     if not learner.grid:
         return {}

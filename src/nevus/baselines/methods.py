@@ -8,11 +8,11 @@ from typing import Literal
 
 from nevus.baselines.learners import LEARNERS
 from nevus.errors import NevusError
-from nevus.models.checkpoint import read_trunk
-from nevus.models.registry import AUTO, RANDOM, trunk_spec
+from nevus.models.checkpoint import read_backbone
+from nevus.models.registry import AUTO, RANDOM, backbone_spec
 from nevus.models.weights import on_this_machine
 
-SystemName = Literal[
+MethodName = Literal[
     "bit",
     "bit-bn",
     "inception-v3",
@@ -28,7 +28,7 @@ SystemName = Literal[
 
 
 @dataclass(frozen=True)
-class System:
+class MethodSpec:
     """A system of the comparison.
 
     Attributes:
@@ -43,56 +43,56 @@ class System:
 
     name: str
     title: str
-    trunk: str = ""
+    backbone: str = ""
     official: str = ""
     near: tuple[str, ...] = ()
 
 
-SYSTEMS = {
-    system.name: system
-    for system in (
-        System("bit", "BiT", AUTO),
-        System("bit-bn", "BiT with batch normalisation", "bit-r26x0.5-bn"),
-        System(
+METHODS = {
+    method_spec.name: method_spec
+    for method_spec in (
+        MethodSpec("bit", "BiT", AUTO),
+        MethodSpec("bit-bn", "BiT with batch normalization", "bit-r26x0.5-bn"),
+        MethodSpec(
             "inception-v3",
             "Inception V3",
             "timm/inception_v3",
             "timm/inception_v3.tf_in1k",
             ("inception-v3-keras",),
         ),
-        System("vgg16", "VGG16", "timm/vgg16", "timm/vgg16.tv_in1k", ("vgg16-base",)),
-        System("resnet50", "ResNet50", "timm/resnet50", "timm/resnet50.tv_in1k", ("resnet50-half",)),
-        System(
+        MethodSpec("vgg16", "VGG16", "timm/vgg16", "timm/vgg16.tv_in1k", ("vgg16-base",)),
+        MethodSpec("resnet50", "ResNet50", "timm/resnet50", "timm/resnet50.tv_in1k", ("resnet50-half",)),
+        MethodSpec(
             "efficientnet-b0",
             "EfficientNetB0",
             "timm/efficientnet_b0",
             "timm/efficientnet_b0.ra_in1k",
             ("efficientnet-lite0",),
         ),
-        System("svm", "SVM"),
-        System("adaboost", "AdaBoost"),
-        System("ann", "ANN"),
-        System("kmeans", "k-means"),
-        System("abcd-rule", "ABCD rule"),
+        MethodSpec("svm", "SVM"),
+        MethodSpec("adaboost", "AdaBoost"),
+        MethodSpec("ann", "ANN"),
+        MethodSpec("kmeans", "k-means"),
+        MethodSpec("abcd-rule", "ABCD rule"),
     )
 }
 """BiT first, for others are held against it; then BiT with another norm, the four networks of the paper's Table I,
 its SVM and AdaBoost, and the older ones that it names."""
 
 
-def system(name: str) -> System:
+def method_spec(name: str) -> MethodSpec:
     """Look a system up.
 
     Raises:
         NevusError: there is none of that name.
 
     """
-    if name not in SYSTEMS:
-        raise NevusError(f"there is no method '{name}'; choose one of {', '.join(SYSTEMS)}.")
-    return SYSTEMS[name]
+    if name not in METHODS:
+        raise NevusError(f"there is no method '{name}'; choose one of {', '.join(METHODS)}.")
+    return METHODS[name]
 
 
-def started(one: System, weights: str, trunk: str = AUTO) -> tuple[str, str]:
+def resolve_method(one: MethodSpec, weights: str, backbone: str = AUTO) -> tuple[str, str]:
     """Which network a system is, and what it starts from: nothing is random unless that is asked for.
 
     Args:
@@ -108,14 +108,14 @@ def started(one: System, weights: str, trunk: str = AUTO) -> tuple[str, str]:
         NevusError: the weights are not on this machine, or are another system's.
 
     """
-    own = trunk if one.trunk == AUTO else one.trunk
+    own = backbone if one.backbone == AUTO else one.backbone
     if weights == RANDOM:
         return own if own != AUTO else "bit-r26x0.5", RANDOM
     if weights != AUTO:
         return _said(one, weights, own), weights
-    if one.trunk == AUTO:
+    if one.backbone == AUTO:
         return own, weights
-    if one.official and on_this_machine(trunk_spec(one.official)):
+    if one.official and on_this_machine(backbone_spec(one.official)):
         return one.official, AUTO
     there = f"; download them with nevus models --download {one.official}" if one.official else ""
     raise NevusError(
@@ -124,12 +124,12 @@ def started(one: System, weights: str, trunk: str = AUTO) -> tuple[str, str]:
     )
 
 
-def _said(one: System, weights: str, own: str) -> str:
+def _said(one: MethodSpec, weights: str, own: str) -> str:
     """The trunk that a file of weights is for."""
     file = Path(weights)
     if not file.is_file():
         raise NevusError(f"the weights {file} do not exist; give an .npz or a .safetensors file.")
-    said = str(read_trunk(file)[1].get("architecture", "")) if file.suffix == ".safetensors" else ""
+    said = str(read_backbone(file)[1].get("architecture", "")) if file.suffix == ".safetensors" else ""
     if not said or said == own:
         return own
     if said in one.near or (own == AUTO and said.startswith("bit-")):

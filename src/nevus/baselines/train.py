@@ -8,26 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from nevus._progress import console
-from nevus.baselines.learners import LEARNERS, learnt
+from nevus.baselines.learners import LEARNERS, fit_baseline
 from nevus.bundle.bundle import load_bundle
 from nevus.bundle.classifier import Classifier
 from nevus.data.cache import Cache
-from nevus.data.decoded import decode_all
+from nevus.data.decoded import decode_dataset
 from nevus.data.manifest import Manifest
 from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
 from nevus.models.handcrafted.classifier import HANDCRAFTED, Handcrafted, vectors
-from nevus.models.handcrafted.feature_cache import Remembered
-from nevus.models.handcrafted.features import SIDE, VERSION
-from nevus.runtime.engines import many
-from nevus.training.history import Stopwatch
+from nevus.models.handcrafted.feature_cache import CachedFeatures
+from nevus.models.handcrafted.features import HANDCRAFTED_IMAGE_SIZE, VERSION
+from nevus.runtime.engines import run_batched
+from nevus.training.history import StageTimer
 from nevus.training.preparation import Preparation, report_faults
-from nevus.training.record import Judged, Trained, record
-from nevus.training.run_dir import Run
+from nevus.training.record import Predictions, FitResult, write_result
+from nevus.training.run_dir import RunDir
 
 
 @dataclass(frozen=True)
-class OnFeatures:
+class HandcraftedTrainer:
     """Trains what learns from handcrafted features.
 
     Attributes:
@@ -41,7 +41,7 @@ class OnFeatures:
     learner: str
     seed: int = 0
     preparation: Preparation = Preparation()
-    memory: Remembered | None = None
+    memory: CachedFeatures | None = None
 
     def __post_init__(self) -> None:
         if self.learner not in LEARNERS:
@@ -62,7 +62,7 @@ class OnFeatures:
             NevusError: the data set, the settings or the folder are at fault.
 
         """
-        out, watch = Path(out), Stopwatch()
+        out, watch = Path(out), StageTimer()
         manifest, protocol = self.preparation.of(manifest, watch)
         config = {
             "method": self.learner,
@@ -71,7 +71,7 @@ class OnFeatures:
             "split": asdict(self.preparation.split),
             "data": {"name": manifest.name, "digest": manifest.digest, "classes": manifest.classes, **protocol},
         }
-        with Run.open(out, config, resume=resume) as run:
+        with RunDir.open(out, config, resume=resume) as run:
             if run.bundle.exists():
                 console.print(f"{out} is complete; its bundle is {run.bundle}")
                 return Classifier(load_bundle(run.bundle))
@@ -81,24 +81,24 @@ class OnFeatures:
         return Classifier(load_bundle(run.bundle))
 
     def _trained(
-        self, manifest: Manifest, run: Run, cache: Cache, watch: Stopwatch, protocol: dict[str, Any]
+        self, manifest: Manifest, run: RunDir, cache: Cache, watch: StageTimer, protocol: dict[str, Any]
     ) -> None:
         with watch("decoding"):
             shown, held = (
-                decode_all(manifest.split(name), SIDE, cache, what=f"decoding {name}")
+                decode_dataset(manifest.split(name), HANDCRAFTED_IMAGE_SIZE, cache, what=f"decoding {name}")
                 for name in ("train", "validation")
             )
         report_faults(run, manifest, shown, held)
         with watch("features"):
             describe = self.memory or vectors
-            features = many(describe, shown.pixels, what="features of train")
-            held_features = many(describe, held.pixels, what="features of validation")
+            features = run_batched(describe, shown.pixels, what="features of train")
+            held_features = run_batched(describe, held.pixels, what="features of validation")
         if self.memory:
             watch.seconds["features"] += self.memory.saved
         learner, rows, judged = LEARNERS[self.learner], shown.manifest, held.manifest
         with watch("training"):
             try:
-                estimator, chosen = learnt(
+                estimator, chosen = fit_baseline(
                     learner,
                     features,
                     rows.targets,
@@ -111,19 +111,19 @@ class OnFeatures:
         model = Handcrafted(estimator)
         with watch("judging"):
             logits, held_logits = model.scores(features), model.scores(held_features)
-        trained = Trained(
-            trunk=HANDCRAFTED,
+        trained = FitResult(
+            backbone=HANDCRAFTED,
             network=model,
-            preprocess=Preprocess(SIDE),
+            preprocess=Preprocess(HANDCRAFTED_IMAGE_SIZE),
             classes=manifest.classes,
             manifest=manifest,
             recipe={"name": self.learner, "mode": HANDCRAFTED, "what": learner.what, "chosen": chosen},
             seed=self.seed,
             begun={"weights": "none: handcrafted features", "changes": {}, "protocol": protocol},
-            shown=Judged(logits, rows.targets, rows.groups),
-            held=Judged(held_logits, judged.targets, judged.groups),
+            shown=Predictions(logits, rows.targets, rows.groups),
+            held=Predictions(held_logits, judged.targets, judged.groups),
             skipped=len(shown.faults) + len(held.faults),
             seconds=watch.seconds,
             precision="fp64",
         )
-        record(trained, run)
+        write_result(trained, run)

@@ -14,28 +14,28 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nevus._io import (
-    digest_of_bytes,
-    digest_of_file,
+    sha256_bytes,
+    sha256_file,
     save_tensors,
     sync_folder,
     to_json,
     write_json,
     write_text,
 )
-from nevus.bundle.builtin import folder_of, shipped
+from nevus.bundle.builtin import resolve_bundle, builtin_names
 from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
 from nevus.models.checkpoint import halved
 from nevus.models.handcrafted.classifier import FILE, HANDCRAFTED, Handcrafted, load_estimator, save_estimator
-from nevus.models.handcrafted.features import SIDE
-from nevus.models.label_groups import Answer, Summed
-from nevus.models.multi_stage import TappedNetwork
-from nevus.models.registry import network
-from nevus.runtime.tta import NUMBERS
+from nevus.models.handcrafted.features import HANDCRAFTED_IMAGE_SIZE
+from nevus.models.label_groups import LabelGroups, GroupedLogits
+from nevus.models.multi_stage import MultiStageClassifier
+from nevus.models.registry import build_backbone
+from nevus.runtime.tta import TTA_COUNTS
 
 FORMAT = "nevus-bundle"
 VERSION = 1
-ABOUT = "bundle.json"
+CONFIG = "bundle.json"
 WEIGHTS = "weights.safetensors"
 CARD = "README.md"
 
@@ -51,7 +51,7 @@ class Bundle:
         network: images, float (n, 3, side, side), to logits (n, classes); or handcrafted features with an
             estimator on them.
         provenance: what it was trained on and how: data set, manifest digest, counts, recipe, seed, versions.
-        licence: of the weights, which is that of what they were trained on.
+        license: of the weights, which is that of what they were trained on.
         folder: where it was loaded from or saved to; None before.
         taps: stages whose means stand beside the trunk's features; see `nevus.models.multi_stage`.
         spread: whether their standard deviations and maxima do, too.
@@ -60,16 +60,16 @@ class Bundle:
 
     """
 
-    trunk: str
+    backbone: str
     classes: tuple[str, ...]
     preprocess: Preprocess
     network: nn.Module | Handcrafted
     provenance: Mapping[str, Any]
-    licence: str
+    license: str
     folder: Path | None = None
     taps: int = 0
     spread: bool = False
-    answer: Answer | None = None
+    answer: LabelGroups | None = None
     views: int = 1
 
     @property
@@ -82,7 +82,7 @@ class Bundle:
         """
         if self.folder is None:
             raise NevusError("a bundle has a digest once it is saved; save it first.")
-        return str(_about(self.folder)["digest"])
+        return str(_read_config(self.folder)["digest"])
 
 
 def save_bundle(bundle: Bundle, folder: Path, card: str, *, half: bool = False) -> Bundle:
@@ -115,7 +115,7 @@ def save_bundle(bundle: Bundle, folder: Path, card: str, *, half: bool = False) 
         about = {
             "format": FORMAT,
             "version": VERSION,
-            "trunk": bundle.trunk,
+            "backbone": bundle.backbone,
             "taps": bundle.taps,
             "spread": bundle.spread,
             "classes": list(bundle.classes),
@@ -124,11 +124,11 @@ def save_bundle(bundle: Bundle, folder: Path, card: str, *, half: bool = False) 
             "preprocess": asdict(bundle.preprocess),
             "views": bundle.views,
             "provenance": dict(bundle.provenance),
-            "licence": bundle.licence,
-            "files": {name: digest_of_file(aside / name) for name in (_model_file(bundle.trunk), CARD)},
+            "license": bundle.license,
+            "files": {name: sha256_file(aside / name) for name in (_model_file(bundle.backbone), CARD)},
         }
         about = json.loads(to_json(about))
-        write_json(aside / ABOUT, {**about, "digest": _digest(about)})
+        write_json(aside / CONFIG, {**about, "digest": _digest(about)})
         aside.rename(folder)
         sync_folder(folder.parent)
     except NevusError:
@@ -153,8 +153,8 @@ def load_bundle(folder: Path | str) -> Bundle:
         NevusError: the folder is no bundle, is of a newer format, or is damaged; nothing of it is used then.
 
     """
-    folder = folder_of(folder)
-    about = _about(folder)
+    folder = resolve_bundle(folder)
+    about = _read_config(folder)
     fault = _fault(about)
     if fault:
         raise NevusError(f"the bundle {folder} does not fit together ({fault}); make it again.")
@@ -162,13 +162,13 @@ def load_bundle(folder: Path | str) -> Bundle:
         path = folder / name
         if Path(name).name != name or not path.is_file():
             raise NevusError(f"the bundle {folder} lacks its file {name}; copy it again.")
-        if digest_of_file(path) != digest:
+        if sha256_file(path) != digest:
             raise NevusError(f"the bundle {folder} is damaged: {name} does not match its digest; copy it again.")
     try:
         answer = _answer(about)
         sizes = about["preprocess"]
         preprocess = Preprocess(int(sizes["side"]), tuple(sizes["mean"]), tuple(sizes["std"]))
-        made: nn.Module | Handcrafted = (_handcrafted if about["trunk"] == HANDCRAFTED else _network)(
+        made: nn.Module | Handcrafted = (_handcrafted if about["backbone"] == HANDCRAFTED else _network)(
             folder, about, answer
         )
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -176,12 +176,12 @@ def load_bundle(folder: Path | str) -> Bundle:
             f"the bundle {folder} does not fit together ({str(error).splitlines()[0]}); make it again."
         ) from None
     return Bundle(
-        trunk=about["trunk"],
+        backbone=about["backbone"],
         classes=tuple(about["classes"]),
         preprocess=preprocess,
         network=made,
         provenance=about["provenance"],
-        licence=about["licence"],
+        license=about["license"],
         folder=folder,
         taps=about.get("taps", 0),
         spread=about.get("spread", False),
@@ -190,22 +190,22 @@ def load_bundle(folder: Path | str) -> Bundle:
     )
 
 
-def _network(folder: Path, about: Mapping[str, Any], answer: Answer | None) -> nn.Module:
+def _network(folder: Path, about: Mapping[str, Any], answer: LabelGroups | None) -> nn.Module:
     classes = len(answer.diagnoses if answer else about["classes"])
-    made = tapped(about["trunk"], about.get("taps", 0), classes, spread=about.get("spread", False))
-    made = Summed(made, answer) if answer else made
+    made = build_network(about["backbone"], about.get("taps", 0), classes, spread=about.get("spread", False))
+    made = GroupedLogits(made, answer) if answer else made
     made.load_state_dict(load_file(folder / WEIGHTS))
     return made.eval()
 
 
-def _handcrafted(folder: Path, about: Mapping[str, Any], _: Answer | None) -> Handcrafted:
+def _handcrafted(folder: Path, about: Mapping[str, Any], _: LabelGroups | None) -> Handcrafted:
     made = load_estimator(folder / FILE)
-    if len(made.estimator.classes_) != len(about["classes"]) or about["preprocess"]["side"] != SIDE:
+    if len(made.estimator.classes_) != len(about["classes"]) or about["preprocess"]["side"] != HANDCRAFTED_IMAGE_SIZE:
         raise ValueError("its estimator is for other classes or pictures")
     return made
 
 
-def _answer(about: Mapping[str, Any]) -> Answer | None:
+def _answer(about: Mapping[str, Any]) -> LabelGroups | None:
     """How the classes are added up.
 
     Raises:
@@ -215,34 +215,34 @@ def _answer(about: Mapping[str, Any]) -> Answer | None:
     """
     if not about.get("answer"):
         return None
-    answer = Answer.of([f"{name}={','.join(parts)}" for name, parts in about["answer"].items()], about["diagnoses"])
+    answer = LabelGroups.of([f"{name}={','.join(parts)}" for name, parts in about["answer"].items()], about["diagnoses"])
     if sorted(answer.classes) != sorted(about["classes"]):
         raise ValueError("its answer has other classes")
     return answer
 
 
-def _model_file(trunk: str) -> str:
-    return FILE if trunk == HANDCRAFTED else WEIGHTS
+def _model_file(backbone: str) -> str:
+    return FILE if backbone == HANDCRAFTED else WEIGHTS
 
 
-def tapped(trunk: str, taps: int, classes: int, *, spread: bool = False) -> nn.Module:
+def build_network(backbone: str, taps: int, classes: int, *, spread: bool = False) -> nn.Module:
     """A trunk's network, with its taps where it has some; random weights."""
     if not taps:
-        return network(trunk, classes=classes)
-    return TappedNetwork(network(trunk, classes=0), taps, classes, spread=spread)
+        return build_backbone(backbone, classes=classes)
+    return MultiStageClassifier(build_backbone(backbone, classes=0), taps, classes, spread=spread)
 
 
-def _about(folder: Path) -> dict[str, Any]:
-    path = folder / ABOUT
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
     if not path.is_file():
         raise NevusError(
-            f"{folder} is no bundle (it has no {ABOUT}); give the folder that training wrote, as in "
+            f"{folder} is no bundle (it has no {CONFIG}); give the folder that training wrote, as in "
             f"runs/NAME/bundle{_or_shipped()}."
         )
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        raise NevusError(f"the bundle {folder} is damaged: {ABOUT} is no JSON; copy it again.") from None
+        raise NevusError(f"the bundle {folder} is damaged: {CONFIG} is no JSON; copy it again.") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise NevusError(f"{folder} is no bundle of this program; give the folder that training wrote.")
     if about.get("version") != VERSION:
@@ -251,12 +251,12 @@ def _about(folder: Path) -> dict[str, Any]:
             f"{VERSION}; use the program's version that wrote it, or a newer one."
         )
     if about.pop("digest", None) != _digest(about):
-        raise NevusError(f"the bundle {folder} is damaged: {ABOUT} does not match its digest; copy it again.")
+        raise NevusError(f"the bundle {folder} is damaged: {CONFIG} does not match its digest; copy it again.")
     return {**about, "digest": _digest(about)}
 
 
 def _or_shipped() -> str:
-    names = shipped()
+    names = builtin_names()
     return f", or the name of one that comes with nevus: {', '.join(names)}" if names else ""
 
 
@@ -267,17 +267,17 @@ def _fault(about: Mapping[str, Any]) -> str | None:
         return "its classes are no list of names"
     if len(set(classes)) != len(classes):
         return "it has a class twice"
-    if not isinstance(about.get("provenance"), dict) or not isinstance(about.get("trunk"), str):
+    if not isinstance(about.get("provenance"), dict) or not isinstance(about.get("backbone"), str):
         return "its provenance or trunk is missing"
-    if not isinstance(files, dict) or not {_model_file(about["trunk"]), CARD} <= set(files):
+    if not isinstance(files, dict) or not {_model_file(about["backbone"]), CARD} <= set(files):
         return "its files have no digests"
-    if not isinstance(about.get("licence"), str):
-        return "its licence is missing"
+    if not isinstance(about.get("license"), str):
+        return "its license is missing"
     if not isinstance(about.get("taps", 0), int) or not 0 <= about.get("taps", 0) <= 16:
         return "its taps are no number of stages"
     if not isinstance(about.get("spread", False), bool) or (about.get("spread") and not about.get("taps")):
         return "it has the spread of no stages"
-    if type(about.get("views", 1)) is not int or about.get("views", 1) not in NUMBERS:
+    if type(about.get("views", 1)) is not int or about.get("views", 1) not in TTA_COUNTS:
         return "it has no number of views"
     if not isinstance(sizes, dict) or not isinstance(sizes.get("side"), int) or not 16 <= sizes["side"] <= 4096:
         return "its side is no number of pixels"
@@ -289,33 +289,33 @@ def _fault(about: Mapping[str, Any]) -> str | None:
 
 
 def _digest(about: Mapping[str, Any]) -> str:
-    return digest_of_bytes(json.dumps(about, sort_keys=True, ensure_ascii=False).encode())
+    return sha256_bytes(json.dumps(about, sort_keys=True, ensure_ascii=False).encode())
 
 
-def licence_of(sources: Sequence[str], start: str = "") -> str:
-    """Licence that weights carry which were trained on these data sets, as far as it is known by name.
+def license_of(sources: Sequence[str], start: str = "") -> str:
+    """License that weights carry which were trained on these data sets, as far as it is known by name.
 
     Args:
         sources: the name of a data set, then those of its sources.
         start: what is said of the weights to begin with: theirs goes on with them.
 
     """
-    known = {LICENCES[name] for source in sources for name in LICENCES if name in source.lower()}
+    known = {LICENSES[name] for source in sources for name in LICENSES if name in source.lower()}
     if "cc by-nc" in start.lower().replace("cc-by", "cc by"):
         told = {
-            text for name, text in LICENCES.items() if "NC" in text and (name in start.lower() or text in start)
+            text for name, text in LICENSES.items() if "NC" in text and (name in start.lower() or text in start)
         }
         known |= told or {"CC BY-NC (the weights it began with)"}
     # The first is the name of all together.
-    strange = [s for s in sources[1:] or sources if not any(name in s.lower() for name in LICENCES)]
+    strange = [s for s in sources[1:] or sources if not any(name in s.lower() for name in LICENSES)]
     unknown = ["not known: that of the data it was trained on"] if strange or not known else []
     return "; ".join([*sorted(known), *unknown])
 
 
-LICENCES = {
+LICENSES = {
     "isic-malignant-benign": "CC BY-NC 4.0 (ISIC archive terms; the set contains images of HAM10000)",
     "ham10000": "CC BY-NC 4.0 (HAM10000)",
     "isic2017": "CC BY-NC 4.0 (ISIC 2017 challenge, CC-0 or CC BY-NC by image)",
     "phantom": "Apache-2.0 (synthetic images: a demo, not for lesions)",
 }
-"""Licence by a word in the name of a data set."""
+"""License by a word in the name of a data set."""

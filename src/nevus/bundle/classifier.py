@@ -17,8 +17,8 @@ from PIL import Image
 from nevus.bundle.bundle import Bundle, load_bundle
 from nevus.data.images import Source
 from nevus.errors import ImageError
-from nevus.runtime.engines import BATCH, Engine, EngineName, engine, softmax
-from nevus.runtime.tta import check_views, viewed
+from nevus.runtime.engines import INFERENCE_BATCH_SIZE, Engine, EngineName, make_engine, softmax
+from nevus.runtime.tta import check_views, with_tta
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ class Classifier:
     @cached_property
     def _engine(self) -> Engine:
         """Made when it is first needed: a graph takes a second or two."""
-        made = engine(self.bundle.network, self.bundle.preprocess, self._device, self.engine_name)
-        return viewed(made, self.views)
+        made = make_engine(self.bundle.network, self.bundle.preprocess, self._device, self.engine_name)
+        return with_tta(made, self.views)
 
-    def stream(self, images: Iterable[Source], *, batch: int = BATCH) -> Iterator[Prediction]:
+    def stream(self, images: Iterable[Source], *, batch: int = INFERENCE_BATCH_SIZE) -> Iterator[Prediction]:
         """Predictions for any number of images, in order, at constant memory.
 
         Args:

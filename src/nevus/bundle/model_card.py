@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nevus.models.label_groups import Answer
+from nevus.models.label_groups import LabelGroups
 
 DISCLAIMER = "Research use only. Not a medical device. Not for diagnosis."
 
 
 def model_card(
     *,
-    trunk: str,
+    backbone: str,
     classes: tuple[str, ...],
     side: int,
-    licence: str,
+    license: str,
     provenance: Mapping[str, Any],
     validation: Mapping[str, Mapping[str, Any]],
-    answer: Answer | None = None,
+    answer: LabelGroups | None = None,
 ) -> str:
     """Markdown that says what the classifier is, what it was trained on, and how good it is on validation.
 
@@ -26,7 +26,7 @@ def model_card(
         trunk: name of the network.
         classes: names.
         side: of the image that the network sees, in pixels.
-        licence: of the weights.
+        license: of the weights.
         provenance: see `Bundle`.
         validation: figures by name, each with `value`, `low`, `high`, `n`.
         answer: how the classes are added up from diagnoses.
@@ -45,18 +45,18 @@ def model_card(
         f"| {split} | " + " | ".join(str(by.get(name, 0)) for name in labels) + " |"
         for split, by in data["counts"].items()
     )
-    return f"""# {trunk} for {" / ".join(classes)}
+    return f"""# {backbone} for {" / ".join(classes)}
 
 **{DISCLAIMER}**
 
-- Network: `{trunk}`, images squeezed to {side} x {side} pixels
+- Network: `{backbone}`, images squeezed to {side} x {side} pixels
 - Classes: {", ".join(classes)}{added}
 - Weights to begin with: {provenance["weights"]}
 - Trained on: {data["name"]}, manifest {data["digest"]}
 - Split: {data["protocol"]}; {_audited(data["audit"])}
 - Recipe: {_recipe(recipe)}
 - Seed: {provenance["seed"]}
-- Licence of the weights: {licence}
+- License of the weights: {license}
 - Made by: nevus {provenance["versions"]["nevus"]}
 
 ## Images by split
@@ -71,7 +71,7 @@ def model_card(
 |---|---|---|---|
 {rows}
 
-These are no test figures. Looks at test splits are counted in `evaluations.jsonl`, a line for each.
+These are no test figures. Looks at test splits are counted in `test_evaluations.jsonl`, a line for each.
 
 ## Limits
 

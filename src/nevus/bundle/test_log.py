@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nevus._io import append_line, cache_folder, to_json, writable_folder
-from nevus.bundle.builtin import is_shipped
+from nevus._io import append_line, cache_folder, to_json, ensure_writable
+from nevus.bundle.builtin import is_builtin
 from nevus.bundle.bundle import Bundle
 from nevus.errors import NevusError
 
-EVALUATIONS = "evaluations.jsonl"
+TEST_LOG = "evaluations.jsonl"
 
 
-def log_evaluation(bundle: Bundle, entry: Mapping[str, Any]) -> None:
+def log_test_evaluation(bundle: Bundle, entry: Mapping[str, Any]) -> None:
     """Add a line to the bundle's log of evaluations on test splits, with the time.
 
     Raises:
@@ -29,11 +29,11 @@ def log_evaluation(bundle: Bundle, entry: Mapping[str, Any]) -> None:
     append_line(_own_log(bundle), to_json({"time": now, **entry}, indent=None))
 
 
-def evaluations(bundle: Bundle) -> list[dict[str, Any]]:
+def test_evaluations(bundle: Bundle) -> list[dict[str, Any]]:
     """The log of evaluations on test splits, oldest first; of a shipped classifier its makers' and one's own."""
     found: list[dict[str, Any]] = []
     assert bundle.folder is not None
-    for path in dict.fromkeys((bundle.folder / EVALUATIONS, _own_log(bundle))):
+    for path in dict.fromkeys((bundle.folder / TEST_LOG, _own_log(bundle))):
         found += _entries(path)
     return found
 
@@ -41,10 +41,10 @@ def evaluations(bundle: Bundle) -> list[dict[str, Any]]:
 def _own_log(bundle: Bundle) -> Path:
     """In the bundle; but the folder of a classifier of the package is not the user's: in the cache."""
     assert bundle.folder is not None
-    if not is_shipped(bundle.folder):
-        return bundle.folder / EVALUATIONS
+    if not is_builtin(bundle.folder):
+        return bundle.folder / TEST_LOG
     name = f"{bundle.folder.name}-{bundle.digest.removeprefix('sha256:')[:16]}.jsonl"
-    return writable_folder(cache_folder("evaluations")) / name
+    return ensure_writable(cache_folder("evaluations")) / name
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:

@@ -14,21 +14,21 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from nevus._io import writable_folder
+from nevus._io import ensure_writable
 from nevus._progress import console
 from nevus.audit.audit import Audit, audit
-from nevus.audit.contamination import listed, taught
-from nevus.audit.duplicates.descriptors import SIDE
+from nevus.audit.contamination import available, training_images
+from nevus.audit.duplicates.descriptors import AUDIT_IMAGE_SIZE
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.images import Pixels
 from nevus.data.preprocess import Preprocess
 from nevus.data.readers.dispatch import DataConfig, read
-from nevus.models.registry import trunk_of, trunk_spec
-from nevus.models.weights import pretrained
+from nevus.models.registry import without_head, backbone_spec
+from nevus.models.weights import load_pretrained
 from nevus.report.audit import HEADLINE, write_audit
-from nevus.report.evaluation import figure_text
-from nevus.runtime.engines import engine
+from nevus.report.evaluation import format_metric
+from nevus.runtime.engines import make_engine
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Command:
     """Other data sets: an image that is also there inherits what is known of its lesion. Or the name of a trunk or
     classifier that comes with nevus: it is said which images that was taught on, by the list that comes with it.
     """
-    trunk: str | None = None
-    """Judge labels and shortcuts by the features of this network, instead of simple colour and texture."""
+    backbone: str | None = None
+    """Judge labels and shortcuts by the features of this network, instead of simple color and texture."""
     weights: str = "auto"
     """Of the trunk: `auto` for its own, or the path of an .npz or .safetensors file."""
     seed: int = 0
@@ -59,16 +59,16 @@ class Command:
 
     def run(self) -> int:
         """Audit; exit status: 3 where images could not be used."""
-        writable_folder(self.out)
+        ensure_writable(self.out)
         manifest = read(self.data, self.reading)
-        networks = [one for one in self.against if not one.exists() and str(one) in listed()]
+        networks = [one for one in self.against if not one.exists() and str(one) in available()]
         others = [read(one) for one in self.against if one not in networks]
-        lists = {one.network: one for name in networks for one in taught(str(name))}
+        lists = {one.network: one for name in networks for one in training_images(str(name))}
         embed = None
-        if self.trunk is not None:
-            net, _ = pretrained(self.trunk, classes=2, seed=self.seed, weights=self.weights)
-            spec = trunk_spec(self.trunk)
-            ready = engine(trunk_of(net), Preprocess(SIDE, spec.mean, spec.std))
+        if self.backbone is not None:
+            net, _ = load_pretrained(self.backbone, classes=2, seed=self.seed, weights=self.weights)
+            spec = backbone_spec(self.backbone)
+            ready = make_engine(without_head(net), Preprocess(AUDIT_IMAGE_SIZE, spec.mean, spec.std))
 
             def embed(images: Sequence[Pixels]) -> NDArray[np.float32]:
                 return ready(np.stack(images))
@@ -80,7 +80,7 @@ class Command:
                 cache=cache,
                 lists=list(lists.values()),
                 embed=embed,
-                trunk=self.trunk,
+                backbone=self.backbone,
                 seed=self.seed,
             )
         page = write_audit(found, self.out)
@@ -88,7 +88,7 @@ class Command:
         plain.print(_table(found))
         for warning in found.warnings:
             plain.print(f"! {warning}")
-        for sentence in (one.sentence(found.manifest) for one in found.again if one.found.empty):
+        for sentence in (one.sentence(found.manifest) for one in found.overlaps if one.found.empty):
             plain.print(sentence)
         console.print(f"page: {page}   table: {self.out / 'manifest.parquet'}   {DISCLAIMER}", highlight=False)
         return 3 if found.counts()["unreadable"] else 0
@@ -104,6 +104,6 @@ def _table(found: Audit) -> Table:
     for told in found.told:
         table.add_row(
             f"AUROC of the {told.what} from {told.view}",
-            f"{told.auroc:.3f} ({figure_text(told.low)} to {figure_text(told.high)})",
+            f"{told.auroc:.3f} ({format_metric(told.low)} to {format_metric(told.high)})",
         )
     return table

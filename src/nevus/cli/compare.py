@@ -11,19 +11,19 @@ import tyro
 from rich.console import Console
 
 from nevus._progress import console
-from nevus.baselines.methods import SystemName
+from nevus.baselines.methods import MethodName
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.cli._data_options import PreparingConfig
-from nevus.comparison.plan import Wanted
+from nevus.comparison.plan import ComparisonConfig
 from nevus.comparison.runner import compare
-from nevus.comparison.table import rows
+from nevus.comparison.table import result_rows
 from nevus.data.manifest import Manifest
 from nevus.data.readers.dispatch import DataConfig, read
 from nevus.errors import NevusError
 from nevus.models.registry import AUTO
 from nevus.report.comparison import write_comparison
 from nevus.report.comparison_console import as_console
-from nevus.training.overrides import RecipeChanges
+from nevus.training.overrides import Overrides
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
@@ -41,7 +41,7 @@ class Command:
     """As in `nevus train`."""
     out: Path
     """Folder for table.csv, table.html, table.tex, the figures, and a run for each system."""
-    methods: tuple[SystemName | Literal["all"], ...] = ("all",)
+    methods: tuple[MethodName | Literal["all"], ...] = ("all",)
     """Systems, or `all`."""
     modes: tuple[Literal["head", "full"], ...] = ("head",)
     """Of networks with pretrained weights."""
@@ -58,7 +58,7 @@ class Command:
     trainings of whole networks; without it each takes its recipe's length."""
     against: tuple[Path, ...] = ()
     """Images from elsewhere, with the same classes: every system is judged on them, too."""
-    trunk: str = AUTO
+    backbone: str = AUTO
     """Of BiT; see `nevus models`."""
     recipe: str = "default"
     """Of networks: `default`, `hyperrule` or `paper`."""
@@ -68,18 +68,18 @@ class Command:
     elsewhere: DataConfig = DataConfig()
     """How the images of --against are read."""
     preparing: Annotated[PreparingConfig, tyro.conf.arg(name="")] = PreparingConfig()
-    changes: Annotated[RecipeChanges, tyro.conf.arg(name="")] = field(default_factory=RecipeChanges)
+    changes: Annotated[Overrides, tyro.conf.arg(name="")] = field(default_factory=Overrides)
 
     def run(self) -> int:
         """Compare; exit status 3 where a system came to nothing."""
-        wanted = Wanted(
+        wanted = ComparisonConfig(
             methods=tuple(self.methods),
             modes=self.modes,
             seeds=self.seeds,
             weights=dict(_pair(text) for text in self.weights),
             random=self.random,
             budget=_seconds(self.budget) if self.budget else 0.0,
-            trunk=self.trunk,
+            backbone=self.backbone,
             recipe=self.recipe,
             taps=self.taps,
             changes=self.changes,
@@ -87,7 +87,7 @@ class Command:
         manifest = read(self.data, self.reading)
         others: Manifest | None = read(self.against, self.elsewhere) if self.against else None
         compare(manifest, self.out, wanted, self.preparing.preparation(), others=others, drawn=write_comparison)
-        found = rows(self.out)
+        found = result_rows(self.out)
         Console(markup=False, highlight=False, width=None if Console().is_terminal else 160).print(
             as_console(found)
         )

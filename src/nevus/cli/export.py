@@ -23,7 +23,7 @@ from nevus.export.formats import Format
 class Command:
     """Write a bundle for ONNX Runtime, OpenVINO or PyTorch, and check it against the bundle on real images.
 
-    Preprocessing, weight standardisation and softmax are inside; it takes any number of images. Research use only,
+    Preprocessing, weight standardization and softmax are inside; it takes any number of images. Research use only,
     not a medical device.
     """
 
@@ -62,5 +62,5 @@ class Command:
                 bound=self.bound,
             )
         print(f"{done.path}: {done.sentence()}")
-        console.print(f"licence of the weights: {bundle.licence}. {DISCLAIMER}")
+        console.print(f"license of the weights: {bundle.license}. {DISCLAIMER}")
         return 0

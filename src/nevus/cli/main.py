@@ -17,14 +17,14 @@ from nevus._progress import console
 from nevus.errors import NevusError
 
 COMMANDS = {
-    "train": "fine-tune a BiT on labelled images",
+    "train": "fine-tune a BiT on labeled images",
     "audit": "copies, leaks, shortcuts and doubtful labels of a data set",
     "compare": "the table of the paper: several systems on the same split, with intervals and tests",
     "split": "a leak-free split of a data set",
     "evaluate": "figures of a bundle on a data set, each with its interval",
     "predict": "probabilities for images and folders",
     "distill": "teach a trunk what other networks see in images without labels",
-    "pretrain": "train a trunk on labelled images of any kind, before it is fine-tuned",
+    "pretrain": "train a trunk on labeled images of any kind, before it is fine-tuned",
     "export": "a bundle for ONNX Runtime, OpenVINO or PyTorch, checked against itself",
     "recipe": "what each recipe would do with a data set",
     "models": "the networks by name",

@@ -13,9 +13,9 @@ from typing import Annotated, Literal, TextIO
 
 import tyro
 
-from nevus._io import written_whole
+from nevus._io import atomic_path
 from nevus._progress import console, progress
-from nevus.bundle.builtin import is_shipped
+from nevus.bundle.builtin import is_builtin
 from nevus.bundle.classifier import Classifier, Prediction, load
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.data.images import SUFFIXES, named_as_image
@@ -48,8 +48,8 @@ class Command:
     the CPU computes in bfloat16, and gives others in the third digit."""
     views: Literal[1, 2, 4, 6, 8, 32] | None = None
     """Of each image, whose mean is the answer, at as many times the cost: 2 sees it and its mirror image; 4 the
-    whole and its middle, as they are and in an evened light; 6 the whole, its middle, and that on its side, in grey
-    and in standard colours; 8 the ways to turn and mirror it; 32 what 4 and 8 do. By default as many as the bundle
+    whole and its middle, as they are and in an evened light; 6 the whole, its middle, and that on its side, in gray
+    and in standard colors; 8 the ways to turn and mirror it; 32 what 4 and 8 do. By default as many as the bundle
     says."""
 
     def run(self) -> int:
@@ -63,10 +63,10 @@ class Command:
         total = sum(1 for _ in found(self.images))
         classifier = load(self.bundle, engine_name=self.engine, views=self.views)
         bundle = classifier.bundle
-        if bundle.folder and is_shipped(bundle.folder):
+        if bundle.folder and is_builtin(bundle.folder):
             console.print(
-                f"{self.bundle} comes with nevus: weak on images from elsewhere; licence of its "
-                f"weights: {bundle.licence}",
+                f"{self.bundle} comes with nevus: weak on images from elsewhere; license of its "
+                f"weights: {bundle.license}",
                 highlight=False,
             )
         if self.out is None:
@@ -75,7 +75,7 @@ class Command:
             bad = self._write(classifier, total, sys.stdout)
         else:
             with (
-                written_whole(self.out) as aside,
+                atomic_path(self.out) as aside,
                 aside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
             ):
                 bad = self._write(classifier, total, file)

@@ -14,21 +14,21 @@ from nevus.data.readers.dispatch import DataConfig, read
 from nevus.pretraining.pretrain import Pretrain
 from nevus.report.training import write_upstream
 from nevus.training.losses import CrossEntropy
-from nevus.training.overrides import RecipeChanges
+from nevus.training.overrides import Overrides
 
 
 @dataclass(frozen=True)
 class Command:
-    """Train a trunk on labelled images of any kind, and save it as OUT/trunk.safetensors.
+    """Train a trunk on labeled images of any kind, and save it as OUT/trunk.safetensors.
 
-    The trunk is then one to fine-tune: `nevus train DATA --weights OUT/trunk.safetensors`.
+    The trunk is then one to fine-tune: `nevus train DATA --weights OUT/backbone.safetensors`.
     """
 
     data: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of class folders, csv or Parquet files; several are mixed, their classes by name."""
     out: Path
     """Folder for the run."""
-    trunk: str = "bit-r26x0.5"
+    backbone: str = "bit-r26x0.5"
     """Network; see `nevus models`."""
     start: Annotated[str, tyro.conf.arg(name="from")] = "random"
     """Go on from these weights: `auto` for the trunk's own, or the path of an .npz or .safetensors file."""
@@ -38,7 +38,7 @@ class Command:
     """Cross-entropy over all classes, or of each by itself."""
     epochs: float | None = None
     """Passes over the images, instead of the recipe's 50 or 90."""
-    licence: str = ""
+    license: str = ""
     """Of the trunk (default: that of the images, as far as it is known)."""
     seed: int = 0
     """Of the weights, the order of the images, their views and MixUp."""
@@ -46,23 +46,23 @@ class Command:
     """Go on with the run in OUT."""
     reading: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()
     cache: CacheConfig = CacheConfig()
-    changes: Annotated[RecipeChanges, tyro.conf.arg(name="")] = field(default_factory=RecipeChanges)
+    changes: Annotated[Overrides, tyro.conf.arg(name="")] = field(default_factory=Overrides)
 
     def run(self) -> int:
         """Train; exit status."""
         method = Pretrain(
-            trunk=self.trunk,
+            backbone=self.backbone,
             start=self.start,
             recipe=self.recipe,
             loss=self.loss,
             epochs=self.epochs,
-            licence=self.licence,
+            license=self.license,
             seed=self.seed,
             changes=self.changes,
             cache=self.cache,
         )
-        trunk = method.fit(read(self.data, self.reading), self.out, resume=self.resume)
+        backbone = method.fit(read(self.data, self.reading), self.out, resume=self.resume)
         page, sentence = write_upstream(self.out, CrossEntropy.score)
         console.print(sentence)
-        console.print(f"trunk: {trunk}   curves: {page}")
+        console.print(f"trunk: {backbone}   curves: {page}")
         return 0

@@ -14,13 +14,13 @@ from nevus._progress import console
 from nevus.data.readers.dispatch import DataConfig, read
 from nevus.data.splits import SplitConfig, with_splits
 from nevus.models.registry import AUTO
-from nevus.models.weights import resolved
+from nevus.models.weights import resolve_backbone
 from nevus.report import plots
-from nevus.training.config import RECIPES, Recipe
+from nevus.training.config import RECIPES, TrainConfig
 from nevus.training.loop import duration
-from nevus.training.overrides import RecipeChanges, make_recipe
-from nevus.training.preparation import facts_of
-from nevus.training.runtime_estimate import expected_seconds
+from nevus.training.overrides import Overrides, make_config
+from nevus.training.preparation import dataset_stats
+from nevus.training.runtime_estimate import estimate_seconds
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Command:
     """As in `nevus train`."""
     out: Path = Path("recipe.png")
     """File for the plot of the learning rate, PNG or SVG."""
-    trunk: str = AUTO
+    backbone: str = AUTO
     """Network; see `nevus models`."""
     mode: Literal["head", "full"] = "full"
     """As in `nevus train`."""
@@ -41,25 +41,25 @@ class Command:
     """As in `nevus train`."""
     reading: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()
     split: SplitConfig = SplitConfig()
-    changes: Annotated[RecipeChanges, tyro.conf.arg(name="")] = field(default_factory=RecipeChanges)
+    changes: Annotated[Overrides, tyro.conf.arg(name="")] = field(default_factory=Overrides)
 
     def run(self) -> int:
         """Measure, print and draw; exit status."""
         manifest = with_splits(read(self.data, self.reading), self.split)
-        trunk = resolved(self.trunk)
-        facts = facts_of(manifest.split("train"), trunk)
+        backbone = resolve_backbone(self.backbone)
+        facts = dataset_stats(manifest.split("train"), backbone)
         recipes = [
-            make_recipe(name, facts, self.mode, epochs=self.epochs, changes=self.changes) for name in RECIPES
+            make_config(name, facts, self.mode, epochs=self.epochs, changes=self.changes) for name in RECIPES
         ]
         times = []
         for recipe in recipes:
             with console.status(f"timing {recipe.name}"):
-                times.append(expected_seconds(recipe, trunk, facts, len(manifest.classes)))
-        table = Table(title=f"{manifest.name}: {facts.images:,} training images, {trunk}, mode {self.mode}")
+                times.append(estimate_seconds(recipe, backbone, facts, len(manifest.classes)))
+        table = Table(title=f"{manifest.name}: {facts.images:,} training images, {backbone}, mode {self.mode}")
         table.add_column("")
         for recipe in recipes:
             table.add_column(recipe.name, justify="right")
-        for f in fields(Recipe):
+        for f in fields(TrainConfig):
             if f.name not in ("name", "mode"):
                 table.add_row(f.name, *(_shown(asdict(recipe)[f.name]) for recipe in recipes))
         table.add_row("passes over the images", *(f"{r.steps * r.batch / facts.images:.1f}" for r in recipes))

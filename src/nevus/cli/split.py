@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nevus._progress import console
-from nevus.audit.leakage import grouped, leaking
+from nevus.audit.leakage import group_duplicates, leaking_rows
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.public.corrected_splits import with_corrected_split
 from nevus.data.readers.dispatch import DataConfig, read
@@ -49,10 +49,10 @@ class Command:
             manifest = manifest.with_table(manifest.table.assign(split=""))
         if self.audit:
             with contextlib.closing(Cache(self.cache)) as cache:
-                manifest, _ = grouped(manifest, cache)
+                manifest, _ = group_duplicates(manifest, cache)
         made = with_splits(manifest, self.cut)
         made.save(self.out)
-        table = Table(title=f"{made.name}: {made.table['group'].nunique():,} groups, {leaking(made).sum()} leaks")
+        table = Table(title=f"{made.name}: {made.table['group'].nunique():,} groups, {leaking_rows(made).sum()} leaks")
         counts = made.counts()
         for name in ("split", *counts.columns):
             table.add_column(str(name), justify="left" if name == "split" else "right")

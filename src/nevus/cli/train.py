@@ -10,21 +10,21 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from nevus._progress import console
-from nevus.baselines.methods import SystemName, is_network, started, system
-from nevus.baselines.train import OnFeatures
+from nevus.baselines.methods import MethodName, is_network, resolve_method, method_spec
+from nevus.baselines.train import HandcraftedTrainer
 from nevus.cli._data_options import PreparingConfig
 from nevus.data.readers.dispatch import DataConfig, read
 from nevus.errors import NevusError
 from nevus.models.registry import AUTO
 from nevus.report.training import write_run
-from nevus.runtime.distributed import processes
-from nevus.training.overrides import RecipeChanges
+from nevus.runtime.distributed import current_world
+from nevus.training.overrides import Overrides
 from nevus.training.trainer import BiT
 
 
 @dataclass(frozen=True)
 class Command:
-    """Fine-tune a BiT, or train another system, on labelled images and save it as a bundle in OUT/bundle.
+    """Fine-tune a BiT, or train another system, on labeled images and save it as a bundle in OUT/bundle.
 
     The test split is not looked at. Research use only, not a medical device.
     """
@@ -34,10 +34,10 @@ class Command:
     file, or a public data set as it was published; several are joined."""
     out: Path
     """Folder for the run."""
-    method: SystemName = "bit"
-    """The system: BiT, BiT with batch normalisation, one of four other networks, or one that learns from
+    method: MethodName = "bit"
+    """The system: BiT, BiT with batch normalization, one of four other networks, or one that learns from
     handcrafted features."""
-    trunk: str = AUTO
+    backbone: str = AUTO
     """Network; see `nevus models`. `auto` takes what this machine can carry, and says what."""
     license: Literal["any", "permissive"] = "any"
     """Of the weights to begin with: `permissive` leaves out those that may not be used for any purpose."""
@@ -64,14 +64,14 @@ class Command:
     """Go on with the run in OUT."""
     reading: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()
     preparing: Annotated[PreparingConfig, tyro.conf.arg(name="")] = PreparingConfig()
-    changes: Annotated[RecipeChanges, tyro.conf.arg(name="")] = field(default_factory=RecipeChanges)
+    changes: Annotated[Overrides, tyro.conf.arg(name="")] = field(default_factory=Overrides)
 
     def run(self) -> int:
         """Train; exit status."""
         method = self.network() if is_network(self.method) else self.on_features()
         manifest = read(self.data, self.reading)
         method.fit(manifest, self.out, resume=self.resume)
-        if not processes().main:
+        if not current_world().main:
             return 0
         page, sentence = write_run(self.out)
         console.print(sentence, highlight=False)
@@ -94,11 +94,11 @@ class Command:
 
     def network(self) -> BiT:
         """The method, of a network."""
-        if self.method != "bit" and self.trunk != AUTO:
+        if self.method != "bit" and self.backbone != AUTO:
             raise NevusError(f"--trunk names a BiT; leave it out for --method {self.method}.")
-        trunk, weights = started(system(self.method), self.weights, self.trunk)
+        backbone, weights = resolve_method(method_spec(self.method), self.weights, self.backbone)
         return BiT(
-            trunk=trunk,
+            backbone=backbone,
             mode=self.mode,
             recipe=self.recipe,
             epochs=self.epochs,
@@ -112,14 +112,14 @@ class Command:
             answer=self.answer,
         )
 
-    def on_features(self) -> OnFeatures:
+    def on_features(self) -> HandcraftedTrainer:
         """The method, of what learns from handcrafted features."""
-        fixed = {"trunk", "license", "mode", "recipe", "epochs", "taps", "spread", "weights", "answer", "changes"}
+        fixed = {"backbone", "license", "mode", "recipe", "epochs", "taps", "spread", "weights", "answer", "changes"}
         for one in fields(self):
             if one.name in fixed and getattr(self, one.name) != _default(one):
                 flag = f"--{one.name}" if one.name != "changes" else "a recipe's value"
                 raise NevusError(f"{self.method} is no network, and {flag} is for these; leave it out.")
-        return OnFeatures(self.method, self.seed, self.preparing.preparation())
+        return HandcraftedTrainer(self.method, self.seed, self.preparing.preparation())
 
 
 def _default(one: Field[Any]) -> Any:

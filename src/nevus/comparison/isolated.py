@@ -15,7 +15,7 @@ from typing import Any
 from nevus.errors import NevusError
 
 
-def apart(work: Callable[..., None], *arguments: Any) -> None:
+def run_in_subprocess(work: Callable[..., None], *arguments: Any) -> None:
     """Call a function in a process of its own, and wait for it.
 
     Args:

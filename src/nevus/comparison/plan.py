@@ -8,18 +8,18 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from nevus.baselines.learners import LEARNERS, learnt
-from nevus.baselines.methods import SYSTEMS, is_network, started, system
-from nevus.comparison.trial import Half, Unit, without_length
+from nevus.baselines.learners import LEARNERS, fit_baseline
+from nevus.baselines.methods import METHODS, is_network, resolve_method, method_spec
+from nevus.comparison.trial import Initialization, Trial, without_length
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
 from nevus.models.handcrafted.classifier import vectors
-from nevus.models.handcrafted.features import SIDE, names
-from nevus.models.registry import AUTO, RANDOM, trunk_spec
-from nevus.models.weights import on_this_machine, resolved
-from nevus.training.overrides import RecipeChanges, make_recipe, refuse_idle, useful
-from nevus.training.preparation import facts_of
-from nevus.training.runtime_estimate import Speed, expected_seconds, speed
+from nevus.models.handcrafted.features import HANDCRAFTED_IMAGE_SIZE, names
+from nevus.models.registry import AUTO, RANDOM, backbone_spec
+from nevus.models.weights import on_this_machine, resolve_backbone
+from nevus.training.overrides import Overrides, make_config, refuse_idle, useful
+from nevus.training.preparation import dataset_stats
+from nevus.training.runtime_estimate import Throughput, estimate_seconds, speed
 
 TRIED = 200
 """Images on which the time of a learner is taken."""
@@ -28,7 +28,7 @@ FITTING = 4
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ComparisonConfig:
     """What is to be compared.
 
     Attributes:
@@ -52,14 +52,14 @@ class Wanted:
     weights: Mapping[str, str] = field(default_factory=dict)
     random: bool = False
     budget: float = 0.0
-    trunk: str = AUTO
+    backbone: str = AUTO
     recipe: str = "default"
     taps: int = 0
-    changes: RecipeChanges = field(default_factory=RecipeChanges)
+    changes: Overrides = field(default_factory=Overrides)
 
     def __post_init__(self) -> None:
         for name in (*self.systems, *self.weights):
-            system(name)
+            method_spec(name)
         for name in self.weights:
             if not is_network(name):
                 raise NevusError(f"{name} learns from handcrafted features and takes no weights; leave it out.")
@@ -72,13 +72,13 @@ class Wanted:
     def systems(self) -> tuple[str, ...]:
         """Names of systems, in the order of the table."""
         if "all" in self.methods:
-            return tuple(SYSTEMS)
-        return tuple(name for name in SYSTEMS if name in self.methods) + tuple(
-            name for name in self.methods if name not in SYSTEMS
+            return tuple(METHODS)
+        return tuple(name for name in METHODS if name in self.methods) + tuple(
+            name for name in self.methods if name not in METHODS
         )
 
 
-def units(wanted: Wanted) -> tuple[list[Unit], list[str]]:
+def make_trials(wanted: ComparisonConfig) -> tuple[list[Trial], list[str]]:
     """Everything to be trained, and a sentence for each network that has no pretrained weights here.
 
     Where one has none, the networks are also trained from random weights, all of them, so that what is compared
@@ -87,52 +87,52 @@ def units(wanted: Wanted) -> tuple[list[Unit], list[str]]:
     begun: dict[str, tuple[str, str]] = {}
     lacking = []
     for name in filter(is_network, wanted.systems):
-        one = system(name)
+        one = method_spec(name)
         given = wanted.weights.get(name, AUTO)
         if given == RANDOM:
             continue
         try:
-            trunk, weights = started(one, given, wanted.trunk)
-            begun[name] = (_with_weights(resolved(trunk)) if weights == AUTO else resolved(trunk), weights)
+            backbone, weights = resolve_method(one, given, wanted.backbone)
+            begun[name] = (_with_weights(resolve_backbone(backbone)) if weights == AUTO else resolve_backbone(backbone), weights)
         except NevusError as error:
-            if given != AUTO or (name == "bit" and wanted.trunk != AUTO):
+            if given != AUTO or (name == "bit" and wanted.backbone != AUTO):
                 raise
             lacking.append(str(error))
-    found: list[Unit] = []
+    found: list[Trial] = []
     every = [name for name in wanted.systems if is_network(name)]
     alike = wanted.random or len(begun) < len(every)
     for seed in range(wanted.seeds):
         for name in wanted.systems:
             if not is_network(name):
-                found.append(Unit(name, seed, "features"))
+                found.append(Trial(name, seed, "features"))
                 continue
             if name in begun:
-                trunk, weights = begun[name]
+                backbone, weights = begun[name]
                 for mode in wanted.modes:
                     taps = wanted.taps if mode == "head" else 0
-                    found.append(Unit(name, seed, "pretrained", mode, trunk, weights, wanted.recipe, taps=taps))
+                    found.append(Trial(name, seed, "pretrained", mode, backbone, weights, wanted.recipe, taps=taps))
             if alike:
-                trunk, weights = started(system(name), RANDOM, wanted.trunk)
-                found.append(Unit(name, seed, "random", "full", trunk, weights, wanted.recipe))
+                backbone, weights = resolve_method(method_spec(name), RANDOM, wanted.backbone)
+                found.append(Trial(name, seed, "random", "full", backbone, weights, wanted.recipe))
     return found, lacking
 
 
-def _with_weights(trunk: str) -> str:
+def _with_weights(backbone: str) -> str:
     """A trunk that brings weights of its own, on this machine."""
-    spec = trunk_spec(trunk)
+    spec = backbone_spec(backbone)
     if spec.origin == RANDOM:
         raise NevusError(
-            f"{trunk} has no weights of its own; compare another --trunk, or say --weights bit=random or bit=PATH."
+            f"{backbone} has no weights of its own; compare another --trunk, or say --weights bit=random or bit=PATH."
         )
     if not on_this_machine(spec):
         raise NevusError(
-            f"the weights of {trunk} are not on this machine; download them with nevus models --download {trunk}, "
+            f"the weights of {backbone} are not on this machine; download them with nevus models --download {backbone}, "
             "or compare another --trunk."
         )
-    return trunk
+    return backbone
 
 
-def timed(wanted: Wanted, chosen: Sequence[Unit], manifest: Manifest, known: Sequence[Unit] = ()) -> list[Unit]:
+def with_time_estimates(wanted: ComparisonConfig, chosen: Sequence[Trial], manifest: Manifest, known: Sequence[Trial] = ()) -> list[Trial]:
     """The same units with the seconds that each should take here, and those of whole networks shortened so that
     they fit their share of the budget.
 
@@ -140,7 +140,7 @@ def timed(wanted: Wanted, chosen: Sequence[Unit], manifest: Manifest, known: Seq
     of them takes by its recipe. Where some are known from an earlier start, theirs.
 
     Args:
-        wanted: see `Wanted`.
+        wanted: see `ComparisonConfig`.
         chosen: the units.
         manifest: the data set with its splits.
         known: units with their shares.
@@ -153,13 +153,13 @@ def timed(wanted: Wanted, chosen: Sequence[Unit], manifest: Manifest, known: Seq
     networks = [unit for unit in chosen if is_network(unit.system)]
     refuse_idle(wanted.changes, ["head" if unit.mode == "head" else "full" for unit in networks])
     seconds: dict[tuple[str, str, str], float] = {}
-    speeds: dict[tuple[str, str, str], Speed] = {}
+    speeds: dict[tuple[str, str, str], Throughput] = {}
     described = any(unit.half == "features" for unit in known)
     wants = any(unit.half == "features" for unit in chosen)
     describing = _describing(manifest) if wants and not described else 0.0
-    found: list[Unit] = []
+    found: list[Trial] = []
     for unit in chosen:
-        key = (unit.system, unit.mode, unit.trunk)
+        key = (unit.system, unit.mode, unit.backbone)
         if key not in seconds and unit.mode == "full":
             speeds[key], seconds[key] = _measured(unit, wanted, manifest)
         elif key not in seconds:
@@ -175,21 +175,21 @@ def timed(wanted: Wanted, chosen: Sequence[Unit], manifest: Manifest, known: Seq
             )
         share = before[0] if before else _share(wanted, found, len(whole))
         return [
-            _fitted(unit, share, wanted, manifest, speeds[unit.system, unit.mode, unit.trunk])
+            _fitted(unit, share, wanted, manifest, speeds[unit.system, unit.mode, unit.backbone])
             if unit.mode == "full"
             else unit
             for unit in found
         ]
     first = next(iter([*before, *(unit.expected for unit in whole if unit.half == "random")]), 0.0)
     return [
-        _fitted(unit, first, wanted, manifest, speeds[unit.system, unit.mode, unit.trunk])
+        _fitted(unit, first, wanted, manifest, speeds[unit.system, unit.mode, unit.backbone])
         if unit.half == "random"
         else unit
         for unit in found
     ]
 
 
-def _share(wanted: Wanted, found: Sequence[Unit], whole: int) -> float:
+def _share(wanted: ComparisonConfig, found: Sequence[Trial], whole: int) -> float:
     share = (wanted.budget - sum(unit.expected for unit in found if unit.mode != "full")) / whole
     if share <= 0:
         raise NevusError(
@@ -198,16 +198,16 @@ def _share(wanted: Wanted, found: Sequence[Unit], whole: int) -> float:
     return share
 
 
-def _fitted(unit: Unit, share: float, wanted: Wanted, manifest: Manifest, measured: Speed) -> Unit:
+def _fitted(unit: Trial, share: float, wanted: ComparisonConfig, manifest: Manifest, measured: Throughput) -> Trial:
     """With as many epochs as a share of the time is good for; a step at least."""
     train = manifest.split("train")
-    changes, facts = useful(wanted.changes, "full"), facts_of(train, unit.trunk)
-    recipe = make_recipe(unit.recipe, facts, "full", changes=changes)
+    changes, facts = useful(wanted.changes, "full"), dataset_stats(train, unit.backbone)
+    recipe = make_config(unit.recipe, facts, "full", changes=changes)
     step = recipe.batch / len(train)
     epochs, seconds = recipe.steps * step, measured.seconds(recipe, len(train))
     for _ in range(FITTING):  # looks do not grow with the passes as steps do
         epochs = float(f"{max(epochs * share / seconds, step):.3g}")
-        longer = make_recipe(unit.recipe, facts, "full", epochs=epochs, changes=without_length(changes))
+        longer = make_config(unit.recipe, facts, "full", epochs=epochs, changes=without_length(changes))
         seconds = measured.seconds(longer, len(train))
     return replace(unit, epochs=epochs, expected=share)
 
@@ -216,26 +216,26 @@ def _describing(manifest: Manifest) -> float:
     """Seconds that handcrafted features take: once, for they are remembered."""
     rng = np.random.default_rng(0)
     began = time.perf_counter()
-    vectors(rng.integers(0, 256, (8, SIDE, SIDE, 3), dtype=np.uint8))
+    vectors(rng.integers(0, 256, (8, HANDCRAFTED_IMAGE_SIZE, HANDCRAFTED_IMAGE_SIZE, 3), dtype=np.uint8))
     return (time.perf_counter() - began) / 8 * len(manifest.split("train")) * 1.2
 
 
-def _measured(unit: Unit, wanted: Wanted, manifest: Manifest) -> tuple[Speed, float]:
+def _measured(unit: Trial, wanted: ComparisonConfig, manifest: Manifest) -> tuple[Throughput, float]:
     """How fast a whole network is trained here, and the seconds of its recipe."""
     train = manifest.split("train")
     changes = useful(wanted.changes, "full")
-    recipe = make_recipe(unit.recipe, facts_of(train, unit.trunk), "full", changes=changes)
-    found = speed(recipe, unit.trunk, len(manifest.classes))
+    recipe = make_config(unit.recipe, dataset_stats(train, unit.backbone), "full", changes=changes)
+    found = speed(recipe, unit.backbone, len(manifest.classes))
     return found, found.seconds(recipe, len(train))
 
 
-def _expected(unit: Unit, wanted: Wanted, manifest: Manifest) -> float:
+def _expected(unit: Trial, wanted: ComparisonConfig, manifest: Manifest) -> float:
     """Of a head, or of what learns from handcrafted features."""
     train = manifest.split("train")
     if is_network(unit.system):
-        facts = facts_of(train, unit.trunk)
-        recipe = make_recipe(unit.recipe, facts, "head", changes=useful(wanted.changes, "head"))
-        return expected_seconds(recipe, unit.trunk, facts, len(manifest.classes))
+        facts = dataset_stats(train, unit.backbone)
+        recipe = make_config(unit.recipe, facts, "head", changes=useful(wanted.changes, "head"))
+        return estimate_seconds(recipe, unit.backbone, facts, len(manifest.classes))
     rng = np.random.default_rng(0)
     n = min(len(train), TRIED)
     rows = np.sort(rng.permutation(len(train))[:n])
@@ -243,7 +243,7 @@ def _expected(unit: Unit, wanted: Wanted, manifest: Manifest) -> float:
     began = time.perf_counter()
     part = train.where(np.isin(np.arange(len(train)), rows))
     try:
-        learnt(LEARNERS[unit.system], features, part.targets, part.groups, (features, part.targets), 0)
+        fit_baseline(LEARNERS[unit.system], features, part.targets, part.groups, (features, part.targets), 0)
     except ValueError:
         return 0.0  # it cannot learn this, and will say so in its row
     times = len(train) / n
@@ -251,7 +251,7 @@ def _expected(unit: Unit, wanted: Wanted, manifest: Manifest) -> float:
     return (time.perf_counter() - began) * growth
 
 
-HALVES: dict[Half, str] = {
+INITIALIZATIONS: dict[Initialization, str] = {
     "pretrained": "Networks with pretrained weights",
     "random": "Networks from random weights, each given the same time by prediction",
     "features": "Handcrafted features",

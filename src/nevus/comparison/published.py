@@ -23,7 +23,7 @@ SECONDS = {"bit": 40.32, "inception-v3": 555.38}
 
 
 @dataclass(frozen=True)
-class Readers:
+class ReaderStudy:
     """A reader study: how dermatologists did.
 
     Attributes:
@@ -43,9 +43,9 @@ class Readers:
 
 
 READERS = (
-    Readers(
+    ReaderStudy(
         "Brinker et al., European Journal of Cancer 2019", "100 dermoscopic images, 20 melanomas", 157, 0.741, 0.600
     ),
-    Readers("Haenssle et al., Annals of Oncology 2018", "100 dermoscopic images, level I", 58, 0.866, 0.713),
+    ReaderStudy("Haenssle et al., Annals of Oncology 2018", "100 dermoscopic images, level I", 58, 0.866, 0.713),
 )
 """Dermatologists, on other images than any here: context, never a paired test."""

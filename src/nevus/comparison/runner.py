@@ -10,17 +10,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from nevus._io import to_json, writable_folder, write_json
+from nevus._io import to_json, ensure_writable, write_json
 from nevus._progress import console
-from nevus.audit.leakage import unseen
-from nevus.comparison.isolated import apart
-from nevus.comparison.plan import Wanted, timed, units
-from nevus.comparison.trial import Unit, done, failed, run
+from nevus.audit.leakage import drop_overlap
+from nevus.comparison.isolated import run_in_subprocess
+from nevus.comparison.plan import ComparisonConfig, with_time_estimates, make_trials
+from nevus.comparison.trial import Trial, is_done, mark_failed, run
 from nevus.data.cache import Cache
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
-from nevus.runtime.distributed import processes
-from nevus.training.history import Stopwatch
+from nevus.runtime.distributed import current_world
+from nevus.training.history import StageTimer
 from nevus.training.loop import duration
 from nevus.training.overrides import changed
 from nevus.training.preparation import Preparation
@@ -33,18 +33,18 @@ OFTEN = 60.0
 def compare(
     manifest: Manifest,
     out: Path,
-    wanted: Wanted,
+    wanted: ComparisonConfig,
     preparation: Preparation,
     *,
     others: Manifest | None = None,
     drawn: Callable[[Path], object] = lambda _: None,
-) -> list[Unit]:
+) -> list[Trial]:
     """Train and judge everything that is wanted; what is finished already is not repeated.
 
     Args:
         manifest: the data set. Its test split, or the one that is cut for it, is looked at once by each unit.
         out: folder of the comparison.
-        wanted: see `Wanted`.
+        wanted: see `ComparisonConfig`.
         preparation: of the data set.
         others: images from elsewhere with the same classes; with an audit, those that show what the data set shows
             are left out.
@@ -58,23 +58,23 @@ def compare(
             of several processes.
 
     """
-    if processes().count > 1:
+    if current_world().count > 1:
         raise NevusError("a comparison runs in one process; start it without torchrun.")
-    writable_folder(out)
-    shown, protocol = preparation.of(manifest, Stopwatch())
+    ensure_writable(out)
+    shown, protocol = preparation.of(manifest, StageTimer())
     if "test" not in shown.splits():
         raise NevusError(f"{manifest.name} has no test split to compare on; cut one with --split.test 0.2.")
     if others is not None:
         others = _of_the_same_classes(others, shown)
         if preparation.audit:
             with contextlib.closing(Cache(preparation.cache)) as cache:
-                others, known = unseen(others, shown, cache)
+                others, known = drop_overlap(others, shown, cache)
             if known:
                 console.print(
                     f"{known} images of {others.name} show what {shown.name} shows and are left out.",
                     highlight=False,
                 )
-    chosen, lacking = units(wanted)
+    chosen, lacking = make_trials(wanted)
     for sentence in lacking:
         console.print(sentence, style="yellow", highlight=False)
     settings = {
@@ -87,14 +87,14 @@ def compare(
     _announce(planned, out)
     shown_at = time.monotonic()
     for number, unit in enumerate(planned, 1):
-        if done(unit, out / UNITS):
+        if is_done(unit, out / UNITS):
             continue
         console.rule(f"{number} of {len(planned)}: {unit.name}")
         try:
-            apart(run, unit, manifest, out / UNITS, preparation, wanted.changes, others)
+            run_in_subprocess(run, unit, manifest, out / UNITS, preparation, wanted.changes, others)
         except NevusError as error:
             console.print(f"{unit.name} comes to nothing: {error}", style="red", highlight=False)
-            failed(unit, out / UNITS, str(error))
+            mark_failed(unit, out / UNITS, str(error))
         if time.monotonic() - shown_at > OFTEN:
             drawn(out)
             shown_at = time.monotonic()
@@ -120,8 +120,8 @@ def _of_the_same_classes(others: Manifest, manifest: Manifest) -> Manifest:
 
 
 def _planned(
-    out: Path, settings: dict[str, Any], chosen: Sequence[Unit], wanted: Wanted, manifest: Manifest
-) -> list[Unit]:
+    out: Path, settings: dict[str, Any], chosen: Sequence[Trial], wanted: ComparisonConfig, manifest: Manifest
+) -> list[Trial]:
     """The units with their expected times; those of an earlier start keep theirs, for times differ by start.
 
     Raises:
@@ -130,11 +130,11 @@ def _planned(
     """
     path = out / PLAN
     plain = json.loads(to_json(settings))
-    known: dict[str, Unit] = {}
+    known: dict[str, Trial] = {}
     if path.exists():
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
-            known = {unit.name: unit for unit in (Unit(**one) for one in before["units"])}
+            known = {unit.name: unit for unit in (Trial(**one) for one in before["units"])}
             differing = [key for key in plain if before["settings"][key] != plain[key]]
         except (ValueError, KeyError, TypeError) as error:
             raise NevusError(f"{path} is damaged ({error}); choose another folder with --out.") from None
@@ -153,15 +153,15 @@ def _planned(
     fresh = [unit for unit in chosen if unit.name not in known]
     if fresh:
         with console.status("timing what is to be done"):
-            known |= {unit.name: unit for unit in timed(wanted, fresh, manifest, list(known.values()))}
+            known |= {unit.name: unit for unit in with_time_estimates(wanted, fresh, manifest, list(known.values()))}
     planned = [known[unit.name] for unit in chosen]
     kept = [unit for name, unit in known.items() if name not in {unit.name for unit in planned}]
     write_json(path, {"settings": plain, "units": [asdict(unit) for unit in (*planned, *kept)]})
     return planned
 
 
-def _announce(planned: Sequence[Unit], out: Path) -> None:
-    left = [unit for unit in planned if not done(unit, out / UNITS)]
+def _announce(planned: Sequence[Trial], out: Path) -> None:
+    left = [unit for unit in planned if not is_done(unit, out / UNITS)]
     for unit in planned:
         state = duration(unit.expected) if unit in left else "done"
         length = f", {unit.epochs:g} epochs" if unit.epochs else ""

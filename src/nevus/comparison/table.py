@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from nevus.baselines.methods import SYSTEMS
-from nevus.comparison.published import ACCURACY, READERS, SECONDS, SUPPORT, Readers
+from nevus.baselines.methods import METHODS
+from nevus.comparison.published import ACCURACY, READERS, SECONDS, SUPPORT, ReaderStudy
 from nevus.comparison.runner import UNITS
-from nevus.comparison.trial import Half, read_units, said
-from nevus.metrics.report import Figure
-from nevus.metrics.significance import DeLong, McNemar, delong_difference, holm, mcnemar
+from nevus.comparison.trial import Initialization, read_units, load_predictions
+from nevus.metrics.report import MetricEstimate
+from nevus.metrics.significance import DeLong, McNemar, delong_difference, holm_correction, mcnemar
 
 NOT_TRAINING = ("audit", "decoding", "judging")
 """Stages of a fit that are no part of its training time."""
@@ -22,7 +22,7 @@ NAN = float("nan")
 
 
 @dataclass(frozen=True)
-class Row:
+class ResultRow:
     """A system in the table: of several seeds the first, and the spread.
 
     Attributes:
@@ -33,7 +33,7 @@ class Row:
         half: what it starts from; see `nevus.comparison.trial`.
         taps: stages of a network that its head sees beside the last layer.
         start: its weights, in words.
-        figures: on the test split, by name.
+        metrics: on the test split, by name.
         elsewhere: on images from elsewhere; empty where there are none.
         training_accuracy: NaN where it failed; likewise the other numbers.
         gap: training accuracy less that on validation.
@@ -64,11 +64,11 @@ class Row:
     system: str
     title: str
     mode: str
-    half: Half
+    half: Initialization
     taps: int = 0
     start: str = ""
-    figures: Mapping[str, Figure] | None = None
-    elsewhere: Mapping[str, Figure] | None = None
+    metrics: Mapping[str, MetricEstimate] | None = None
+    elsewhere: Mapping[str, MetricEstimate] | None = None
     training_accuracy: float = NAN
     gap: float = NAN
     seconds: float = NAN
@@ -93,7 +93,7 @@ class Row:
     resumed: bool = False
 
 
-def rows(out: Path) -> list[Row]:
+def result_rows(out: Path) -> list[ResultRow]:
     """Rows of what is there, by half and then in the order of the systems; dermatologists last.
 
     Args:
@@ -104,36 +104,36 @@ def rows(out: Path) -> list[Row]:
 
     """
     held: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    order = list(SYSTEMS)
+    order = list(METHODS)
     for name, found in read_units(out / UNITS).items():
         unit = found["unit"]
         held.setdefault((unit["half"], unit["system"], unit["mode"]), []).append({**found, "name": name})
     # The head before the whole network: whether others are held against it must not hang on what is added later.
-    keys = sorted(held, key=lambda key: (HALF_ORDER.index(key[0]), order.index(key[1]), key[2] != "head"))
+    keys = sorted(held, key=lambda key: (INITIALIZATION_ORDER.index(key[0]), order.index(key[1]), key[2] != "head"))
     made = _tested([_row(held[key]) for key in keys], out / UNITS)
-    told = any(row.figures and "sensitivity" in row.figures for row in made)
+    told = any(row.metrics and "sensitivity" in row.metrics for row in made)
     return [*made, *(map(_reader, READERS) if told else ())]
 
 
-HALF_ORDER = ("pretrained", "random", "features")
+INITIALIZATION_ORDER = ("pretrained", "random", "features")
 
 
-def _reader(study: Readers) -> Row:
-    def published(value: float) -> Figure:
-        return Figure(value, study.readers, NAN, NAN, "published")
+def _reader(study: ReaderStudy) -> ResultRow:
+    def published(value: float) -> MetricEstimate:
+        return MetricEstimate(value, study.readers, NAN, NAN, "published")
 
-    figures = {"sensitivity": published(study.sensitivity), "specificity": published(study.specificity)}
+    metrics = {"sensitivity": published(study.sensitivity), "specificity": published(study.specificity)}
     title = f"{study.readers} dermatologists ({study.study}; {study.images})"
-    return Row(title, "dermatologists", title, "", "readers", figures=figures)
+    return ResultRow(title, "dermatologists", title, "", "readers", metrics=metrics)
 
 
-def _row(seeds: Sequence[dict[str, Any]]) -> Row:
+def _row(seeds: Sequence[dict[str, Any]]) -> ResultRow:
     seeds = sorted(seeds, key=lambda one: ("reason" in one, one["unit"]["seed"]))
     first, whole = seeds[0], [one for one in seeds if "reason" not in one]
     unit = first["unit"]
-    system = SYSTEMS[unit["system"]]
-    title = f"{system.title} ({unit['trunk']})" if unit["trunk"] in system.near else system.title
-    row = Row(
+    system = METHODS[unit["system"]]
+    title = f"{system.title} ({unit['backbone']})" if unit["backbone"] in system.near else system.title
+    row = ResultRow(
         first["name"],
         unit["system"],
         title,
@@ -148,14 +148,14 @@ def _row(seeds: Sequence[dict[str, Any]]) -> Row:
     failures = tuple(f"seed {one['unit']['seed']}: {one['reason']}" for one in seeds if "reason" in one)
     fit = first["fit"]
     grouped = {name: first["groups"][name] < first["n"][name] for name in first["n"]}
-    tests = [_figures(one["figures"]["test"], grouped=grouped["test"]) for one in whole]
+    tests = [_metrics(one["metrics"]["test"], grouped=grouped["test"]) for one in whole]
     area = "auroc" if "auroc" in tests[0] else "auroc_macro"
     times = [_training(one["fit"]) for one in whole]
     return replace(
         row,
         start=first["weights"],
-        figures=tests[0],
-        elsewhere=_figures(first["figures"].get("elsewhere", {}), grouped=grouped.get("elsewhere", False)),
+        metrics=tests[0],
+        elsewhere=_metrics(first["metrics"].get("elsewhere", {}), grouped=grouped.get("elsewhere", False)),
         training_accuracy=fit["training_accuracy"],
         gap=fit["gap"],
         seconds=times[0],
@@ -177,7 +177,7 @@ def _training(fit: Mapping[str, Any]) -> float:
     return float(sum(seconds for stage, seconds in fit["seconds"].items() if stage not in NOT_TRAINING))
 
 
-def _figures(plain: Mapping[str, Mapping[str, Any]], *, grouped: bool) -> dict[str, Figure]:
+def _metrics(plain: Mapping[str, Mapping[str, Any]], *, grouped: bool) -> dict[str, MetricEstimate]:
     """Figures of a unit; where lesions have several images, with the intervals that draw whole lesions."""
 
     def number(value: float | None) -> float:
@@ -188,11 +188,11 @@ def _figures(plain: Mapping[str, Mapping[str, Any]], *, grouped: bool) -> dict[s
         low, high, method = one["low"], one["high"], one["method"]
         if grouped and one["bootstrap"][0] is not None:
             (low, high), method = one["bootstrap"], "bootstrap"
-        found[name] = Figure(number(one["value"]), one["n"], number(low), number(high), method)
+        found[name] = MetricEstimate(number(one["value"]), one["n"], number(low), number(high), method)
     return found
 
 
-def _tested(found: Sequence[Row], folder: Path) -> list[Row]:
+def _tested(found: Sequence[ResultRow], folder: Path) -> list[ResultRow]:
     """With tests on the images that both could read, and Holm's correction over all that were held against one BiT.
 
     Networks are held against the BiT that began as they did. What learns from handcrafted features began with
@@ -203,7 +203,7 @@ def _tested(found: Sequence[Row], folder: Path) -> list[Row]:
         for half in ("pretrained", "random")
     }
     references["features"] = references["pretrained"] or references["random"]
-    made: list[Row] = []
+    made: list[ResultRow] = []
     held: dict[str, list[int]] = {}
     for row in found:
         reference = references[row.half]
@@ -216,7 +216,7 @@ def _tested(found: Sequence[Row], folder: Path) -> list[Row]:
             made.append(_against(row, reference, folder))
     for mine in held.values():
         called, ranked = (
-            holm([test.p if test else NAN for test in tests])
+            holm_correction([test.p if test else NAN for test in tests])
             for tests in ([made[k].mcnemar for k in mine], [made[k].delong for k in mine])
         )
         for k, a, b in zip(mine, called, ranked, strict=True):
@@ -224,9 +224,9 @@ def _tested(found: Sequence[Row], folder: Path) -> list[Row]:
     return made
 
 
-def _against(row: Row, reference: Row, folder: Path) -> Row:
-    y, p, images = said(folder / reference.name, "test")
-    _, theirs, names = said(folder / row.name, "test")
+def _against(row: ResultRow, reference: ResultRow, folder: Path) -> ResultRow:
+    y, p, images = load_predictions(folder / reference.name, "test")
+    _, theirs, names = load_predictions(folder / row.name, "test")
     _, first, second = np.intersect1d(images, names, return_indices=True)
     areas = delong_difference(y[first] == 1, theirs[second][:, 1], p[first][:, 1]) if p.shape[1] == 2 else None
     calls = mcnemar(y[first], theirs[second].argmax(1), p[first].argmax(1))

@@ -13,20 +13,20 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nevus._io import write_json, written_whole
+from nevus._io import write_json, atomic_path
 from nevus.baselines.methods import is_network
-from nevus.baselines.train import OnFeatures
+from nevus.baselines.train import HandcraftedTrainer
 from nevus.bundle.classifier import Classifier
-from nevus.bundle.test_log import EVALUATIONS, evaluations
+from nevus.bundle.test_log import TEST_LOG, test_evaluations
 from nevus.data.manifest import Manifest
 from nevus.data.readers.dispatch import read
 from nevus.errors import NevusError
 from nevus.evaluation import Evaluation, evaluate
 from nevus.models.handcrafted.classifier import Handcrafted
-from nevus.models.handcrafted.feature_cache import Remembered
+from nevus.models.handcrafted.feature_cache import CachedFeatures
 from nevus.models.registry import RANDOM, parameter_count
 from nevus.training.config import Mode
-from nevus.training.overrides import RecipeChanges, useful
+from nevus.training.overrides import Overrides, useful
 from nevus.training.preparation import Preparation
 from nevus.training.run_dir import CHECKPOINT
 from nevus.training.trainer import BiT
@@ -35,12 +35,12 @@ DONE = "unit.json"
 TIMED = 32
 """Images whose time is taken, one by one."""
 
-Half = Literal["pretrained", "random", "features", "readers"]
+Initialization = Literal["pretrained", "random", "features", "readers"]
 """What a system starts from; `readers` are people. Networks of one half are never ranked with those of another."""
 
 
 @dataclass(frozen=True)
-class Unit:
+class Trial:
     """A system with a seed and a start.
 
     Attributes:
@@ -59,9 +59,9 @@ class Unit:
 
     system: str
     seed: int
-    half: Half
+    half: Initialization
     mode: str = ""
-    trunk: str = ""
+    backbone: str = ""
     weights: str = ""
     recipe: str = "default"
     epochs: float | None = None
@@ -75,14 +75,14 @@ class Unit:
         return "-".join(part for part in parts if part)
 
     def method(
-        self, preparation: Preparation, changes: RecipeChanges, memory: Remembered | None = None
-    ) -> BiT | OnFeatures:
+        self, preparation: Preparation, changes: Overrides, memory: CachedFeatures | None = None
+    ) -> BiT | HandcraftedTrainer:
         """As a method; the memory is of handcrafted features."""
         if not is_network(self.system):
-            return OnFeatures(self.system, self.seed, preparation, memory)
+            return HandcraftedTrainer(self.system, self.seed, preparation, memory)
         mode: Mode = "head" if self.mode == "head" else "full"
         return BiT(
-            trunk=self.trunk,
+            backbone=self.backbone,
             mode=mode,
             recipe=self.recipe,
             epochs=self.epochs,
@@ -95,23 +95,23 @@ class Unit:
         )
 
 
-def without_length(changes: RecipeChanges) -> RecipeChanges:
+def without_length(changes: Overrides) -> Overrides:
     """All changes but that of the number of steps."""
     given: dict[str, Any] = {**vars(changes), "steps": None}
-    return RecipeChanges(**given)
+    return Overrides(**given)
 
 
-def done(unit: Unit, out: Path) -> bool:
+def is_done(unit: Trial, out: Path) -> bool:
     """Whether a unit is finished."""
     return (out / unit.name / DONE).exists()
 
 
 def run(
-    unit: Unit,
+    unit: Trial,
     manifest: Manifest,
     out: Path,
     preparation: Preparation,
-    changes: RecipeChanges,
+    changes: Overrides,
     others: Manifest | None,
 ) -> None:
     """Train, judge and measure, and write `unit.json`; a training that was interrupted goes on.
@@ -132,7 +132,7 @@ def run(
     folder = out / unit.name
     made = (folder / "bundle").exists()
     resumed = made or (folder / CHECKPOINT).exists()
-    memory = Remembered() if preparation.cache.gigabytes else None  # several systems describe the same images
+    memory = CachedFeatures() if preparation.cache.gigabytes else None  # several systems describe the same images
     began = time.perf_counter()
     classifier = unit.method(preparation, changes, memory).fit(manifest, folder, resume=True)
     seconds = time.perf_counter() - began + (memory.saved if memory else 0.0)
@@ -151,7 +151,7 @@ def run(
         {
             "unit": asdict(unit),
             "weights": about["weights"],
-            "trunk": classifier.bundle.trunk,
+            "backbone": classifier.bundle.backbone,
             "side": classifier.bundle.preprocess.side,
             "recipe": about["recipe"],
             "protocol": about["data"]["protocol"],
@@ -163,14 +163,14 @@ def run(
             "seconds_an_image": _seconds_an_image(classifier, split),
             "peak_bytes": peak,
             "parameters": None if isinstance(network, Handcrafted) else parameter_count(network),
-            "bytes": sum(path.stat().st_size for path in (folder / "bundle").iterdir() if path.name != EVALUATIONS),
-            "figures": {
-                name: {key: figure.as_dict() for key, figure in one.figures.items()} for name, one in judged.items()
+            "bytes": sum(path.stat().st_size for path in (folder / "bundle").iterdir() if path.name != TEST_LOG),
+            "metrics": {
+                name: {key: figure.as_dict() for key, figure in one.metrics.items()} for name, one in judged.items()
             },
             "n": {name: len(one.y) for name, one in judged.items()},
             "groups": {name: len(set(one.manifest.groups.tolist())) for name, one in judged.items()},
             "support": np.bincount(judged["test"].y, minlength=len(classifier.classes)).tolist(),
-            "looks": len(evaluations(classifier.bundle)),
+            "looks": len(test_evaluations(classifier.bundle)),
         },
     )
     failure_of(unit.name, out).unlink(missing_ok=True)
@@ -181,7 +181,7 @@ def failure_of(name: str, out: Path) -> Path:
     return out / f"{name}.failed.json"
 
 
-def failed(unit: Unit, out: Path, reason: str) -> None:
+def mark_failed(unit: Trial, out: Path, reason: str) -> None:
     """Note why a unit came to nothing; it is tried again the next time."""
     write_json(failure_of(unit.name, out), {"unit": asdict(unit), "reason": reason})
 
@@ -204,13 +204,13 @@ def read_units(out: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def said(folder: Path, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.str_]]:
+def load_predictions(folder: Path, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.str_]]:
     """What a unit said of a set: true classes (n,), probabilities (n, classes), the images' names (n,)."""
     with np.load(folder / f"{name}.npz", allow_pickle=False) as held:
         return held["y"], held["p"], held["image"]
 
 
-def _with_memory(classifier: Classifier, memory: Remembered | None) -> Classifier:
+def _with_memory(classifier: Classifier, memory: CachedFeatures | None) -> Classifier:
     """The same classifier, looking up what handcrafted features it can."""
     network = classifier.bundle.network
     if memory is None or not isinstance(network, Handcrafted):
@@ -220,7 +220,7 @@ def _with_memory(classifier: Classifier, memory: Remembered | None) -> Classifie
 
 def _keep(evaluation: Evaluation, path: Path) -> None:
     images = np.array([str(name) for name in evaluation.manifest.table["image"]], np.str_)
-    with written_whole(path) as aside, aside.open("wb") as file:
+    with atomic_path(path) as aside, aside.open("wb") as file:
         np.savez(file, allow_pickle=False, y=evaluation.y, p=evaluation.p, image=images)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nevus._io import cache_folder, digest_of_file, written_whole
+from nevus._io import cache_folder, sha256_file, atomic_path
 from nevus._progress import console
 from nevus.data.images import Pixels
 from nevus.errors import NevusError
@@ -110,7 +110,7 @@ class Cache:
             if not self._room(size):
                 return
             try:
-                with written_whole(path, durable=False) as aside:
+                with atomic_path(path, durable=False) as aside:
                     aside.write_bytes(content)
             except NevusError as error:
                 console.print(f"{error} Until then each image is decoded whenever it is wanted.", style="yellow")
@@ -200,7 +200,7 @@ class Digests:
                 ).fetchone()
                 if row:
                     return str(row[0])
-        digest = digest_of_file(path).removeprefix("sha256:")
+        digest = sha256_file(path).removeprefix("sha256:")
         with self._lock, contextlib.suppress(sqlite3.Error):
             if self._database is not None:
                 self._database.execute(

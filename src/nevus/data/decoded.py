@@ -12,12 +12,12 @@ from nevus._progress import console, progress
 from nevus.data.cache import Cache
 from nevus.data.images import Pixels
 from nevus.data.manifest import Manifest
-from nevus.data.parallel import ahead
+from nevus.data.parallel import prefetch_map
 from nevus.data.preprocess import Preprocess
 from nevus.errors import ImageError, NevusError
 
 
-class Squares:
+class DecodedImages:
     """Images as squares of one side, read from the cache as they are wanted: uint8 (n, side, side, 3).
 
     What is held in memory is a name and a digest for each image.
@@ -48,13 +48,13 @@ class Squares:
             found[place] = self._one(int(row))
         return found
 
-    def part(self, rows: slice) -> Squares:
+    def part(self, rows: slice) -> DecodedImages:
         """A stretch of the images; nothing is read."""
-        return Squares(self._paths[rows], self.digests[rows], self.side, self._cache)
+        return DecodedImages(self._paths[rows], self.digests[rows], self.side, self._cache)
 
-    def at(self, side: int) -> Squares:
+    def at(self, side: int) -> DecodedImages:
         """The same images at another side; nothing is read."""
-        return Squares(self._paths, self.digests, side, self._cache)
+        return DecodedImages(self._paths, self.digests, side, self._cache)
 
     def _one(self, row: int) -> Pixels:
         digest, path = self.digests[row], self._paths[row]
@@ -73,7 +73,7 @@ class Squares:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedDataset:
     """The images of a Manifest that could be read.
 
     Attributes:
@@ -84,13 +84,13 @@ class Decoded:
     """
 
     manifest: Manifest
-    pixels: Squares
+    pixels: DecodedImages
     faults: tuple[str, ...]
 
 
-def decode_all(
+def decode_dataset(
     manifest: Manifest, side: int, cache: Cache, *, begin: float = 0.0, what: str = "decoding"
-) -> Decoded:
+) -> DecodedDataset:
     """Have every image as a square of `side` pixels in the cache; bad ones are left out and reported.
 
     Args:
@@ -127,7 +127,7 @@ def decode_all(
     faults: dict[int, str] = {}
     with progress() as bar:
         task = bar.add_task(what, total=len(manifest), note="")
-        for row, result in zip(order.tolist(), ahead(one, (paths[row] for row in order)), strict=True):
+        for row, result in zip(order.tolist(), prefetch_map(one, (paths[row] for row in order)), strict=True):
             if isinstance(result, ImageError):
                 faults[row] = str(result)
             else:
@@ -142,4 +142,4 @@ def decode_all(
         )
     rows = sorted(found)
     kept = manifest.where(np.isin(np.arange(len(paths)), rows))
-    return Decoded(kept, Squares(kept.paths, [found[row] for row in rows], side, cache), told)
+    return DecodedDataset(kept, DecodedImages(kept.paths, [found[row] for row in rows], side, cache), told)

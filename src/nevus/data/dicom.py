@@ -52,7 +52,7 @@ def dicom_size(path: Path) -> tuple[int, int]:
 def dicom_picture(content: bytes, name: str, most_pixels: int) -> Image.Image:
     """The first frame of a DICOM file, mode RGB or L, with its ICC profile in `info` where it has one.
 
-    YBR and palette colours become RGB (PS3.3, section C.7.6.3.1.2). Grey values go through the modality and the
+    YBR and palette colors become RGB (PS3.3, section C.7.6.3.1.2). Gray values go through the modality and the
     VOI look-up, as a viewer shows them, and MONOCHROME1, where the least is white, is turned over.
 
     Args:
@@ -83,7 +83,7 @@ def dicom_picture(content: bytes, name: str, most_pixels: int) -> Image.Image:
     elif kind in ("MONOCHROME1", "MONOCHROME2"):
         frame = _windowed(frame, dataset)
     else:
-        raise ImageError(f"{name} has colours of the kind {kind[:30]}, which cannot be read; save it as RGB.")
+        raise ImageError(f"{name} has colors of the kind {kind[:30]}, which cannot be read; save it as RGB.")
     picture = Image.fromarray(np.ascontiguousarray(frame))
     if "ICCProfile" in dataset:
         picture.info["icc_profile"] = bytes(dataset.ICCProfile)
@@ -128,5 +128,5 @@ def _windowed(values: NDArray[np.generic], dataset: Dataset) -> NDArray[np.uint8
         bits = int(dataset.BitsStored)
         low = (-(2 ** (bits - 1)) if signed else 0) * slope + level
         high = (2 ** (bits - 1) - 1 if signed else 2**bits - 1) * slope + level
-    grey: NDArray[np.uint8] = ((shown - low) / max(high - low, 1e-9) * 255).round().clip(0, 255).astype(np.uint8)
-    return np.uint8(255) - grey if dataset.PhotometricInterpretation == "MONOCHROME1" else grey
+    gray: NDArray[np.uint8] = ((shown - low) / max(high - low, 1e-9) * 255).round().clip(0, 255).astype(np.uint8)
+    return np.uint8(255) - gray if dataset.PhotometricInterpretation == "MONOCHROME1" else gray

@@ -71,7 +71,7 @@ def decode(source: Source, limits: Limits = LIMITS) -> Pixels:
     """Decode to uint8 RGB of shape (height, width, 3).
 
     EXIF orientation and an embedded ICC profile are applied (to sRGB), transparency is laid over white, 16
-    bits are scaled to 8, CMYK, palette, YBR and grey become RGB. Of a DICOM file with several frames the first
+    bits are scaled to 8, CMYK, palette, YBR and gray become RGB. Of a DICOM file with several frames the first
     is taken.
 
     Args:
@@ -156,8 +156,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     elif image.mode in ("I", "F"):
         image = _from_wide(image)
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
-        colour = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), colour).convert("RGB")
+        color = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), color).convert("RGB")
     elif image.mode in ("P", "1"):
         image = image.convert("RGB")
     if profile:
@@ -178,7 +178,7 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
         ours = ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, theirs, ours, outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return image  # a profile that is damaged or of another colour space says nothing: take the numbers as sRGB
+        return image  # a profile that is damaged or of another color space says nothing: take the numbers as sRGB
     return converted or image
 
 

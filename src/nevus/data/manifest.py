@@ -13,7 +13,7 @@ import pandera.pandas as pa
 import pyarrow as pyarrow
 import pyarrow.parquet as parquet
 
-from nevus._io import digest_of_bytes, written_whole
+from nevus._io import sha256_bytes, atomic_path
 from nevus.errors import NevusError
 
 SPLITS = ("train", "validation", "test")
@@ -119,7 +119,7 @@ class Manifest:
         lines = sorted(
             f"{image}\t{label}" for image, label in zip(self.table["image"], self.table["label"], strict=True)
         )
-        return digest_of_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
+        return sha256_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
 
     @cached_property
     def digest(self) -> str:
@@ -129,7 +129,7 @@ class Manifest:
         """
         columns = self.table[list(REQUIRED)].sort_values("image")
         lines = ("\t".join(row) for row in columns.itertuples(index=False, name=None))
-        return digest_of_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
+        return sha256_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
 
     def splits(self) -> tuple[str, ...]:
         """Names of the splits that have rows, in the order train, validation, test."""
@@ -174,7 +174,7 @@ class Manifest:
 
     def save(self, path: Path) -> None:
         """Write as Parquet, or as csv where `path` ends so; the root is kept absolute in Parquet's metadata."""
-        with written_whole(path) as aside:
+        with atomic_path(path) as aside:
             if path.suffix == ".csv":
                 self.table.to_csv(aside, index=False, lineterminator="\n")
                 return

@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ahead(
+def prefetch_map(
     work: Callable[[Item], Result], items: Iterable[Item], *, workers: int = 2, waiting: int = 64
 ) -> Iterator[Result]:
     """`map` in threads.

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from nevus.data.images import LIMITS, Limits, Pixels, Source, decode
-from nevus.data.parallel import ahead
+from nevus.data.parallel import prefetch_map
 from nevus.errors import ImageError
 
 HALF = (0.5, 0.5, 0.5)
@@ -18,9 +18,9 @@ HALF = (0.5, 0.5, 0.5)
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Resize straight to a square, then normalise.
+    """Resize straight to a square, then normalize.
 
-    BiT evaluates so: the whole image is squeezed to the side that training crops have, without a centre
+    BiT evaluates so: the whole image is squeezed to the side that training crops have, without a center
     crop (Kolesnikov et al. 2020, section 3.3), in the value range [-1, 1] (mean = std = 0.5).
 
     Attributes:
@@ -41,10 +41,10 @@ class Preprocess:
             ImageError: the image cannot be used.
 
         """
-        return squeezed(decode(source, limits), self.side)
+        return resize_square(decode(source, limits), self.side)
 
     def tensor(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
-        """Normalise uint8 (n, h, w, 3) to float32 (n, 3, h, w)."""
+        """Normalize uint8 (n, h, w, 3) to float32 (n, 3, h, w)."""
         values = torch.as_tensor(pixels).permute(0, 3, 1, 2).float().div_(255)
         mean, std = (torch.tensor(v, device=values.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
         return values.sub_(mean).div_(std)
@@ -72,10 +72,10 @@ class Preprocess:
             except ImageError as error:
                 return error
 
-        yield from ahead(one, sources, workers=workers, waiting=waiting)
+        yield from prefetch_map(one, sources, workers=workers, waiting=waiting)
 
 
-def squeezed(pixels: Pixels, side: int) -> Pixels:
+def resize_square(pixels: Pixels, side: int) -> Pixels:
     """Resize to (side, side, 3), bilinear with antialiasing (Pillow widens the kernel when shrinking)."""
     if pixels.shape[:2] == (side, side):
         return pixels

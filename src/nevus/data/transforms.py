@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from nevus._torchvision import functional as F
-from nevus.data.decoded import Squares
+from nevus.data.decoded import DecodedImages
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ CHANGES = {f.name: f.default for f in fields(Augment) if f.name not in ("side", 
 
 
 @dataclass(frozen=True)
-class Viewed:
+class AugmentedImages:
     """One view of each of many images, made when it is asked for and always the same.
 
     Attributes:
@@ -132,7 +132,7 @@ class Viewed:
 
     """
 
-    pixels: Squares
+    pixels: DecodedImages
     augment: Augment
     draws: NDArray[np.float64]
 
@@ -143,6 +143,6 @@ class Viewed:
         """Uint8 (rows, side, side, 3)."""
         return self.augment.views(self.pixels[rows], self.draws[rows])
 
-    def part(self, rows: slice) -> Viewed:
+    def part(self, rows: slice) -> AugmentedImages:
         """A stretch of the images; nothing is read."""
         return replace(self, pixels=self.pixels.part(rows), draws=self.draws[rows])

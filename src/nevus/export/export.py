@@ -12,16 +12,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nevus._io import digest_of_file, writable_folder, write_json, write_text
+from nevus._io import sha256_file, ensure_writable, write_json, write_text
 from nevus._progress import progress
 from nevus.bundle.bundle import Bundle
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.data.cache import Cache
-from nevus.data.decoded import Decoded, Squares, decode_all
+from nevus.data.decoded import DecodedDataset, DecodedImages, decode_dataset
 from nevus.data.manifest import Manifest
 from nevus.data.splits import SplitConfig, with_splits
 from nevus.errors import NevusError
-from nevus.evaluation import in_its_words
+from nevus.evaluation import map_labels
 from nevus.export.formats import (
     FILES,
     PIXELS,
@@ -33,13 +33,13 @@ from nevus.export.formats import (
     write_openvino,
     write_torch,
 )
-from nevus.export.int8_onnx import quantise, shown
+from nevus.export.int8_onnx import quantize, shown
 from nevus.export.int8_torch import round_to_8_bits
 from nevus.metrics.intervals import bootstrap
-from nevus.metrics.report import figures
+from nevus.metrics.report import compute_metrics
 from nevus.models.handcrafted.classifier import Handcrafted
 from nevus.runtime.engines import TorchEngine, softmax
-from nevus.runtime.tta import viewed
+from nevus.runtime.tta import with_tta
 
 BOUND = 1e-3
 """Largest difference of a probability from the bundle's at which a float32 export is written."""
@@ -105,7 +105,7 @@ def export(
         out: a folder; `model.*`, `export.json` and `README.md` go there.
         cache: of decoded images.
         format: of the file.
-        precision: `int8` quantises convolutions and products; with `torch` the weights are 8-bit integers and the
+        precision: `int8` quantizes convolutions and products; with `torch` the weights are 8-bit integers and the
             arithmetic float32.
         bound: largest difference of a probability at which a float32 export is written.
 
@@ -118,9 +118,9 @@ def export(
         raise NevusError(
             f"{bundle.folder} is no network but an estimator on handcrafted features; it has no graph."
         )
-    writable_folder(out)
+    ensure_writable(out)
     if precision == "int8":
-        manifest = in_its_words(manifest, bundle)
+        manifest = map_labels(manifest, bundle)
         _ = manifest.targets  # a label that it does not know is told before minutes are spent
         if "validation" not in manifest.splits():  # what it is calibrated on says nothing of what it loses
             manifest = with_splits(manifest, SplitConfig(test=0.0))
@@ -128,7 +128,7 @@ def export(
     module = Probabilities(bundle.network, bundle.preprocess, bundle.views).eval()
     held = _part(manifest, "validation", side, cache)
     checked = held.pixels.part(slice(0, CHECKED))
-    engine = viewed(TorchEngine(bundle.network, bundle.preprocess), bundle.views)
+    engine = with_tta(TorchEngine(bundle.network, bundle.preprocess), bundle.views)
     path = out / FILES[format]
     with tempfile.TemporaryDirectory(dir=out, prefix=".") as place:
         aside = Path(place)
@@ -141,7 +141,7 @@ def export(
             write_onnx(module, side, onnx)
             if precision == "int8":
                 small = aside / "int8.onnx"
-                quantise(onnx, small, _part(manifest, "train", side, cache).pixels)
+                quantize(onnx, small, _part(manifest, "train", side, cache).pixels)
                 small.replace(onnx)
             if format == "openvino":
                 write_openvino(onnx, aside / FILES["openvino"])
@@ -160,21 +160,21 @@ def export(
         about = _about(bundle, done, format, precision)
         for name in (FILES[format], *(["model.bin"] if format == "openvino" else [])):
             (aside / name).replace(out / name)
-        write_json(out / "export.json", {**about, "digest": digest_of_file(path)})
+        write_json(out / "export.json", {**about, "digest": sha256_file(path)})
         write_text(out / "README.md", _card(bundle, done, precision))
     return done
 
 
-def _part(manifest: Manifest, split: str, side: int, cache: Cache) -> Decoded:
+def _part(manifest: Manifest, split: str, side: int, cache: Cache) -> DecodedDataset:
     rows = manifest.split(split) if split in manifest.splits() else manifest
     if rows is manifest and "test" in manifest.splits():
         rows = manifest.where((manifest.table["split"] != "test").to_numpy())
     if not len(rows):
         raise NevusError(f"{manifest.name} has test images only, which an export does not look at; give others.")
-    return decode_all(rows, side, cache, what=f"decoding {split}")
+    return decode_dataset(rows, side, cache, what=f"decoding {split}")
 
 
-def _batches(pixels: Squares, what: str) -> Any:
+def _batches(pixels: DecodedImages, what: str) -> Any:
     with progress() as bar:
         task = bar.add_task(what, total=len(pixels), note="")
         for start in range(0, len(pixels), BATCH):
@@ -184,7 +184,7 @@ def _batches(pixels: Squares, what: str) -> Any:
 
 
 def _accuracy(
-    held: Decoded, before: NDArray[np.float64], after: NDArray[np.float64], classes: tuple[str, ...]
+    held: DecodedDataset, before: NDArray[np.float64], after: NDArray[np.float64], classes: tuple[str, ...]
 ) -> dict[str, Any]:
     """What int8 costs on the same images: a paired bootstrap over groups."""
     manifest = held.manifest
@@ -199,7 +199,7 @@ def _accuracy(
         "low": low,
         "high": high,
         "n": len(y),
-        "figures": {name: f.as_dict() for name, f in figures(y, after, classes, manifest.groups).items()},
+        "figures": {name: f.as_dict() for name, f in compute_metrics(y, after, classes, manifest.groups).items()},
     }
 
 
@@ -215,8 +215,8 @@ def _about(bundle: Bundle, done: Exported, format: str, precision: str) -> dict[
         "output": {"name": PROBABILITIES, "type": "float32", "shape": ["n", len(bundle.classes)]},
         "classes": list(bundle.classes),
         "views": bundle.views,
-        "bundle": {"digest": bundle.digest if bundle.folder else None, "trunk": bundle.trunk},
-        "licence": bundle.licence,
+        "bundle": {"digest": bundle.digest if bundle.folder else None, "backbone": bundle.backbone},
+        "license": bundle.license,
         "checked": {"images": done.images, "largest_difference": done.difference, "accuracy": done.accuracy},
         "versions": {name: version(name) for name in ("nevus", "torch", "openvino")},
         "disclaimer": DISCLAIMER,
@@ -226,14 +226,14 @@ def _about(bundle: Bundle, done: Exported, format: str, precision: str) -> dict[
 def _card(bundle: Bundle, done: Exported, precision: str) -> str:
     side = bundle.preprocess.side
     views = "" if bundle.views == 1 else f"\n- The mean over {bundle.views} views of each image, inside"
-    return f"""# {bundle.trunk} for {" / ".join(bundle.classes)}, {precision}
+    return f"""# {bundle.backbone} for {" / ".join(bundle.classes)}, {precision}
 
 **{DISCLAIMER}**
 
 - File: `{done.path.name}`
 - Input `{PIXELS}`: uint8 (n, {side}, {side}, 3), red, green, blue; the whole image squeezed to the square
-  (bilinear, antialiased), no crop. Normalisation is inside.
+  (bilinear, antialiased), no crop. Normalization is inside.
 - Output `{PROBABILITIES}`: float32 (n, {len(bundle.classes)}): {", ".join(bundle.classes)}{views}
 - Checked: {done.sentence()}
-- Licence of the weights: {bundle.licence}
+- License of the weights: {bundle.license}
 """

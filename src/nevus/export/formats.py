@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from nevus._openvino import openvino
 from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
-from nevus.models.reparameterize import folded
-from nevus.runtime.openvino_engine import Compiled, Pixels
-from nevus.runtime.tta import views_of
+from nevus.models.reparameterize import fold_weight_standardization
+from nevus.runtime.openvino_engine import Compiled, NormalizedInput
+from nevus.runtime.tta import tta_views
 
 Format = Literal["onnx", "openvino", "torch"]
-Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+RunDir = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """uint8 (n, side, side, 3) to probabilities, float32 (n, classes)."""
 
 PIXELS, PROBABILITIES = "pixels", "probabilities"
@@ -34,13 +34,13 @@ class Probabilities(nn.Module):
     def __init__(self, network: nn.Module, preprocess: Preprocess, views: int = 1) -> None:
         super().__init__()
         self.views = views
-        self.logits = Pixels(folded(network).cpu(), preprocess)
+        self.logits = NormalizedInput(fold_weight_standardization(network).cpu(), preprocess)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Uint8 (n, side, side, 3), red, green, blue, to float32 (n, classes)."""
         if self.views == 1:
             return torch.as_tensor(self.logits(pixels)).softmax(1)
-        seen = torch.as_tensor(self.logits(torch.cat(views_of(pixels, self.views))))
+        seen = torch.as_tensor(self.logits(torch.cat(tta_views(pixels, self.views))))
         return seen.view(self.views, -1, seen.shape[1]).mean(0).softmax(1)
 
 
@@ -80,7 +80,7 @@ def write_torch(module: nn.Module, side: int, path: Path) -> None:
     torch.export.save(program, path)
 
 
-def reader(path: Path) -> Run:
+def reader(path: Path) -> RunDir:
     """Run what was written, with the program that it was written for; ONNX by ONNX Runtime.
 
     Raises:

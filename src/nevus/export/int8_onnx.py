@@ -1,4 +1,4 @@
-"""Static quantisation to 8 bits."""
+"""Static quantization to 8 bits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nevus._progress import progress
-from nevus.data.decoded import Squares
+from nevus.data.decoded import DecodedImages
 from nevus.export.formats import PIXELS, wanted
 
 CALIBRATION = 200
@@ -20,7 +20,7 @@ CALIBRATION = 200
 BATCH = 8
 
 
-def shown(images: Squares) -> Iterator[NDArray[np.uint8]]:
+def shown(images: DecodedImages) -> Iterator[NDArray[np.uint8]]:
     """Batches of images spread over a set, to calibrate by."""
     rows = np.unique(np.linspace(0, len(images) - 1, min(len(images), CALIBRATION)).astype(int))
     with progress() as bar:
@@ -31,7 +31,7 @@ def shown(images: Squares) -> Iterator[NDArray[np.uint8]]:
             bar.advance(task, len(part))
 
 
-def quantise(onnx: Path, out: Path, images: Squares) -> None:
+def quantize(onnx: Path, out: Path, images: DecodedImages) -> None:
     """Write an ONNX graph whose convolutions and products compute with 8-bit integers.
 
     The ranges of what goes into them are found on images (static calibration, the extremes); weights have a scale a

@@ -76,7 +76,7 @@ def round_to_8_bits(module: nn.Module, batches: Iterable[NDArray[np.uint8]]) -> 
     """Replace a network's convolutions and products, in place; norms and the rest stay as they are.
 
     Args:
-        module: takes pixels, uint8 (n, side, side, 3); weight standardisation must be folded already.
+        module: takes pixels, uint8 (n, side, side, 3); weight standardization must be folded already.
         batches: of pixels, by which the ranges of what goes into the layers are found (static calibration, the
             extremes); none of validation or test.
 

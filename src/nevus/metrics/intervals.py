@@ -17,7 +17,7 @@ Interval = tuple[float, float]
 UNDEFINED: Interval = (float("nan"), float("nan"))
 
 
-def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
+def wilson_interval(successes: int, n: int, level: float = LEVEL) -> Interval:
     """Wilson's score interval of a proportion (Wilson 1927), by scipy; undefined for n = 0."""
     if n == 0:
         return UNDEFINED
@@ -51,7 +51,7 @@ def placements(positive: NDArray[np.bool_], score: Floats) -> tuple[Floats, Floa
     return (both[:m] - rankdata(x)) / n, 1 - (both[m:] - rankdata(y)) / m
 
 
-def delong(positive: NDArray[np.bool_], score: Floats, area: float, level: float = LEVEL) -> Interval:
+def delong_interval(positive: NDArray[np.bool_], score: Floats, area: float, level: float = LEVEL) -> Interval:
     """DeLong's interval of an AUROC, cut to [0, 1].
 
     Where the variance is 0 (every positive above every negative) the method gives no interval, and neither

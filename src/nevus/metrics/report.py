@@ -10,19 +10,19 @@ import numpy as np
 
 from nevus.errors import NevusError
 from nevus.metrics import scores
-from nevus.metrics.intervals import REPLICATES, UNDEFINED, Interval, bootstrap, delong, wilson
+from nevus.metrics.intervals import REPLICATES, UNDEFINED, Interval, bootstrap, delong_interval, wilson_interval
 from nevus.metrics.scores import Floats, Ints
 
 
 @dataclass(frozen=True)
-class Figure:
+class MetricEstimate:
     """A figure of quality.
 
     Attributes:
         value: NaN where it is undefined.
         n: images that it rests on: of a recall those of the class, of a precision those called so.
-        low: lower end of the 95 % interval, NaN where undefined.
-        high: upper end.
+        ci_low: lower end of the 95 % interval, NaN where undefined.
+        ci_high: upper end.
         method: of the interval: `wilson`, `delong` or `bootstrap` (by group).
         bootstrap: interval by drawing whole groups, where `method` is another: wider where groups repeat.
 
@@ -30,8 +30,8 @@ class Figure:
 
     value: float
     n: int
-    low: float
-    high: float
+    ci_low: float
+    ci_high: float
     method: str
     bootstrap: Interval = field(default=UNDEFINED)
 
@@ -41,7 +41,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Counts:
+class ConfusionCounts:
     """The four cells of a two-class confusion matrix."""
 
     tp: int
@@ -50,7 +50,7 @@ class Counts:
     fn: int
 
 
-def figures(
+def compute_metrics(
     y: Ints,
     p: Floats,
     classes: Sequence[str],
@@ -58,7 +58,7 @@ def figures(
     *,
     replicates: int = REPLICATES,
     seed: int = 0,
-) -> dict[str, Figure]:
+) -> dict[str, MetricEstimate]:
     """Every figure, by name.
 
     Two classes (the second is positive): accuracy, cross_entropy, sensitivity, specificity, ppv, npv,
@@ -128,24 +128,24 @@ def figures(
             areas[f"auroc:{name}"] = c
 
     drawn = bootstrap({name: f for name, (f, _) in wanted.items()}, groups, replicates=replicates, seed=seed)
-    found: dict[str, Figure] = {}
+    found: dict[str, MetricEstimate] = {}
     for name, (score_of, total) in wanted.items():
         value = float(score_of(ones))
         interval, method = drawn[name], "bootstrap"
         if name in proportions:
-            interval, method = wilson(*proportions[name]), "wilson"
+            interval, method = wilson_interval(*proportions[name]), "wilson"
         elif name in areas:
-            interval, method = delong(y == areas[name], p[:, areas[name]], value), "delong"
+            interval, method = delong_interval(y == areas[name], p[:, areas[name]], value), "delong"
         if not np.isfinite(value):
             interval = UNDEFINED
-        found[name] = Figure(value, total, *interval, method, UNDEFINED if method == "bootstrap" else drawn[name])
+        found[name] = MetricEstimate(value, total, *interval, method, UNDEFINED if method == "bootstrap" else drawn[name])
     return found
 
 
-def counts(y: Ints, p: Floats) -> Counts:
+def counts(y: Ints, p: Floats) -> ConfusionCounts:
     """TP, TN, FP and FN of two classes, the second positive."""
     called = p.argmax(1)
-    return Counts(
+    return ConfusionCounts(
         tp=int(((y == 1) & (called == 1)).sum()),
         tn=int(((y == 0) & (called == 0)).sum()),
         fp=int(((y == 0) & (called == 1)).sum()),

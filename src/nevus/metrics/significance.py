@@ -90,7 +90,7 @@ def delong_difference(positive: NDArray[np.bool_], first: Floats, second: Floats
     return DeLong(difference, low, high, float(2 * norm.sf(abs(difference) / spread)))
 
 
-def holm(p: Sequence[float]) -> list[float]:
+def holm_correction(p: Sequence[float]) -> list[float]:
     """Holm's correction (1979) of several p values; those that are undefined (NaN) do not count and stay so."""
     from statsmodels.stats.multitest import multipletests
 

@@ -1,4 +1,4 @@
-"""BiT: ResNet-v2 with group normalisation and weight standardisation, and its small variants."""
+"""BiT: ResNet-v2 with group normalization and weight standardization, and its small variants."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def bit(name: str, *, classes: int = 0, seed: int = 0) -> ResNetV2:
     """Make a BiT by name, as `bit-r50x1` or `bit-r26x0.5`, with random weights.
 
     The network is timm's ResNetV2: pre-activation bottlenecks with the stride on the 3x3, GroupNorm of 32
-    groups, weight-standardised convolutions (eps 1e-8), and the stem `fixed`: 7x7/2 convolution, zero padding
+    groups, weight-standardized convolutions (eps 1e-8), and the stem `fixed`: 7x7/2 convolution, zero padding
     of 1, then a 3x3/2 max-pool without padding. A max-pool that pads by itself pads with minus infinity, and
     differs at every border where all values are negative.
 
     Args:
         name: depth 26, 50, 101 or 152, `x`, width factor (a multiple of 0.5, so that 32 groups divide every
-            width). `-bn` behind it takes batch normalisation and plain convolutions in place of group
-            normalisation and weight standardisation, to compare with.
-        classes: outputs of the linear head, zero-initialised as for transfer; 0 gives the trunk, which maps
+            width). `-bn` behind it takes batch normalization and plain convolutions in place of group
+            normalization and weight standardization, to compare with.
+        classes: outputs of the linear head, zero-initialized as for transfer; 0 gives the trunk, which maps
             float (n, 3, h, w) in [-1, 1] to features (n, 2048 * width).
         seed: of the random weights. The global generator is left as it was.
 

@@ -17,13 +17,13 @@ from nevus.errors import NevusError
 FORMAT = "nevus-trunk"
 
 
-def save_trunk(network: nn.Module, path: Path, about: Mapping[str, Any], *, half: bool = True) -> None:
+def save_backbone(network: nn.Module, path: Path, about: Mapping[str, Any], *, half: bool = True) -> None:
     """Write a network's weights without its head.
 
     Args:
         network: of the registry; keys that begin with `head.` are left out.
         path: of a `.safetensors` file.
-        about: plain values: `architecture`, `licence`, and how the weights came to be.
+        about: plain values: `architecture`, `license`, and how the weights came to be.
         half: in half precision.
 
     Raises:
@@ -53,7 +53,7 @@ def halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return halves
 
 
-def read_trunk(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_backbone(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a `.safetensors` file: float32 weights by the network's keys, and what it says of itself.
 
     A file of another program has nothing to say: `{}`.

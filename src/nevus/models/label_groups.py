@@ -15,7 +15,7 @@ from nevus.errors import NevusError
 
 
 @dataclass(frozen=True)
-class Answer:
+class LabelGroups:
     """Classes that a classifier answers with, each a sum of diagnoses that it tells apart inside.
 
     To merge diagnoses before training teaches a network that they look alike, which they do not; so they stay apart
@@ -40,7 +40,7 @@ class Answer:
     odds: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, words: Sequence[str], diagnoses: Sequence[str]) -> Answer:
+    def of(cls, words: Sequence[str], diagnoses: Sequence[str]) -> LabelGroups:
         """Read `class=diagnosis,diagnosis:odds` for each class; odds of 1 are left out.
 
         Raises:
@@ -62,7 +62,7 @@ class Answer:
         return cls._made(named, diagnoses)
 
     @classmethod
-    def _made(cls, named: dict[str, list[str]], diagnoses: Sequence[str]) -> Answer:
+    def _made(cls, named: dict[str, list[str]], diagnoses: Sequence[str]) -> LabelGroups:
         told = {part: _told(part, diagnoses) for parts in named.values() for part in parts}
         given = [told[part][0] for parts in named.values() for part in parts]
         for name in given:
@@ -115,8 +115,8 @@ class Answer:
         return summed
 
 
-class Summed(nn.Module):
-    """A network with an `Answer` behind it: float (n, 3, h, w) to logits (n, classes).
+class GroupedLogits(nn.Module):
+    """A network with an `LabelGroups` behind it: float (n, 3, h, w) to logits (n, classes).
 
     The log of a sum of exponentials: the softmax of what it gives is the sum of the softmax of the diagnoses.
 
@@ -126,7 +126,7 @@ class Summed(nn.Module):
 
     """
 
-    def __init__(self, whole: nn.Module, answer: Answer) -> None:
+    def __init__(self, whole: nn.Module, answer: LabelGroups) -> None:
         super().__init__()
         self.whole = whole
         self.answer = answer
@@ -140,7 +140,7 @@ class Summed(nn.Module):
         return f"parts={self.answer.parts}" + (f", odds={self.answer.odds}" if self.answer.odds else "")
 
 
-def _summed(logits: Tensor, answer: Answer) -> Tensor:
+def _summed(logits: Tensor, answer: LabelGroups) -> Tensor:
     if answer.odds:
         logits = logits + logits.new_tensor(answer.odds).log()
     return torch.stack([logits[:, list(places)].logsumexp(1) for places in answer.parts], 1)

@@ -10,18 +10,18 @@ from torch import Tensor, nn
 from nevus.errors import NevusError
 
 
-def stages_of(trunk: nn.Module) -> list[dict[str, Any]]:
+def stage_info(backbone: nn.Module) -> list[dict[str, Any]]:
     """What timm says of a network's stages, from the earliest on: `num_chs` channels each; empty where it says
     none.
     """
-    info = getattr(trunk, "feature_info", None) or []
+    info = getattr(backbone, "feature_info", None) or []
     return list(getattr(info, "info", info))
 
 
-class Tapped(nn.Module):
+class MultiStageFeatures(nn.Module):
     """A trunk that gives the means of several stages' outputs beside its own features, concatenated.
 
-    What a network finds early, colour and texture, is gone from its last layer, and lesions are told by it: a
+    What a network finds early, color and texture, is gone from its last layer, and lesions are told by it: a
     linear head on all of it beats one on the last layer at no extra cost (Evci et al. 2022, *Head2Toe*). A mean
     does not say whether all of the picture is a little brown or a little of it very brown: with `spread`, standard
     deviations and maxima over the picture stand beside the means.
@@ -34,7 +34,7 @@ class Tapped(nn.Module):
 
     """
 
-    def __init__(self, trunk: nn.Module, taps: int, *, spread: bool = False) -> None:
+    def __init__(self, backbone: nn.Module, taps: int, *, spread: bool = False) -> None:
         """Wrap a trunk.
 
         Raises:
@@ -44,17 +44,17 @@ class Tapped(nn.Module):
         super().__init__()
         if spread and not taps:
             raise NevusError("--spread is of the stages that --taps names; give --taps 4, or leave --spread out.")
-        stages = stages_of(trunk)
-        if taps and not (hasattr(trunk, "forward_intermediates") and stages):
-            raise NevusError(f"{type(trunk).__name__} does not show its stages; leave --taps out.")
+        stages = stage_info(backbone)
+        if taps and not (hasattr(backbone, "forward_intermediates") and stages):
+            raise NevusError(f"{type(backbone).__name__} does not show its stages; leave --taps out.")
         if not 0 <= taps <= len(stages):
             raise NevusError(f"the network has {len(stages)} stages and no {taps}; correct --taps.")
-        self.trunk = trunk
+        self.backbone = backbone
         self.taps = taps
         self.spread = spread
         self._wanted = list(range(len(stages) - taps, len(stages)))
         # What follows the last stage may have another width than the network's features.
-        own = int(getattr(trunk, "head_hidden_size", 0) or trunk.num_features)  # type: ignore[arg-type]
+        own = int(getattr(backbone, "head_hidden_size", 0) or backbone.num_features)  # type: ignore[arg-type]
         self.width = sum(int(stages[k]["num_chs"]) for k in self._wanted) * (3 if spread else 1) + own
 
     def extra_repr(self) -> str:
@@ -66,9 +66,9 @@ class Tapped(nn.Module):
         standard deviations and its maxima; then the trunk's own features.
         """
         if not self.taps:
-            return torch.as_tensor(self.trunk(x))
-        last, stages = self.trunk.forward_intermediates(x, indices=self._wanted)  # type: ignore[operator]
-        own = self.trunk.forward_head(last, pre_logits=True)  # type: ignore[operator]
+            return torch.as_tensor(self.backbone(x))
+        last, stages = self.backbone.forward_intermediates(x, indices=self._wanted)  # type: ignore[operator]
+        own = self.backbone.forward_head(last, pre_logits=True)  # type: ignore[operator]
         shown = [part for stage in stages for part in self._pooled(stage)]
         return torch.cat([*shown, own.flatten(1)], 1)
 
@@ -81,8 +81,8 @@ class Tapped(nn.Module):
         return [mean, (variance + 1e-6).sqrt(), stage.amax((2, 3))]
 
 
-class TappedNetwork(nn.Module):
-    """A tapped trunk with a linear head, zero-initialised: float (n, 3, h, w) to logits (n, classes).
+class MultiStageClassifier(nn.Module):
+    """A tapped trunk with a linear head, zero-initialized: float (n, 3, h, w) to logits (n, classes).
 
     Attributes:
         tapped: the trunk.
@@ -90,15 +90,15 @@ class TappedNetwork(nn.Module):
 
     """
 
-    def __init__(self, trunk: nn.Module, taps: int, classes: int, *, spread: bool = False) -> None:
+    def __init__(self, backbone: nn.Module, taps: int, classes: int, *, spread: bool = False) -> None:
         """Wrap a trunk.
 
         Raises:
-            NevusError: see `Tapped`.
+            NevusError: see `MultiStageFeatures`.
 
         """
         super().__init__()
-        self.tapped = Tapped(trunk, taps, spread=spread)
+        self.tapped = MultiStageFeatures(backbone, taps, spread=spread)
         self.head: nn.Module = nn.Identity()
         self.reset_classifier(classes)
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nevus._io import written_whole
+from nevus._io import atomic_path
 from nevus.errors import NevusError
 
 _LETTERS = "abc"
@@ -110,7 +110,7 @@ def write_npz(weights: Mapping[str, Tensor], path: Path) -> None:
     for key, tensor in weights.items():
         value = tensor.detach().float().cpu().numpy()
         arrays[authors_name(key)] = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value
-    with written_whole(path) as aside, aside.open("wb") as file:
+    with atomic_path(path) as aside, aside.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 

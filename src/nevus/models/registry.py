@@ -22,23 +22,23 @@ SIZES = ("50x1", "50x3", "101x1", "101x3", "152x2", "152x4")
 
 BUCKET = "https://storage.googleapis.com/bit_models"
 RANDOM = "random"
-SHIPPED = files("nevus").joinpath("pretrained", "backbones")
+PRETRAINED = files("nevus").joinpath("pretrained", "backbones")
 """Folder of the weights that come with the package."""
 
 
 @dataclass(frozen=True)
-class TrunkSpec:
+class BackboneSpec:
     """What is known of a named trunk.
 
     Attributes:
-        name: as given to `--trunk`.
+        name: as given to `--backbone`.
         architecture: `bit-r<depth>x<width>`, one of `nevus.models.extra_architectures`, `timm/<model>`, or
             `hf-hub:<repository>`.
         side: side in pixels that it is trained at by default.
         origin: where its weights come from: `random`, `npz` (the authors' file `address`), `hub` (timm or the
-            Hugging Face hub, model `address`) or `shipped` (the package's own file `address`).
+            Hugging Face hub, model `address`) or `builtin_names` (the package's own file `address`).
         address: of the weights: the file's address, or timm's name with its tag.
-        licence: of the weights.
+        license: of the weights.
         upstream: what they were trained on.
         mean: of the input's channels, of values in [0, 1].
         std: likewise.
@@ -51,14 +51,14 @@ class TrunkSpec:
     side: int
     origin: str = RANDOM
     address: str = ""
-    licence: str = "none: random weights"
+    license: str = "none: random weights"
     upstream: str = ""
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
     digest: str = ""
 
 
-def _official() -> list[TrunkSpec]:
+def _official() -> list[BackboneSpec]:
     found = []
     for size in SIZES:
         for letter, upstream in (("S", "ImageNet-1k"), ("M", "ImageNet-21k")):
@@ -66,13 +66,13 @@ def _official() -> list[TrunkSpec]:
                 if letter == "S" and tuned:
                     continue  # BiT-S is trained on ILSVRC-2012 to begin with
                 found.append(
-                    TrunkSpec(
+                    BackboneSpec(
                         name=f"bit-{letter}-r{size}{tuned}".lower(),
                         architecture=f"bit-r{size}",
                         side=224,
                         origin="npz",
                         address=f"{BUCKET}/BiT-{letter}-R{size}{tuned}.npz",
-                        licence="Apache-2.0",
+                        license="Apache-2.0",
                         upstream=upstream + (", then ImageNet-1k" if tuned else ""),
                     )
                 )
@@ -83,21 +83,21 @@ def _official() -> list[TrunkSpec]:
         ("bit-teacher-r152x2-384", "152x2", 384, "R152x2_T_384", "ImageNet-21k, then ImageNet-1k"),
     ):
         address = f"{BUCKET}/distill/{file}.npz"
-        found.append(TrunkSpec(name, f"bit-r{size}", side, "npz", address, "Apache-2.0", upstream))
+        found.append(BackboneSpec(name, f"bit-r{size}", side, "npz", address, "Apache-2.0", upstream))
     return found
 
 
-def _shipped() -> list[TrunkSpec]:
+def _builtin() -> list[BackboneSpec]:
     """Those whose weights come with the package; `experiments.upstream` writes the list."""
-    listed = json.loads(SHIPPED.joinpath("trunks.json").read_text(encoding="utf-8"))
+    listed = json.loads(PRETRAINED.joinpath("backbones.json").read_text(encoding="utf-8"))
     return [
-        TrunkSpec(
+        BackboneSpec(
             name,
             one["architecture"],
             one["side"],
             "shipped",
             one["file"],
-            one["licence"],
+            one["license"],
             one["upstream"],
             digest=one["digest"],
         )
@@ -109,20 +109,20 @@ def _of_255(red: float, green: float, blue: float) -> tuple[float, float, float]
     return red / 255, green / 255, blue / 255
 
 
-TRUNKS = {
+BACKBONES = {
     spec.name: spec
     for spec in (
-        *_shipped(),
-        TrunkSpec("bit-r26x0.5", "bit-r26x0.5", 128),
-        TrunkSpec("bit-r26x1", "bit-r26x1", 128),
-        TrunkSpec("bit-r50x0.5", "bit-r50x0.5", 128),
-        TrunkSpec("bit-r50x1", "bit-r50x1", 128),
-        TrunkSpec("bit-r26x0.5-bn", "bit-r26x0.5-bn", 128),
-        # Normalised as the weights were trained for which they stand here; see scripts/rivals.py.
-        TrunkSpec("vgg16-base", "vgg16-base", 224, mean=_of_255(123.68, 116.779, 103.939), std=_of_255(1, 1, 1)),
-        TrunkSpec("inception-v3-keras", "inception-v3-keras", 299),
-        TrunkSpec("resnet50-half", "resnet50-half", 224, mean=_of_255(123, 117, 104), std=_of_255(1, 1, 1)),
-        TrunkSpec(
+        *_builtin(),
+        BackboneSpec("bit-r26x0.5", "bit-r26x0.5", 128),
+        BackboneSpec("bit-r26x1", "bit-r26x1", 128),
+        BackboneSpec("bit-r50x0.5", "bit-r50x0.5", 128),
+        BackboneSpec("bit-r50x1", "bit-r50x1", 128),
+        BackboneSpec("bit-r26x0.5-bn", "bit-r26x0.5-bn", 128),
+        # Normalized as the weights were trained for which they stand here; see scripts/rivals.py.
+        BackboneSpec("vgg16-base", "vgg16-base", 224, mean=_of_255(123.68, 116.779, 103.939), std=_of_255(1, 1, 1)),
+        BackboneSpec("inception-v3-keras", "inception-v3-keras", 299),
+        BackboneSpec("resnet50-half", "resnet50-half", 224, mean=_of_255(123, 117, 104), std=_of_255(1, 1, 1)),
+        BackboneSpec(
             "efficientnet-lite0",
             "timm/tf_efficientnet_lite0",
             224,
@@ -138,17 +138,17 @@ Hugging Face hub as `hf-hub:<repository>`."""
 
 AUTO = "auto"
 PERMISSIVE = ("Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause")
-"""Licences of weights that may be used for any purpose."""
+"""Licenses of weights that may be used for any purpose."""
 LARGE = "bit-m-r50x1"
 """What a machine with a GPU can carry."""
 
 
-def is_permissive(licence: str) -> bool:
-    """Whether weights under a licence, or under several at once (`A; B`), may be used for any purpose."""
-    return all(part.strip() in PERMISSIVE for part in licence.split(";"))
+def is_permissive(license: str) -> bool:
+    """Whether weights under a license, or under several at once (`A; B`), may be used for any purpose."""
+    return all(part.strip() in PERMISSIVE for part in license.split(";"))
 
 
-def chosen_trunk(*, gpu: bool, here: Callable[[TrunkSpec], bool], permissive: bool = False) -> tuple[str, str]:
+def default_backbone(*, gpu: bool, here: Callable[[BackboneSpec], bool], permissive: bool = False) -> tuple[str, str]:
     """The trunk that a machine can carry, and a sentence that says why it was taken.
 
     Args:
@@ -157,42 +157,42 @@ def chosen_trunk(*, gpu: bool, here: Callable[[TrunkSpec], bool], permissive: bo
         permissive: only weights that may be used for any purpose.
 
     """
-    if gpu and here(TRUNKS[LARGE]):
+    if gpu and here(BACKBONES[LARGE]):
         return LARGE, f"--trunk auto takes {LARGE}: there is a GPU, and its weights are on this machine."
-    shipped = [spec for spec in TRUNKS.values() if spec.origin == "shipped"]
-    free = [spec for spec in shipped if is_permissive(spec.licence)]
-    fit = free if permissive else sorted(shipped, key=lambda spec: spec in free)
+    builtin_names = [spec for spec in BACKBONES.values() if spec.origin == "shipped"]
+    free = [spec for spec in builtin_names if is_permissive(spec.license)]
+    fit = free if permissive else sorted(builtin_names, key=lambda spec: spec in free)
     if not fit:
         return "bit-r26x0.5", "--trunk auto takes bit-r26x0.5 with random weights: none come with this package."
     more = f", or download {LARGE} with nevus models --download {LARGE}" if gpu else ""
     return fit[0].name, (
-        f"--trunk auto takes {fit[0].name}, which comes with nevus ({fit[0].upstream}; licence of its weights: "
-        f"{fit[0].licence}){more}."
+        f"--trunk auto takes {fit[0].name}, which comes with nevus ({fit[0].upstream}; license of its weights: "
+        f"{fit[0].license}){more}."
     )
 
 
-def trunk_spec(name: str) -> TrunkSpec:
+def backbone_spec(name: str) -> BackboneSpec:
     """Look a trunk up by our name, timm's (`timm/resnet50.a1_in1k`) or the hub's (`hf-hub:owner/name`).
 
     Raises:
         NevusError: there is none of that name.
 
     """
-    if name in TRUNKS:
-        return TRUNKS[name]
-    if name.lower() in TRUNKS:
-        return TRUNKS[name.lower()]
+    if name in BACKBONES:
+        return BACKBONES[name]
+    if name.lower() in BACKBONES:
+        return BACKBONES[name.lower()]
     if name.startswith("timm/"):
         return _timm_spec(name)
     if name.startswith("hf-hub:"):
-        return TrunkSpec(name, name, 224, "hub", name, "not known: see the hub's page", "see the hub's page")
+        return BackboneSpec(name, name, 224, "hub", name, "not known: see the hub's page", "see the hub's page")
     raise NevusError(
         f"there is no trunk '{name}'; choose one that `nevus models` lists, timm/NAME for any of timm's models, or "
         "hf-hub:OWNER/NAME for one of the hub."
     )
 
 
-def _timm_spec(name: str) -> TrunkSpec:
+def _timm_spec(name: str) -> BackboneSpec:
     model = name.removeprefix("timm/")
     plain, _, tag = model.partition(".")
     if not timm.is_model(plain):
@@ -203,21 +203,21 @@ def _timm_spec(name: str) -> TrunkSpec:
         raise NevusError(
             f"timm has no weights '{tag}' for {plain}; leave the tag out for random weights."
         ) from None
-    return TrunkSpec(
+    return BackboneSpec(
         name=name,
         architecture=f"timm/{plain}",
         side=int(known.input_size[-1]) if known else 224,
         origin="hub" if tag else RANDOM,
         address=model if tag else "",
-        licence=(known.license or "not known") if tag and known else "none: random weights",
+        license=(known.license or "not known") if tag and known else "none: random weights",
         upstream=tag,
         mean=tuple(known.mean) if known else (0.5, 0.5, 0.5),
         std=tuple(known.std) if known else (0.5, 0.5, 0.5),
     )
 
 
-def network(name: str, *, classes: int, seed: int = 0) -> nn.Module:
-    """The network of a trunk with random weights and a zero-initialised linear head.
+def build_backbone(name: str, *, classes: int, seed: int = 0) -> nn.Module:
+    """The network of a trunk with random weights and a zero-initialized linear head.
 
     Args:
         name: of the trunk.
@@ -229,7 +229,7 @@ def network(name: str, *, classes: int, seed: int = 0) -> nn.Module:
         NevusError: there is no trunk of that name.
 
     """
-    architecture = trunk_spec(name).architecture
+    architecture = backbone_spec(name).architecture
     if architecture.startswith("bit-"):
         made: nn.Module = bit(architecture, classes=classes, seed=seed)
         return made
@@ -251,12 +251,12 @@ def _foreign(model: str, classes: int, seed: int) -> nn.Module:
         if classes:
             made.reset_classifier(classes)  # type: ignore[operator]
     if classes:
-        for parameter in head_of(made).parameters():
+        for parameter in classifier_head(made).parameters():
             nn.init.zeros_(parameter)
     return made
 
 
-def head_of(whole: nn.Module) -> nn.Module:
+def classifier_head(whole: nn.Module) -> nn.Module:
     """The linear head of a network.
 
     Raises:
@@ -269,14 +269,14 @@ def head_of(whole: nn.Module) -> nn.Module:
     raise NevusError(f"the head of {type(whole).__name__} is no single linear layer; choose another trunk.")
 
 
-def trunk_of(whole: nn.Module) -> nn.Module:
+def without_head(whole: nn.Module) -> nn.Module:
     """A copy of a network without its head: float (n, 3, h, w) -> features (n, features)."""
-    trunk = copy.deepcopy(whole)
-    trunk.reset_classifier(0)  # type: ignore[operator]
-    return trunk
+    backbone = copy.deepcopy(whole)
+    backbone.reset_classifier(0)  # type: ignore[operator]
+    return backbone
 
 
-def feature_width(spec: TrunkSpec) -> int:
+def feature_width(spec: BackboneSpec) -> int:
     """Width of a BiT's feature vector."""
     match = re.search(r"x(\d+(?:\.\d+)?)(-bn)?$", spec.architecture)
     return round(2048 * float(match[1])) if match and spec.architecture.startswith("bit-") else 0

@@ -1,4 +1,4 @@
-"""Weight standardisation folded into plain convolutions, for inference."""
+"""Weight standardization folded into plain convolutions, for inference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def standardized(weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """Weight standardisation: per output channel over the other axes, biased variance, no gain.
+    """Weight standardization: per output channel over the other axes, biased variance, no gain.
 
     `(w - mean) / sqrt(var + eps)` (Qiao et al. 2019, equation 5), computed in float64: at inference it is
     done once, so its rounding is the only one that matters.
@@ -31,11 +31,11 @@ def standardized(weight: torch.Tensor, eps: float) -> torch.Tensor:
     return ((wide - mean) / torch.sqrt(var + eps)).to(weight.dtype)
 
 
-def folded(network: Network) -> Network:
+def fold_weight_standardization(network: Network) -> Network:
     """A copy of a network for inference in which every `StdConv2d` is a plain convolution.
 
-    The standardised weights are constants once training is over. Equal to the original to float rounding;
-    without the standardisation at every call it is faster and can be exported. The copy is in eval mode and
+    The standardized weights are constants once training is over. Equal to the original to float rounding;
+    without the standardization at every call it is faster and can be exported. The copy is in eval mode and
     its weights want no gradient.
     """
     network = copy.deepcopy(network).eval().requires_grad_(False)

@@ -16,33 +16,33 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from nevus._io import cache_folder, digest_of_file, sync_folder, write_text
+from nevus._io import cache_folder, sha256_file, sync_folder, write_text
 from nevus._progress import console, progress
 from nevus.errors import NevusError
-from nevus.models.checkpoint import read_trunk
+from nevus.models.checkpoint import read_backbone
 from nevus.models.npz import load_into, read_npz
 from nevus.models.registry import (
     AUTO,
     RANDOM,
-    SHIPPED,
-    TRUNKS,
-    TrunkSpec,
-    chosen_trunk,
-    head_of,
-    network,
-    trunk_spec,
+    PRETRAINED,
+    BACKBONES,
+    BackboneSpec,
+    default_backbone,
+    classifier_head,
+    build_backbone,
+    backbone_spec,
 )
 
 TRIES = 5
 PIECE = 1 << 20
 
 
-def cached_file(spec: TrunkSpec) -> Path:
+def cached_file(spec: BackboneSpec) -> Path:
     """Where the authors' file of a trunk lies, or would lie."""
     return cache_folder("weights") / spec.address.rsplit("/", 1)[-1]
 
 
-def on_this_machine(spec: TrunkSpec) -> bool:
+def on_this_machine(spec: BackboneSpec) -> bool:
     """Whether a trunk's weights are here, so that it can be used offline."""
     if spec.origin == RANDOM:
         return True
@@ -53,16 +53,16 @@ def on_this_machine(spec: TrunkSpec) -> bool:
     return _in_hub_cache(spec)
 
 
-def resolved(trunk: str, *, permissive: bool = False) -> str:
+def resolve_backbone(backbone: str, *, permissive: bool = False) -> str:
     """The name of a trunk, where it was left to us; says what was taken and why."""
-    if trunk != AUTO:
-        return trunk
-    name, why = chosen_trunk(gpu=torch.cuda.is_available(), here=on_this_machine, permissive=permissive)
+    if backbone != AUTO:
+        return backbone
+    name, why = default_backbone(gpu=torch.cuda.is_available(), here=on_this_machine, permissive=permissive)
     console.print(why)
     return name
 
 
-def _in_hub_cache(spec: TrunkSpec) -> bool:
+def _in_hub_cache(spec: BackboneSpec) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     if spec.address.startswith("hf-hub:"):
@@ -76,7 +76,7 @@ def _in_hub_cache(spec: TrunkSpec) -> bool:
     return any(isinstance(try_to_load_from_cache(repository, name), str) for name in names)
 
 
-def pretrained(name: str, *, classes: int, seed: int = 0, weights: str = "auto") -> tuple[nn.Module, str]:
+def load_pretrained(name: str, *, classes: int, seed: int = 0, weights: str = "auto") -> tuple[nn.Module, str]:
     """A trunk's network with its weights and a zero head for the task.
 
     Args:
@@ -94,27 +94,27 @@ def pretrained(name: str, *, classes: int, seed: int = 0, weights: str = "auto")
         NevusError: the weights are not on this machine, damaged, or another network's.
 
     """
-    spec = trunk_spec(name)
+    spec = backbone_spec(name)
     if weights == RANDOM or (weights == "auto" and spec.origin == RANDOM):
-        return network(name, classes=classes, seed=seed), "random"
-    if weights in TRUNKS and not Path(weights).exists():
+        return build_backbone(name, classes=classes, seed=seed), "random"
+    if weights in BACKBONES and not Path(weights).exists():
         return _of_another(spec, weights, classes, seed)
     if weights != "auto":
         path = Path(weights)
-        net = network(name, classes=classes, seed=seed)
+        net = build_backbone(name, classes=classes, seed=seed)
         found, about = _read(path)
         load_into(net, found, str(path), head=False)
-        more = "".join(f", {about[key]}" for key in ("origin", "licence") if about.get(key))
-        return net, f"{path.name} ({digest_of_file(path)}){more}"
+        more = "".join(f", {about[key]}" for key in ("origin", "license") if about.get(key))
+        return net, f"{path.name} ({sha256_file(path)}){more}"
     if spec.origin == "shipped":
-        with as_file(SHIPPED.joinpath(spec.address)) as path:
-            digest = digest_of_file(path)
+        with as_file(PRETRAINED.joinpath(spec.address)) as path:
+            digest = sha256_file(path)
             if digest != spec.digest:
                 raise NevusError(f"{path} is damaged: it is not what came with nevus; install nevus again.")
-            found, _ = read_trunk(path)
-            net = network(name, classes=classes, seed=seed)
+            found, _ = read_backbone(path)
+            net = build_backbone(name, classes=classes, seed=seed)
             load_into(net, found, str(path), head=False)
-            return net, f"{spec.name} ({digest}), {spec.upstream}, {spec.licence}"
+            return net, f"{spec.name} ({digest}), {spec.upstream}, {spec.license}"
     if spec.origin == "npz":
         path = cached_file(spec)
         if not path.is_file():
@@ -123,36 +123,36 @@ def pretrained(name: str, *, classes: int, seed: int = 0, weights: str = "auto")
                 f"{spec.name}`, or put {spec.address} at {path}, or choose --weights random."
             )
         digest = checked_digest(path)
-        net = network(name, classes=classes, seed=seed)
+        net = build_backbone(name, classes=classes, seed=seed)
         load_into(net, read_npz(path), str(path), head=False)
-        return net, f"{path.name} ({digest}), {spec.upstream}, {spec.licence}"
-    return _from_hub(spec, classes, seed), f"{spec.address} of the hub, {spec.licence}"
+        return net, f"{path.name} ({digest}), {spec.upstream}, {spec.license}"
+    return _from_hub(spec, classes, seed), f"{spec.address} of the hub, {spec.license}"
 
 
-def licence_of_weights(spec: TrunkSpec, weights: str) -> str | None:
-    """Licence of the weights that `pretrained` takes: None of random ones, empty where a file does not tell."""
+def license_of_weights(spec: BackboneSpec, weights: str) -> str | None:
+    """License of the weights that `load_pretrained` takes: None of random ones, empty where a file does not tell."""
     if weights == RANDOM or (weights == "auto" and spec.origin == RANDOM):
         return None
     if weights == "auto":
-        return spec.licence
+        return spec.license
     path = Path(weights)
     if path.exists():
         # An .npz is one of the BiT authors'.
-        return "Apache-2.0" if path.suffix == ".npz" else str(_read(path)[1].get("licence", ""))
-    return TRUNKS[weights].licence if weights in TRUNKS else ""
+        return "Apache-2.0" if path.suffix == ".npz" else str(_read(path)[1].get("license", ""))
+    return BACKBONES[weights].license if weights in BACKBONES else ""
 
 
-def _of_another(spec: TrunkSpec, name: str, classes: int, seed: int) -> tuple[nn.Module, str]:
-    other = trunk_spec(name)
+def _of_another(spec: BackboneSpec, name: str, classes: int, seed: int) -> tuple[nn.Module, str]:
+    other = backbone_spec(name)
     if other.architecture != spec.architecture or other.origin == RANDOM:
         raise NevusError(f"{name} has no weights for {spec.architecture}; name a trunk that has, or a file.")
-    donor, sentence = pretrained(name, classes=0)
-    net = network(spec.name, classes=classes, seed=seed)
+    donor, sentence = load_pretrained(name, classes=0)
+    net = build_backbone(spec.name, classes=classes, seed=seed)
     load_into(net, donor.state_dict(), name, head=False)
     return net, sentence
 
 
-def _from_hub(spec: TrunkSpec, classes: int, seed: int) -> nn.Module:
+def _from_hub(spec: BackboneSpec, classes: int, seed: int) -> nn.Module:
     if not _in_hub_cache(spec):
         raise NevusError(
             f"the weights of {spec.name} are not on this machine; download them with `nevus models --download "
@@ -167,7 +167,7 @@ def _from_hub(spec: TrunkSpec, classes: int, seed: int) -> nn.Module:
                 f"the weights of {spec.name} cannot be loaded ({str(error).splitlines()[0]}); download them again."
             ) from None
     if classes:
-        for parameter in head_of(made).parameters():
+        for parameter in classifier_head(made).parameters():
             nn.init.zeros_(parameter)
     return made
 
@@ -178,7 +178,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if path.suffix == ".npz":
         return read_npz(path), {}
     if path.suffix == ".safetensors":
-        return read_trunk(path)
+        return read_backbone(path)
     raise NevusError(f"{path} is neither .npz nor .safetensors; others can hold pickled code and are not loaded.")
 
 
@@ -189,7 +189,7 @@ def checked_digest(path: Path) -> str:
         NevusError: the file has changed since.
 
     """
-    digest = digest_of_file(path)
+    digest = sha256_file(path)
     note = path.with_name(path.name + ".sha256")
     if note.is_file() and note.read_text(encoding="utf-8").strip() != digest:
         raise NevusError(f"{path} is damaged: it is not what was downloaded; delete it and download it again.")
@@ -209,7 +209,7 @@ def download(name: str) -> Path | None:
         NevusError: there is nothing to download, or the server cannot be reached.
 
     """
-    spec = trunk_spec(name)
+    spec = backbone_spec(name)
     if spec.origin == RANDOM:
         raise NevusError(f"{spec.name} has no weights to download; it starts from random ones.")
     if spec.origin == "shipped":
@@ -282,7 +282,7 @@ def fetch(address: str, target: Path, *, tries: int = TRIES, pause: float = 1.0)
     if md5 and hashlib.md5(part.read_bytes(), usedforsecurity=False).hexdigest() != md5:
         part.unlink()
         raise NevusError(f"{address} came damaged (its MD5 is not the server's); try again.")
-    write_text(target.with_name(target.name + ".sha256"), digest_of_file(part) + "\n")
+    write_text(target.with_name(target.name + ".sha256"), sha256_file(part) + "\n")
     part.replace(target)
     sync_folder(target.parent)
 

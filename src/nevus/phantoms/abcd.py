@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-COLOURS = ("light-brown", "dark-brown", "black", "red", "blue-grey", "white")
+COLORS = ("light-brown", "dark-brown", "black", "red", "blue-gray", "white")
 STRUCTURES = ("network", "structureless", "streaks", "dots", "globules")
 
 # Two kinds of lesion, quiet and busy, half of each; by kind the chances of A = 0..2, B = 0..8, C = 1..6, D = 1..5.
@@ -24,26 +24,26 @@ THRESHOLD = 4.9
 
 
 @dataclass(frozen=True)
-class Abcd:
+class AbcdParameters:
     """Parameters of the ABCD rule of dermoscopy (Stolz 1994, Nachbar 1994).
 
     Attributes:
         asymmetry: axes about which the lesion is not symmetric, 0 to 2.
         border: of eight segments, those with an abrupt border, 0 to 8.
-        colours: number of colours, 1 to 6.
+        colors: number of colors, 1 to 6.
         structures: number of structures, 1 to 5.
 
     """
 
     asymmetry: int
     border: int
-    colours: int
+    colors: int
     structures: int
 
     @property
     def score(self) -> float:
         """Total dermoscopy score, 1.3 A + 0.1 B + 0.5 C + 0.5 D."""
-        return 1.3 * self.asymmetry + 0.1 * self.border + 0.5 * self.colours + 0.5 * self.structures
+        return 1.3 * self.asymmetry + 0.1 * self.border + 0.5 * self.colors + 0.5 * self.structures
 
 
 def chance_of_malignancy(score: float, noise: float) -> float:
@@ -59,11 +59,11 @@ def chance_of_malignancy(score: float, noise: float) -> float:
     return float(1 / (1 + np.exp(-(score - THRESHOLD) / noise)))
 
 
-def draw_abcd(rng: np.random.Generator) -> Abcd:
+def draw_abcd(rng: np.random.Generator) -> AbcdParameters:
     """Draw a lesion's parameters."""
     kind = int(rng.random() < 0.5)
     a, b, c, d = (int(rng.choice(len(table[kind]), p=table[kind])) for table in (_A, _B, _C, _D))
-    return Abcd(a, b, c + 1, d + 1)
+    return AbcdParameters(a, b, c + 1, d + 1)
 
 
 def bayes_accuracy(noise: float) -> float:
@@ -74,6 +74,6 @@ def bayes_accuracy(noise: float) -> float:
     total = 0.0
     for a, b, c, d in product(range(3), range(9), range(6), range(5)):
         chance = sum(0.5 * _A[k][a] * _B[k][b] * _C[k][c] * _D[k][d] for k in (0, 1))
-        malignant = chance_of_malignancy(Abcd(a, b, c + 1, d + 1).score, noise)
+        malignant = chance_of_malignancy(AbcdParameters(a, b, c + 1, d + 1).score, noise)
         total += chance * max(malignant, 1 - malignant)
     return total

@@ -23,7 +23,7 @@ class Capture:
         bubbles: number of gel bubbles.
         vignette: darkness of the corners, 0 none, 1 the black rim of a dermoscope.
         ruler: whether ruler marks are in view.
-        warmth: of the light's colour, -1 blue to 1 yellow.
+        warmth: of the light's color, -1 blue to 1 yellow.
         exposure: factor.
         blur: radius in pixels.
         noise: standard deviation of the sensor's noise, of 255.
@@ -123,8 +123,8 @@ def _hairs(view: Field, how: Capture, rng: np.random.Generator, side: int) -> Fi
         thick = side / 224 * rng.uniform(0.7, 1.9) * fine
         pen.line([tuple(p) for p in course * side * fine], fill=255, width=max(1, round(thick)), joint="curve")
     alpha = np.asarray(mask.resize((side, side), Image.Resampling.LANCZOS)).astype(np.float32) / 255
-    colour = np.array([38, 26, 22], np.float32) * rng.uniform(0.6, 2.4)
-    return blend(view, colour, alpha * np.float32(rng.uniform(0.7, 0.95)))
+    color = np.array([38, 26, 22], np.float32) * rng.uniform(0.6, 2.4)
+    return blend(view, color, alpha * np.float32(rng.uniform(0.7, 0.95)))
 
 
 def _bubbles(view: Field, how: Capture, rng: np.random.Generator, side: int) -> Field:
@@ -170,5 +170,5 @@ def _light(view: Field, how: Capture, rng: np.random.Generator, side: int) -> Fi
         )
     else:
         fall = fall * (1 - how.vignette * smoothstep(distance, 0.2, 0.75))
-    colour = np.array([1 + 0.03 * how.warmth, 1.0, 1 - 0.06 * how.warmth], np.float32)
-    return np.asarray(view * fall[..., None] * colour * how.exposure, np.float32)
+    color = np.array([1 + 0.03 * how.warmth, 1.0, 1 - 0.06 * how.warmth], np.float32)
+    return np.asarray(view * fall[..., None] * color * how.exposure, np.float32)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from nevus._io import writable_folder, written_whole
+from nevus._io import ensure_writable, atomic_path
 from nevus._progress import progress
 from nevus.data.images import Pixels
 from nevus.errors import NevusError
@@ -105,7 +105,7 @@ class Phantom:
             **asdict(abcd),
             "score": abcd.score,
             "chance": self.chance,
-            "colour_names": " ".join(self.lesion.colours),
+            "color_names": " ".join(self.lesion.colors),
             "structure_names": " ".join(self.lesion.structures),
             "size": self.lesion.size,
             **self.how.as_row(),
@@ -137,7 +137,7 @@ def render(phantom: Phantom, seed: int, side: int) -> Pixels:
 def _written(job: tuple[Phantom, PhantomConfig, Path]) -> Pixels | None:
     phantom, config, out = job
     pixels = render(phantom, config.seed, config.side)
-    with written_whole(out / phantom.image) as aside:
+    with atomic_path(out / phantom.image) as aside:
         Image.fromarray(pixels).save(aside, "JPEG", quality=phantom.how.quality)
     return pixels if phantom.number < SHEET else None
 
@@ -159,7 +159,7 @@ def write(config: PhantomConfig, out: Path, *, workers: int = 2) -> pd.DataFrame
     """
     if (out / "manifest.csv").exists():
         raise NevusError(f"{out} holds a data set already; choose another folder with --out.")
-    writable_folder(out)
+    ensure_writable(out)
     foreign = [p.name for p in out.iterdir() if p.name not in ("train", "test", "contact-sheet.jpg")]
     if foreign:
         raise NevusError(f"{out} holds other files ({foreign[0]}); choose another folder with --out.")
@@ -171,10 +171,10 @@ def write(config: PhantomConfig, out: Path, *, workers: int = 2) -> pd.DataFrame
             if pixels is not None:
                 shown.append(pixels)
             bar.advance(task)
-    with written_whole(out / "contact-sheet.jpg") as aside:
+    with atomic_path(out / "contact-sheet.jpg") as aside:
         sheet(shown, drawn[: len(shown)]).save(aside, "JPEG", quality=88)
     table = pd.DataFrame([phantom.row() for phantom in drawn])
-    with written_whole(out / "manifest.csv") as aside:  # last: where it is, all is there
+    with atomic_path(out / "manifest.csv") as aside:  # last: where it is, all is there
         table.to_csv(aside, index=False, lineterminator="\n")
     return table
 
@@ -195,9 +195,9 @@ def sheet(images: list[Pixels], of: list[Phantom], side: int = 160, columns: int
     for place, (pixels, phantom) in enumerate(zip(images, of, strict=True)):
         x, y = place % columns * (side + 6), place // columns * (side + 22)
         made.paste(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS), (x, y))
-        colour = (194, 65, 59) if phantom.malignant else (31, 41, 51)
+        color = (194, 65, 59) if phantom.malignant else (31, 41, 51)
         name = "malignant" if phantom.malignant else "benign"
-        pen.text((x + 2, y + side + 4), f"{name}  score {phantom.lesion.abcd.score:.1f}", fill=colour)
+        pen.text((x + 2, y + side + 4), f"{name}  score {phantom.lesion.abcd.score:.1f}", fill=color)
     return made
 
 

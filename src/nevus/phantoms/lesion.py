@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from nevus.phantoms.abcd import COLOURS, STRUCTURES, Abcd
+from nevus.phantoms.abcd import COLORS, STRUCTURES, AbcdParameters
 from nevus.phantoms.textures import Field, blend, field, smoothstep
 
 SKIN = np.array(
@@ -16,14 +16,14 @@ SKIN = np.array(
 )
 """sRGB of Fitzpatrick types I to VI under a dermoscope's light."""
 
-# Pigment absorbs: a share of the skin's red, green and blue is left. Blue-grey and white scatter, so that they
+# Pigment absorbs: a share of the skin's red, green and blue is left. Blue-gray and white scatter, so that they
 # also bring light of their own, by the share in the fourth place.
 _PIGMENT = {
     "light-brown": ((0.76, 0.60, 0.47), None, 0.0),
     "dark-brown": ((0.45, 0.31, 0.26), None, 0.0),
     "black": ((0.17, 0.13, 0.13), None, 0.0),
     "red": ((0.93, 0.55, 0.53), None, 0.0),
-    "blue-grey": ((0.46, 0.50, 0.58), (118, 131, 156), 0.5),
+    "blue-gray": ((0.46, 0.50, 0.58), (118, 131, 156), 0.5),
     "white": ((0.97, 0.92, 0.92), (236, 226, 222), 0.62),
 }
 
@@ -34,29 +34,29 @@ class Lesion:
 
     Attributes:
         abcd: its parameters.
-        skin: Fitzpatrick type, 1.0 to 6.0; between two types their colours mix.
-        colours: names, `abcd.colours` of them.
+        skin: Fitzpatrick type, 1.0 to 6.0; between two types their colors mix.
+        colors: names, `abcd.colors` of them.
         structures: names, `abcd.structures` of them.
         size: mean radius as a share of the field of view.
 
     """
 
-    abcd: Abcd
+    abcd: AbcdParameters
     skin: float
-    colours: tuple[str, ...]
+    colors: tuple[str, ...]
     structures: tuple[str, ...]
     size: float
 
 
-def describe(abcd: Abcd, rng: np.random.Generator) -> Lesion:
-    """Draw what the parameters leave open: which colours and structures, skin and size, none of which says
+def describe(abcd: AbcdParameters, rng: np.random.Generator) -> Lesion:
+    """Draw what the parameters leave open: which colors and structures, skin and size, none of which says
     more of malignancy than the parameters do.
     """
-    base = [COLOURS[int(rng.random() < 0.4)]]
-    others = [c for c in COLOURS if c not in base]
-    colours = (*base, *(str(c) for c in rng.permutation(others)[: abcd.colours - 1]))
+    base = [COLORS[int(rng.random() < 0.4)]]
+    others = [c for c in COLORS if c not in base]
+    colors = (*base, *(str(c) for c in rng.permutation(others)[: abcd.colors - 1]))
     structures = tuple(str(s) for s in rng.permutation(STRUCTURES)[: abcd.structures])
-    return Lesion(abcd, float(rng.uniform(1, 6)), colours, structures, float(rng.uniform(0.44, 0.68)))
+    return Lesion(abcd, float(rng.uniform(1, 6)), colors, structures, float(rng.uniform(0.44, 0.68)))
 
 
 def draw(lesion: Lesion, rng: np.random.Generator, side: int) -> Field:
@@ -84,8 +84,8 @@ def draw(lesion: Lesion, rng: np.random.Generator, side: int) -> Field:
 def _skin(lesion: Lesion, rng: np.random.Generator, side: int) -> Field:
     place = lesion.skin - 1
     low = min(int(place), 4)
-    colour = SKIN[low] + (SKIN[low + 1] - SKIN[low]) * (place - low)
-    image = np.broadcast_to(colour, (side, side, 3)).astype(np.float32)
+    color = SKIN[low] + (SKIN[low + 1] - SKIN[low]) * (place - low)
+    image = np.broadcast_to(color, (side, side, 3)).astype(np.float32)
     # Mottling by blood (red stays, green and blue go), then by melanin (all go), then pores and furrows.
     blood = field(rng, side, 0.16) * 0.020 + field(rng, side, 0.05) * 0.012
     image = image * (1 - blood[..., None] * np.array([0.3, 1.2, 1.0], np.float32))
@@ -101,7 +101,7 @@ def _skin(lesion: Lesion, rng: np.random.Generator, side: int) -> Field:
 
 
 def _outline(lesion: Lesion, rng: np.random.Generator, x: Field, y: Field, side: int) -> tuple[Field, Field, Field]:
-    """Depth below the edge (positive inside, in units of the radius), angle, and distance from the centre."""
+    """Depth below the edge (positive inside, in units of the radius), angle, and distance from the center."""
     asymmetry = lesion.abcd.asymmetry
     theta = np.arctan2(y, x)
     stretch = float(rng.uniform(1.0, 1.3))
@@ -133,7 +133,7 @@ def _border(lesion: Lesion, rng: np.random.Generator, depth: Field, theta: Field
     return np.asarray(1 / (1 + np.exp(-np.clip(4 * (depth - 0.35 * width) / width, -30, 30))), np.float32) * 0.97
 
 
-def _coloured(skin: Field, name: str) -> Field:
+def _colored(skin: Field, name: str) -> Field:
     left, own, share = _PIGMENT[name]
     made = skin * np.array(left, np.float32)
     if own is not None:
@@ -146,14 +146,14 @@ def _coloured(skin: Field, name: str) -> Field:
 def _pigment(
     lesion: Lesion, rng: np.random.Generator, skin: Field, x: Field, y: Field, radius: Field, side: int
 ) -> Field:
-    """The lesion's ground in all its colours; patches lie symmetric or not, as A wants."""
-    image = _coloured(skin, lesion.colours[0])
+    """The lesion's ground in all its colors; patches lie symmetric or not, as A wants."""
+    image = _colored(skin, lesion.colors[0])
     shade = field(rng, side, 0.12) * 0.05 + field(rng, side, 0.03) * 0.03
     image = image * (1 - shade[..., None] - 0.10 * smoothstep(-radius, -0.8, 0.0)[..., None])
     asymmetry = lesion.abcd.asymmetry
-    for name in lesion.colours[1:]:
+    for name in lesion.colors[1:]:
         wobble = field(rng, side, 0.10) * 0.14 + field(rng, side, 0.03) * 0.05
-        if asymmetry == 0:  # rings and centres are symmetric about both axes
+        if asymmetry == 0:  # rings and centers are symmetric about both axes
             where = rng.uniform(0.0, 0.75)
             patch = smoothstep(-np.abs(radius - where) + 0.45 * wobble, -0.30, -0.06)
         else:
@@ -163,11 +163,11 @@ def _pigment(
             reach = rng.uniform(0.30, 0.46)
             distance = np.hypot(x - away_x, y - away_y) / lesion.size
             patch = smoothstep(-distance + wobble, -reach - 0.16, -reach + 0.10)
-        opacity = 0.92 if name != "blue-grey" else 0.8
-        image = blend(image, _coloured(skin, name), patch * opacity)
-        if name == "white":  # regression: a scar with blue-grey pepper
+        opacity = 0.92 if name != "blue-gray" else 0.8
+        image = blend(image, _colored(skin, name), patch * opacity)
+        if name == "white":  # regression: a scar with blue-gray pepper
             pepper = smoothstep(field(rng, side, 0.012), 1.5, 2.2) * patch
-            image = blend(image, _coloured(skin, "blue-grey"), pepper * 0.8)
+            image = blend(image, _colored(skin, "blue-gray"), pepper * 0.8)
     return np.asarray(image, np.float32)
 
 

@@ -13,15 +13,15 @@ from torch import nn
 
 from nevus._io import write_json
 from nevus._progress import console
-from nevus.bundle.bundle import licence_of
+from nevus.bundle.bundle import license_of
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
-from nevus.models.checkpoint import save_trunk
+from nevus.models.checkpoint import save_backbone
 from nevus.runtime.device import machine
-from nevus.training.loop import Judgement
-from nevus.training.run_dir import Run
+from nevus.training.loop import ValidationResult
+from nevus.training.run_dir import RunDir
 
-TRUNK = "trunk.safetensors"
+BACKBONE = "trunk.safetensors"
 HELD_OUT, MOST = 0.02, 1000
 """Share of the images on which a training is judged, and the most of them."""
 
@@ -47,26 +47,26 @@ def held_out(manifest: Manifest, seed: int) -> tuple[Manifest, Manifest]:
     return manifest.where(~held), manifest.where(held)
 
 
-def licence_of_all(manifest: Manifest, others: Sequence[str], start: str) -> str:
-    """Licence of weights that were trained on images and, perhaps, on what other networks say of these; `start`
+def license_of_all(manifest: Manifest, others: Sequence[str], start: str) -> str:
+    """License of weights that were trained on images and, perhaps, on what other networks say of these; `start`
     says what they began with.
     """
-    images = licence_of([manifest.name, *sorted(set(manifest.table["source"]))], start)
+    images = license_of([manifest.name, *sorted(set(manifest.table["source"]))], start)
     return "; ".join(dict.fromkeys([images, *others]))
 
 
-def finished(run: Run) -> Path | None:
+def finished(run: RunDir) -> Path | None:
     """The trunk of a run that is complete."""
-    path = run.folder / TRUNK
+    path = run.folder / BACKBONE
     if not path.exists():
         return None
     console.print(f"{run.folder} is complete; its trunk is {path}")
     return path
 
 
-def written(trunk: nn.Module, run: Run, judged: Judgement, seconds: float, precision: str) -> Path:
+def written(backbone: nn.Module, run: RunDir, judged: ValidationResult, seconds: float, precision: str) -> Path:
     """Write a run's trunk with what is known of it."""
-    path = run.folder / TRUNK
+    path = run.folder / BACKBONE
     about = {
         **run.config,
         "judged": asdict(judged),
@@ -75,5 +75,5 @@ def written(trunk: nn.Module, run: Run, judged: Judgement, seconds: float, preci
         "versions": {name: version(name) for name in ("nevus", "torch", "timm")},
     }
     write_json(run.folder / "about.json", about)
-    save_trunk(trunk, path, about)
+    save_backbone(backbone, path, about)
     return path

@@ -12,26 +12,26 @@ import torch
 from torch import Tensor, nn
 
 from nevus.data.cache import Cache, CacheConfig
-from nevus.data.decoded import decode_all
+from nevus.data.decoded import decode_dataset
 from nevus.data.manifest import Manifest
 from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
-from nevus.models.multi_stage import Tapped
-from nevus.models.registry import AUTO, RANDOM, trunk_spec
-from nevus.models.weights import pretrained
-from nevus.pretraining.common import finished, held_out, licence_of_all, written
-from nevus.pretraining.feature_store import Kept
+from nevus.models.multi_stage import MultiStageFeatures
+from nevus.models.registry import AUTO, RANDOM, backbone_spec
+from nevus.models.weights import load_pretrained
+from nevus.pretraining.common import finished, held_out, license_of_all, written
+from nevus.pretraining.feature_store import FeatureStore
 from nevus.pretraining.recipes import distillation
-from nevus.pretraining.targets import Lesson, LookedUp, Said, Shown, store_name
+from nevus.pretraining.targets import DistillationTargets, CachedTargetBatches, TeacherOutputs, OnlineTargetBatches, store_name
 from nevus.pretraining.teachers import Teacher, teacher
 from nevus.runtime.device import device, has_bf16
-from nevus.runtime.distributed import processes
-from nevus.runtime.engines import TorchEngine, many
-from nevus.training.config import Recipe
-from nevus.training.loop import Judgement, train
+from nevus.runtime.distributed import current_world
+from nevus.runtime.engines import TorchEngine, run_batched
+from nevus.training.config import TrainConfig
+from nevus.training.loop import ValidationResult, train
 from nevus.training.losses import Distillation
-from nevus.training.overrides import RecipeChanges, changed
-from nevus.training.run_dir import Run
+from nevus.training.overrides import Overrides, changed
+from nevus.training.run_dir import RunDir
 
 
 class Student(nn.Module):
@@ -45,7 +45,7 @@ class Student(nn.Module):
     thousands of steps, and the trunk is taught as little.
     """
 
-    def __init__(self, tapped: Tapped, outputs: int) -> None:
+    def __init__(self, tapped: MultiStageFeatures, outputs: int) -> None:
         super().__init__()
         self.tapped = tapped
         self.norm = nn.BatchNorm1d(tapped.width, affine=False)
@@ -75,7 +75,7 @@ class Distill:
         fast: whether the teachers are asked once for each image.
         epochs: passes over the images, instead of ten.
         divergence: weight of the probabilities beside the features.
-        licence: of the trunk; by default that of the images, as far as it is known, and of the teachers.
+        license: of the trunk; by default that of the images, as far as it is known, and of the teachers.
         seed: of everything random.
         changes: to the recipe's fields.
         cache: where decoded images are kept.
@@ -83,19 +83,19 @@ class Distill:
     """
 
     teachers: tuple[str, ...]
-    trunk: str = "bit-r26x0.5"
+    backbone: str = "bit-r26x0.5"
     start: str = "random"
     taps: int = 0
     fast: bool = True
     epochs: float | None = None
     divergence: float = 1.0
-    licence: str = ""
+    license: str = ""
     seed: int = 0
-    changes: RecipeChanges = field(default_factory=RecipeChanges)
+    changes: Overrides = field(default_factory=Overrides)
     cache: CacheConfig = CacheConfig()
 
     def fit(self, manifest: Manifest, out: Path, *, resume: bool = False) -> Path:
-        """Train, and write `out/trunk.safetensors`; its path.
+        """Train, and write `out/backbone.safetensors`; its path.
 
         Args:
             manifest: images; labels are not looked at.
@@ -107,12 +107,12 @@ class Distill:
                 finite.
 
         """
-        if processes().count > 1:
+        if current_world().count > 1:
             raise NevusError("distillation runs in one process; start it without torchrun.")
         if not self.teachers:
             raise NevusError("there is no teacher; name one with --teachers.")
         shown, held = held_out(manifest, self.seed)
-        spec = trunk_spec(self.trunk)
+        spec = backbone_spec(self.backbone)
         # As with a frozen trunk: float32, but on a CPU where bfloat16 is insisted on.
         bf16 = changed(self.changes).get("precision") == "bf16" and has_bf16(torch.device("cpu"))
         teachers = [teacher(name, bf16=bf16) for name in self.teachers]
@@ -122,17 +122,17 @@ class Distill:
             raise NevusError("a distillation wants two images at once at least; raise --batch or --micro-batch.")
         if self.start == AUTO and spec.origin == RANDOM:
             raise NevusError(
-                f"{self.trunk} has no weights of its own to go on from; name a trunk, or a file, with --from."
+                f"{self.backbone} has no weights of its own to go on from; name a trunk, or a file, with --from."
             )
-        made, weights = pretrained(self.trunk, classes=0, seed=self.seed, weights=self.start)
-        tapped = Tapped(made, self.taps)  # here, since too many taps are a fault of the settings
+        made, weights = load_pretrained(self.backbone, classes=0, seed=self.seed, weights=self.start)
+        tapped = MultiStageFeatures(made, self.taps)  # here, since too many taps are a fault of the settings
         config = {
             "method": "distill",
             "architecture": spec.architecture,
-            "licence": self.licence or licence_of_all(manifest, [t.licence for t in teachers], weights),
+            "license": self.license or license_of_all(manifest, [t.license for t in teachers], weights),
             "weights": weights,
             "teachers": [
-                {"name": t.name, "origin": t.origin, "licence": t.licence, "digest": t.digest}
+                {"name": t.name, "origin": t.origin, "license": t.license, "digest": t.digest}
                 | ({"bf16": True} if t.bf16 else {})
                 for t in teachers
             ],
@@ -144,7 +144,7 @@ class Distill:
             "seed": self.seed,
             "data": {"name": manifest.name, "digest": manifest.digest, "images": len(manifest)},
         }
-        with Run.open(out, config, resume=resume) as run:
+        with RunDir.open(out, config, resume=resume) as run:
             done = finished(run)
             if done:
                 return done
@@ -153,40 +153,40 @@ class Distill:
             with contextlib.closing(Cache(self.cache)) as cache:
                 judged = self._taught(tapped, shown, held, teachers, recipe, run, cache)
             precision = "bf16" if device(recipe.precision).bf16 else "fp32"
-            return written(tapped.trunk, run, judged, time.perf_counter() - began, precision)
+            return written(tapped.backbone, run, judged, time.perf_counter() - began, precision)
 
     def _taught(
         self,
-        tapped: Tapped,
+        tapped: MultiStageFeatures,
         manifest: Manifest,
         held: Manifest,
         teachers: Sequence[Teacher],
-        recipe: Recipe,
-        run: Run,
+        recipe: TrainConfig,
+        run: RunDir,
         cache: Cache,
-    ) -> Judgement:
-        spec = trunk_spec(self.trunk)
+    ) -> ValidationResult:
+        spec = backbone_spec(self.backbone)
         preprocess = Preprocess(recipe.side, spec.mean, spec.std)
         where = device(recipe.precision)
-        shown = decode_all(manifest, recipe.resize, cache, what="decoding")
-        looked = decode_all(held, recipe.side, cache, what="decoding what is held out")
+        shown = decode_dataset(manifest, recipe.resize, cache, what="decoding")
+        looked = decode_dataset(held, recipe.side, cache, what="decoding what is held out")
         with contextlib.ExitStack() as stack:
-            stores = [stack.enter_context(Kept(store_name(t), t.features + t.classes)) for t in teachers]
-            said = Said.of(teachers, stores, shown)
-            lesson = Lesson.of(teachers, said)
-            truth = lesson.targets(Said.of(teachers, stores, looked)[:])
+            stores = [stack.enter_context(FeatureStore(store_name(t), t.features + t.classes)) for t in teachers]
+            said = TeacherOutputs.of(teachers, stores, shown)
+            lesson = DistillationTargets.of(teachers, said)
+            truth = lesson.targets(TeacherOutputs.of(teachers, stores, looked)[:])
         objective = Distillation(lesson.features, self.divergence)
-        batches: LookedUp | Shown
+        batches: CachedTargetBatches | OnlineTargetBatches
         if self.fast:
-            batches = LookedUp(shown.pixels, said, lesson, recipe, preprocess, self.seed)
+            batches = CachedTargetBatches(shown.pixels, said, lesson, recipe, preprocess, self.seed)
         else:
-            batches = Shown(shown.pixels, teachers, lesson, recipe, preprocess, self.seed)
+            batches = OnlineTargetBatches(shown.pixels, teachers, lesson, recipe, preprocess, self.seed)
 
-        def judge(network: nn.Module) -> Judgement:
+        def judge(network: nn.Module) -> ValidationResult:
             engine = TorchEngine(network, preprocess, where.device)
-            outputs = torch.from_numpy(many(engine, looked.pixels, what="held-out images"))
+            outputs = torch.from_numpy(run_batched(engine, looked.pixels, what="held-out images"))
             loss, score = objective(outputs, truth)
-            return Judgement(float(loss.mean()), float(score.mean()))
+            return ValidationResult(float(loss.mean()), float(score.mean()))
 
         student = Student(tapped, lesson.width)
         train(student, batches, judge, recipe, run, where, images=len(shown.manifest), objective=objective)

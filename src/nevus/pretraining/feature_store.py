@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nevus._io import cache_folder
 from nevus._progress import progress
 from nevus.data.images import Pixels
-from nevus.data.parallel import ahead
+from nevus.data.parallel import prefetch_map
 from nevus.errors import NevusError
 
 BATCH = 16
@@ -21,7 +21,7 @@ _NAME = 65
 """Bytes of a line of the index: 64 hexadecimal digits and the line's end."""
 
 
-class Kept:
+class FeatureStore:
     """Vectors of one length by the digest of an image's file, half precision, appended to one file.
 
     Two files: `vectors`, records one after another, and `index`, the digest of each on a line. A record is written
@@ -83,15 +83,15 @@ class Kept:
         self._vectors.close()
         self._index.close()
 
-    def __enter__(self) -> Kept:
+    def __enter__(self) -> FeatureStore:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def keep(
-    store: Kept,
+def fill_store(
+    store: FeatureStore,
     digests: Sequence[str],
     pixels: Callable[[int], Pixels],
     vectors_of: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
@@ -111,7 +111,7 @@ def keep(
     missing = list({digest: row for row, digest in enumerate(digests) if digest not in store}.items())
     if not missing:
         return
-    squares = ahead(pixels, (row for _, row in missing))
+    squares = prefetch_map(pixels, (row for _, row in missing))
     with progress() as bar:
         task = bar.add_task(what, total=len(missing), note="")
         for start in range(0, len(missing), BATCH):

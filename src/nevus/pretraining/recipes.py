@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nevus.errors import NevusError
-from nevus.training.config import Recipe
-from nevus.training.overrides import RecipeChanges, with_changes
+from nevus.training.config import TrainConfig
+from nevus.training.overrides import Overrides, with_changes
 
 
 def distillation(
-    images: int, side: int, largest: int, *, epochs: float | None = None, changes: RecipeChanges | None = None
-) -> Recipe:
+    images: int, side: int, largest: int, *, epochs: float | None = None, changes: Overrides | None = None
+) -> TrainConfig:
     """Ours: SGD from 0.1, cosine, batch 64, MixUp 0.2, weights averaged over the last tenth, 10 epochs.
 
     Args:
@@ -26,10 +26,10 @@ def distillation(
 
     """
 
-    def made(batch: int | None, epochs: float | None) -> Recipe:
+    def made(batch: int | None, epochs: float | None) -> TrainConfig:
         batch = batch or 64
         steps = max(2, round(images / batch * (10 if epochs is None else epochs)))
-        return Recipe(
+        return TrainConfig(
             name="distillation",
             mode="full",
             side=side,
@@ -53,7 +53,7 @@ def distillation(
     return _upstream_only(with_changes(made, images, 64, epochs, changes))
 
 
-def _upstream_only(recipe: Recipe) -> Recipe:
+def _upstream_only(recipe: TrainConfig) -> TrainConfig:
     """A recipe of what begins with no frozen trunk, and answers nothing.
 
     Raises:
@@ -95,8 +95,8 @@ def upstream(
     side: int,
     *,
     epochs: float | None = None,
-    changes: RecipeChanges | None = None,
-) -> Recipe:
+    changes: Overrides | None = None,
+) -> TrainConfig:
     """A published pre-training for a set of images.
 
     With another batch B the learning rate goes with it; with other epochs the decays keep their places. Ours: the
@@ -117,13 +117,13 @@ def upstream(
         raise NevusError(f"there is no upstream recipe '{name}'; choose one of {', '.join(PUBLISHED)}.")
     published = PUBLISHED[name]
 
-    def made(batch: int | None, epochs: float | None) -> Recipe:
+    def made(batch: int | None, epochs: float | None) -> TrainConfig:
         batch = batch or published.batch
         length = published.epochs if epochs is None else epochs
         by_epoch = images / batch
         steps = max(1, round(length * by_epoch))
         authors = name == "authors"
-        return Recipe(
+        return TrainConfig(
             name=f"upstream-{name}",
             mode="full",
             side=side,

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from nevus.data.decoded import Decoded, Squares
+from nevus.data.decoded import DecodedDataset, DecodedImages
 from nevus.data.images import Pixels
 from nevus.data.preprocess import Preprocess
-from nevus.pretraining.feature_store import Kept, keep
+from nevus.pretraining.feature_store import FeatureStore, fill_store
 from nevus.pretraining.teachers import Teacher
-from nevus.training.batches import VIEW, WHOLE, augment_of, mixed_batch
-from nevus.training.config import Recipe
+from nevus.training.batches import VIEW, WHOLE, augment_of, make_batch
+from nevus.training.config import TrainConfig
 
 FAR = 5.0
 """Standard deviations at which a teacher's feature is cut off: a few hundred images must not rule the rest."""
@@ -31,14 +31,14 @@ def store_name(teacher: Teacher) -> str:
 
 
 @dataclass(frozen=True)
-class Said:
+class TeacherOutputs:
     """What the teachers say of n images: a teacher's vectors in the cache, and the rows of these images."""
 
     vectors: tuple[NDArray[np.float16], ...]
     rows: tuple[NDArray[np.int64], ...]
 
     @classmethod
-    def of(cls, teachers: Sequence[Teacher], stores: Sequence[Kept], images: Decoded) -> Said:
+    def of(cls, teachers: Sequence[Teacher], stores: Sequence[FeatureStore], images: DecodedDataset) -> TeacherOutputs:
         """Ask for what is not known yet, in one pass over the images a teacher."""
         paths, digests = images.manifest.paths, images.pixels.digests
         found = []
@@ -48,7 +48,7 @@ class Said:
             def square(row: int, preprocess: Preprocess = preprocess) -> Pixels:
                 return preprocess.pixels(paths[row])
 
-            keep(store, digests, square, teacher, what=f"asking {teacher.name}")
+            fill_store(store, digests, square, teacher, what=f"asking {teacher.name}")
             found.append(store.of(digests))
         return cls(tuple(vectors for vectors, _ in found), tuple(rows for _, rows in found))
 
@@ -63,8 +63,8 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """How what teachers say becomes targets: features standardised, the probabilities of one of them.
+class DistillationTargets:
+    """How what teachers say becomes targets: features standardized, the probabilities of one of them.
 
     Attributes:
         sizes: features and classes of each teacher.
@@ -78,7 +78,7 @@ class Lesson:
     std: NDArray[np.float32]
 
     @classmethod
-    def of(cls, teachers: Sequence[Teacher], said: Said) -> Lesson:
+    def of(cls, teachers: Sequence[Teacher], said: TeacherOutputs) -> DistillationTargets:
         """With the moments of what is said of the training images."""
         sizes = tuple((t.features, t.classes) for t in teachers)
         width = sum(features for features, _ in sizes)
@@ -118,23 +118,23 @@ def _features(sizes: Sequence[tuple[int, int]], vectors: Sequence[NDArray[np.flo
 
 
 @dataclass(frozen=True)
-class LookedUp:
+class CachedTargetBatches:
     """Batches of views with what the teachers said of the whole images; MixUp mixes both.
 
     Attributes:
         pixels: of the images.
         said: of the same images.
-        lesson: see `Lesson`.
+        lesson: see `DistillationTargets`.
         recipe: which views, batch and MixUp.
         preprocess: of the student.
         seed: of everything random.
 
     """
 
-    pixels: Squares
-    said: Said
-    lesson: Lesson
-    recipe: Recipe
+    pixels: DecodedImages
+    said: TeacherOutputs
+    lesson: DistillationTargets
+    recipe: TrainConfig
     preprocess: Preprocess
     seed: int
 
@@ -149,29 +149,29 @@ class LookedUp:
         def targets(rows: NDArray[np.int64]) -> Tensor:
             return self.lesson.targets(self.said[rows])
 
-        return mixed_batch(len(self.pixels), inputs, targets, self.recipe, self.seed, step, part)
+        return make_batch(len(self.pixels), inputs, targets, self.recipe, self.seed, step, part)
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Batches of which teachers and student see the same views: crop, colours and MixUp.
+class OnlineTargetBatches:
+    """Batches of which teachers and student see the same views: crop, colors and MixUp.
 
     Views are cut at the largest side that any of them takes, mixed, and reduced for the others.
 
     Attributes:
         pixels: of the images.
         teachers: are asked at every step.
-        lesson: see `Lesson`.
+        lesson: see `DistillationTargets`.
         recipe: which views, batch and MixUp.
         preprocess: of the student.
         seed: of everything random.
 
     """
 
-    pixels: Squares
+    pixels: DecodedImages
     teachers: Sequence[Teacher]
-    lesson: Lesson
-    recipe: Recipe
+    lesson: DistillationTargets
+    recipe: TrainConfig
     preprocess: Preprocess
     seed: int
 
@@ -188,7 +188,7 @@ class Shown:
         def nothing(rows: NDArray[np.int64]) -> Tensor:
             return torch.zeros(len(rows), 1)
 
-        views, _ = mixed_batch(len(self.pixels), inputs, nothing, self.recipe, self.seed, step, part)
+        views, _ = make_batch(len(self.pixels), inputs, nothing, self.recipe, self.seed, step, part)
         said = [teacher(_reduced(views, teacher.side)) for teacher in self.teachers]
         return self.preprocess.tensor(_reduced(views, self.recipe.side)), self.lesson.targets(said)
 

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nevus._io import digest_of_bytes, digest_of_file, to_json, written_whole
+from nevus._io import sha256_bytes, sha256_file, to_json, atomic_path
 from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
-from nevus.models.checkpoint import read_trunk
-from nevus.models.multi_stage import Tapped, stages_of
-from nevus.models.registry import RANDOM, trunk_spec
-from nevus.models.weights import pretrained
-from nevus.runtime.openvino_engine import Compiled, graph_of
+from nevus.models.checkpoint import read_backbone
+from nevus.models.multi_stage import MultiStageFeatures, stage_info
+from nevus.models.registry import RANDOM, backbone_spec
+from nevus.models.weights import load_pretrained
+from nevus.runtime.openvino_engine import Compiled, openvino_model
 
 ABOUT = "teacher.json"
 GRAPH = "graph.xml"
@@ -36,7 +36,7 @@ class Teacher:
         side: of the pixels that it takes.
         features: how many numbers its output begins with: means of several stages, concatenated.
         classes: how many probabilities follow; 0 for none.
-        licence: of its weights.
+        license: of its weights.
         origin: where they come from, in words.
         digest: of graph and weights.
         graph: the compiled graph.
@@ -48,7 +48,7 @@ class Teacher:
     side: int
     features: int
     classes: int
-    licence: str
+    license: str
     origin: str
     digest: str
     graph: Compiled
@@ -76,15 +76,15 @@ def teacher(name: str, *, side: int = 0, bf16: bool = False) -> Teacher:
     if Path(name).is_dir():
         return load_teacher(Path(name), bf16=bf16)
     file = Path(name) if name.endswith(".safetensors") else None
-    trunk = str(read_trunk(file)[1].get("architecture", "")) if file else name
-    if not trunk:
+    backbone = str(read_backbone(file)[1].get("architecture", "")) if file else name
+    if not backbone:
         raise NevusError(f"{name} does not say which network it is; give a trunk that nevus wrote.")
-    spec = trunk_spec(trunk)
-    made, weights = pretrained(trunk, classes=0, weights=str(file or "auto"))
+    spec = backbone_spec(backbone)
+    made, weights = load_pretrained(backbone, classes=0, weights=str(file or "auto"))
     if weights == RANDOM:
         raise NevusError(f"{name} has random weights, which teach nothing; choose another teacher.")
     preprocess = Preprocess(side or spec.side, spec.mean, spec.std)
-    tapped = Tapped(made, min(TAPS, len(stages_of(made))))
+    tapped = MultiStageFeatures(made, min(TAPS, len(stage_info(made))))
     with torch.no_grad():
         width = tapped.eval()(torch.zeros(1, 3, preprocess.side, preprocess.side)).shape[1]
     return Teacher(
@@ -92,10 +92,10 @@ def teacher(name: str, *, side: int = 0, bf16: bool = False) -> Teacher:
         side=preprocess.side,
         features=width,
         classes=0,
-        licence=str(read_trunk(file)[1].get("licence", "not known")) if file else spec.licence,
+        license=str(read_backbone(file)[1].get("license", "not known")) if file else spec.license,
         origin=weights,
-        digest=digest_of_bytes(f"{spec.name} {weights} {preprocess}".encode()),
-        graph=Compiled(graph_of(tapped, preprocess), bf16=bf16),
+        digest=sha256_bytes(f"{spec.name} {weights} {preprocess}".encode()),
+        graph=Compiled(openvino_model(tapped, preprocess), bf16=bf16),
         bf16=bf16,
     )
 
@@ -118,7 +118,7 @@ def load_teacher(folder: Path, *, bf16: bool = False) -> Teacher:
             side=int(about["side"]),
             features=int(about["features"]),
             classes=int(about["classes"]),
-            licence=str(about["licence"]),
+            license=str(about["license"]),
             origin=str(about["origin"]),
             digest=digest,
             graph=Compiled(folder / GRAPH, bf16=bf16),
@@ -134,7 +134,7 @@ def load_teacher(folder: Path, *, bf16: bool = False) -> Teacher:
 
 
 def save_teacher(
-    model: Any, folder: Path, *, side: int, features: int, classes: int, licence: str, origin: str
+    model: Any, folder: Path, *, side: int, features: int, classes: int, license: str, origin: str
 ) -> None:
     """Write a graph, uint8 pixels to features and probabilities in one output, with what it is."""
     from nevus._openvino import openvino
@@ -145,13 +145,13 @@ def save_teacher(
         "side": side,
         "features": features,
         "classes": classes,
-        "licence": licence,
+        "license": license,
         "origin": origin,
         "digest": _digest(folder),
     }
-    with written_whole(folder / ABOUT) as aside:
+    with atomic_path(folder / ABOUT) as aside:
         aside.write_text(to_json(about) + "\n", encoding="utf-8")
 
 
 def _digest(folder: Path) -> str:
-    return digest_of_bytes("".join(digest_of_file(folder / name) for name in (GRAPH, WEIGHTS)).encode())
+    return sha256_bytes("".join(sha256_file(folder / name) for name in (GRAPH, WEIGHTS)).encode())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nevus._io import writable_folder, write_json, write_text
+from nevus._io import ensure_writable, write_json, write_text
 from nevus.audit.audit import Audit
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.report import plots
@@ -42,7 +42,7 @@ def write_audit(audit: Audit, out: Path) -> Path:
         NevusError: the folder cannot be written.
 
     """
-    writable_folder(out)
+    ensure_writable(out)
     write_json(out / "audit.json", audit.as_dict())
     audit.manifest.save(out / "manifest.parquet")
     text = (
@@ -66,7 +66,7 @@ def write_audit(audit: Audit, out: Path) -> Path:
 
 
 def _sections(audit: Audit) -> Iterable[tuple[str, str, int, list[tuple[Tile, Tile]]]]:
-    own, pairs = audit.relations.own(), audit.pairs
+    own, pairs = audit.relations.is_own(), audit.pairs
     within = own[pairs["a"]] & own[pairs["b"]]
     least = "The least sure ones come first: where they are right, so are those below."
     crossing = pairs[within & pairs["crosses"]]

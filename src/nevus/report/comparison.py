@@ -8,10 +8,10 @@ from pathlib import Path
 
 from nevus._io import write_text
 from nevus.bundle.model_card import DISCLAIMER
-from nevus.comparison.plan import HALVES
+from nevus.comparison.plan import INITIALIZATIONS
 from nevus.comparison.published import PAPER
 from nevus.comparison.runner import UNITS
-from nevus.comparison.table import Row, rows
+from nevus.comparison.table import ResultRow, result_rows
 from nevus.comparison.trial import read_units
 from nevus.report import comparison_plots, plots
 from nevus.report.comparison_cells import DASH, cells, heads, names
@@ -30,7 +30,7 @@ def write_comparison(out: Path) -> Path:
         The page's path.
 
     """
-    found, about = rows(out), measured_on(out)
+    found, about = result_rows(out), measured_on(out)
     write_text(out / "table.csv", as_csv(found))
     write_text(out / "table.tex", as_latex(found, about))
     drawn = {
@@ -38,7 +38,7 @@ def write_comparison(out: Path) -> Path:
         "time": comparison_plots.times(found),
         "accuracy-against-time": comparison_plots.trade(found),
     }
-    if any(row.figures and "sensitivity" in row.figures for row in found):
+    if any(row.metrics and "sensitivity" in row.metrics for row in found):
         drawn["readers"] = comparison_plots.readers(found)
     for name, figure in drawn.items():
         plots.save(figure, out / f"{name}.png")
@@ -47,7 +47,7 @@ def write_comparison(out: Path) -> Path:
     write_text(
         page,
         template.render(
-            halves=[(HALVES[half], blocks([row for row in found if row.half == half], found)) for half in HALVES],
+            halves=[(INITIALIZATIONS[half], blocks([row for row in found if row.half == half], found)) for half in INITIALIZATIONS],
             nothing=[(label(row), row.failure) for row in found if row.failure],
             plots=[(name, plots.data_uri(figure)) for name, figure in drawn.items()],
             about=about,
@@ -92,7 +92,7 @@ class Block:
     lines: list[tuple[str, list[str] | None]]
 
 
-def blocks(ours: Sequence[Row], found: Sequence[Row]) -> list[Block]:
+def blocks(ours: Sequence[ResultRow], found: Sequence[ResultRow]) -> list[Block]:
     """The page's tables of one half; a column without content is left out, and so is a table.
 
     Args:

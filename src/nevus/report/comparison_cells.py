@@ -7,23 +7,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nevus.comparison.table import Row
-from nevus.metrics.report import Figure
-from nevus.report.evaluation import words
+from nevus.comparison.table import ResultRow
+from nevus.metrics.report import MetricEstimate
+from nevus.report.evaluation import humanize
 
 FIGURES = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "auroc", "auroc_macro")
 """In the table, where they are defined."""
 DASH = "–"
 
 
-def names(found: Sequence[Row]) -> list[str]:
+def names(found: Sequence[ResultRow]) -> list[str]:
     """Figures that a row has."""
-    return [name for name in FIGURES if any(row.figures and name in row.figures for row in found)]
+    return [name for name in FIGURES if any(row.metrics and name in row.metrics for row in found)]
 
 
-def heads(found: Sequence[Row]) -> dict[str, list[str]]:
+def heads(found: Sequence[ResultRow]) -> dict[str, list[str]]:
     """Of the columns, after the system's name, by what they tell."""
-    test = [f"{words(name)} %" for name in names(found)]
+    test = [f"{humanize(name)} %" for name in names(found)]
     away = ["AUROC elsewhere %", "accuracy elsewhere %"] if any(row.elsewhere for row in found) else []
     return {
         "On the test split": test,
@@ -53,7 +53,7 @@ def heads(found: Sequence[Row]) -> dict[str, list[str]]:
     }
 
 
-def cells(row: Row, found: Sequence[str], *, elsewhere: bool) -> list[str]:
+def cells(row: ResultRow, found: Sequence[str], *, elsewhere: bool) -> list[str]:
     """Of a row, in the order of `heads`, one part after the other; what is undefined is a dash.
 
     Args:
@@ -62,7 +62,7 @@ def cells(row: Row, found: Sequence[str], *, elsewhere: bool) -> list[str]:
         elsewhere: whether there are columns for images from elsewhere.
 
     """
-    own, away = row.figures or {}, row.elsewhere or {}
+    own, away = row.metrics or {}, row.elsewhere or {}
     area = away.get("auroc") or away.get("auroc_macro")
     return [
         *(interval(own.get(name)) for name in found),
@@ -86,11 +86,11 @@ def cells(row: Row, found: Sequence[str], *, elsewhere: bool) -> list[str]:
     ]
 
 
-def interval(figure: Figure | None) -> str:
+def interval(figure: MetricEstimate | None) -> str:
     """In percent, with its interval."""
     if figure is None or not math.isfinite(figure.value):
         return DASH
-    ends = f" ({100 * figure.low:.1f}{DASH}{100 * figure.high:.1f})" if math.isfinite(figure.low) else ""
+    ends = f" ({100 * figure.ci_low:.1f}{DASH}{100 * figure.ci_high:.1f})" if math.isfinite(figure.ci_low) else ""
     return f"{100 * figure.value:.1f}{ends}"
 
 
@@ -104,13 +104,13 @@ def _number(value: float, digits: int, *, sign: bool = False) -> str:
     return f"{value:{'+' if sign else ''},.{digits}f}" if math.isfinite(value) else DASH
 
 
-def taken(seconds: float, row: Row) -> str:
+def taken(seconds: float, row: ResultRow) -> str:
     """Seconds; of a training that was interrupted those of its last part, marked with `>`."""
     shown = _number(seconds, 1)
     return f"> {shown}" if row.resumed and shown != DASH else shown
 
 
-def p_value(value: float, row: Row) -> str:
+def p_value(value: float, row: ResultRow) -> str:
     """The p of a test against the reference."""
     if row.reference:
         return "reference"
@@ -119,7 +119,7 @@ def p_value(value: float, row: Row) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _difference(row: Row) -> str:
+def _difference(row: ResultRow) -> str:
     if row.delong is None or not math.isfinite(row.delong.difference):
         return DASH
     ends = (

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from nevus.bundle.model_card import DISCLAIMER
-from nevus.comparison.plan import HALVES
-from nevus.comparison.table import Row
+from nevus.comparison.plan import INITIALIZATIONS
+from nevus.comparison.table import ResultRow
 from nevus.report.comparison_cells import DASH, FIGURES, cells, heads, names
 from nevus.report.comparison_plots import label
 
 
-def as_csv(found: Sequence[Row]) -> str:
+def as_csv(found: Sequence[ResultRow]) -> str:
     """Every number by itself, unrounded: a row a system, figures with their ends in columns of their own."""
     chosen = names(found)
     away = sorted({name for row in found for name in (row.elsewhere or {}) if name in FIGURES}, key=FIGURES.index)
@@ -44,10 +44,10 @@ def as_csv(found: Sequence[Row]) -> str:
     )
     for row in found:
         values: list[object] = [row.system, row.mode, row.half, row.start]
-        for figures, columns in ((row.figures or {}, chosen), (row.elsewhere or {}, away)):
+        for figures, columns in ((row.metrics or {}, chosen), (row.elsewhere or {}, away)):
             for name in columns:
                 one = figures.get(name)
-                values += [one.value, one.low, one.high, one.n] if one else [math.nan] * 4
+                values += [one.value, one.ci_low, one.ci_high, one.n] if one else [math.nan] * 4
         values.append(len(row.accuracies))
         for series in (row.accuracies, row.areas):
             values += [
@@ -70,7 +70,7 @@ def as_csv(found: Sequence[Row]) -> str:
     return made.getvalue()
 
 
-def as_latex(found: Sequence[Row], about: str = "") -> str:
+def as_latex(found: Sequence[ResultRow], about: str = "") -> str:
     """A `tabular` with booktabs' rules and every column of the page, one block for each half.
 
     Args:
@@ -87,7 +87,7 @@ def as_latex(found: Sequence[Row], about: str = "") -> str:
         "\\toprule",
         " & ".join(["system", *map(_tex, columns)]) + " \\\\",
     ]
-    for half, title in HALVES.items():
+    for half, title in INITIALIZATIONS.items():
         ours = [row for row in found if row.half == half]
         if not ours:
             continue

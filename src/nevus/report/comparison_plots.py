@@ -12,44 +12,44 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from nevus.comparison.plan import HALVES
+from nevus.comparison.plan import INITIALIZATIONS
 from nevus.comparison.published import READERS
-from nevus.comparison.table import Row
+from nevus.comparison.table import ResultRow
 from nevus.report.plots import BLUE, INK, RED, axes, plain
 
-COLOURS = {"pretrained": BLUE, "random": "#d98e04", "features": "#2f855a", "readers": RED}
+COLORS = {"pretrained": BLUE, "random": "#d98e04", "features": "#2f855a", "readers": RED}
 """By what a system starts from."""
 
 
-def label(row: Row) -> str:
+def label(row: ResultRow) -> str:
     """Of a system and its mode."""
     seen = f" on {row.taps} stages" if row.taps else ""
     return f"{row.title}, {row.mode}{seen}" if row.mode else row.title
 
 
-def accuracies(rows: Sequence[Row]) -> Figure:
+def accuracies(rows: Sequence[ResultRow]) -> Figure:
     """Accuracy of all systems (the paper's Fig. 1) with 95 % intervals, and what the paper prints."""
-    drawn = [row for row in rows if row.figures and "accuracy" in row.figures]
+    drawn = [row for row in rows if row.metrics and "accuracy" in row.metrics]
     figure, ax = axes(7.4, 0.9 + 0.42 * max(1, len(drawn)))
     places = np.arange(len(drawn))[::-1]
     for place, row in zip(places, drawn, strict=True):
-        assert row.figures is not None
-        one = row.figures["accuracy"]
-        ax.barh(place, 100 * one.value, color=COLOURS[row.half], height=0.62)
-        ax.plot([100 * one.low, 100 * one.high], [place, place], color=INK, linewidth=1.4)
+        assert row.metrics is not None
+        one = row.metrics["accuracy"]
+        ax.barh(place, 100 * one.value, color=COLORS[row.half], height=0.62)
+        ax.plot([100 * one.ci_low, 100 * one.ci_high], [place, place], color=INK, linewidth=1.4)
         ax.text(100.6, place, f"{100 * one.value:.1f}", va="center", fontsize=8, color=INK)
         for value in row.accuracies[1:]:
             ax.plot(100 * value, place, marker="o", markersize=3, color=INK)
         if np.isfinite(row.paper):
             ax.plot(100 * row.paper, place, marker="D", markersize=5, color=RED, linestyle="none")
     _names(ax, drawn, places)
-    low = min([40.0, *(90 * row.figures["accuracy"].value for row in drawn if row.figures)])
+    low = min([40.0, *(90 * row.metrics["accuracy"].value for row in drawn if row.metrics)])
     ax.set(xlabel="accuracy on the test split in %, 95 % interval", xlim=(low, 105), title="Accuracy")
     _legend(figure, ax, drawn, "printed by the paper")
     return figure
 
 
-def times(rows: Sequence[Row]) -> Figure:
+def times(rows: Sequence[ResultRow]) -> Figure:
     """Training time of all systems (the paper's Fig. 2) with the range over seeds, and what the paper prints, on a
     P100 GPU.
     """
@@ -58,7 +58,7 @@ def times(rows: Sequence[Row]) -> Figure:
     places = np.arange(len(drawn))[::-1]
     rim = ax.get_yaxis_transform()
     for place, row in zip(places, drawn, strict=True):
-        ax.barh(place, max(row.seconds, 1e-2), color=COLOURS[row.half], height=0.62)
+        ax.barh(place, max(row.seconds, 1e-2), color=COLORS[row.half], height=0.62)
         if len(row.times) > 1:
             ax.plot([min(row.times), max(row.times)], [place, place], color=INK, linewidth=1.4)
         # At the rim, where neither a bar nor the paper's mark reaches.
@@ -74,15 +74,15 @@ def times(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def trade(rows: Sequence[Row]) -> Figure:
+def trade(rows: Sequence[ResultRow]) -> Figure:
     """Accuracy with its interval against training time."""
-    drawn = [row for row in rows if row.figures and np.isfinite(row.seconds)]
+    drawn = [row for row in rows if row.metrics and np.isfinite(row.seconds)]
     figure, ax = axes(8.4, 4.6)
     points = []
     for row in drawn:
-        assert row.figures is not None
-        one, seconds = row.figures["accuracy"], max(row.seconds, 1e-2)
-        ax.plot([seconds] * 2, [100 * one.low, 100 * one.high], color=COLOURS[row.half], linewidth=1.2)
+        assert row.metrics is not None
+        one, seconds = row.metrics["accuracy"], max(row.seconds, 1e-2)
+        ax.plot([seconds] * 2, [100 * one.ci_low, 100 * one.ci_high], color=COLORS[row.half], linewidth=1.2)
         points.append((seconds, 100 * one.value))
     _numbered(figure, ax, drawn, points)
     _decades(ax, (1, 2, 5))  # all times may lie in one decade
@@ -93,14 +93,14 @@ def trade(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def readers(rows: Sequence[Row]) -> Figure:
+def readers(rows: Sequence[ResultRow]) -> Figure:
     """Sensitivity and specificity of each system, and those of dermatologists on other images."""
     figure, ax = axes(8.4, 4.6)
-    drawn = [row for row in rows if row.figures and "sensitivity" in row.figures and row.half != "readers"]
+    drawn = [row for row in rows if row.metrics and "sensitivity" in row.metrics and row.half != "readers"]
     points = []
     for row in drawn:
-        assert row.figures is not None
-        points.append((100 - 100 * row.figures["specificity"].value, 100 * row.figures["sensitivity"].value))
+        assert row.metrics is not None
+        points.append((100 - 100 * row.metrics["specificity"].value, 100 * row.metrics["sensitivity"].value))
     stars = []
     for study in READERS:
         x, y = 100 - 100 * study.specificity, 100 * study.sensitivity
@@ -124,18 +124,18 @@ def readers(rows: Sequence[Row]) -> Figure:
 def _numbered(
     figure: Figure,
     ax: Axes,
-    drawn: Sequence[Row],
+    drawn: Sequence[ResultRow],
     points: Sequence[tuple[float, float]],
     more: Sequence[Artist] = (),
 ) -> None:
     """A point with a number for each system, and beside the plot whose it is: names at the points would overlap."""
     handles: list[Artist] = []
     for number, (row, point) in enumerate(zip(drawn, points, strict=True), 1):
-        colour = COLOURS[row.half]
-        ax.plot(*point, marker="o", markersize=10, color=colour, markeredgecolor="white", clip_on=False)
+        color = COLORS[row.half]
+        ax.plot(*point, marker="o", markersize=10, color=color, markeredgecolor="white", clip_on=False)
         ax.annotate(str(number), point, fontsize=6.5, color="white", ha="center", va="center_baseline")
         told = f"{number}  {plain(label(row))}"
-        handles.append(Line2D([], [], marker="o", color=colour, linestyle="none", label=told))
+        handles.append(Line2D([], [], marker="o", color=color, linestyle="none", label=told))
     if handles or more:
         names = [*handles, *more]
         figure.legend(handles=names, frameon=False, fontsize=7.5, labelcolor=INK, loc="outside right upper")
@@ -149,16 +149,16 @@ def _decades(ax: Axes, parts: Sequence[int] = (1,)) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _names(ax: Axes, drawn: Sequence[Row], places: np.ndarray) -> None:
+def _names(ax: Axes, drawn: Sequence[ResultRow], places: np.ndarray) -> None:
     ax.set_yticks(places, [label(row) for row in drawn])
     ax.tick_params(axis="y", length=0)
     ax.grid(visible=False, axis="y")
 
 
-def _legend(figure: Figure, ax: Axes, drawn: Sequence[Row], paper: str) -> None:
+def _legend(figure: Figure, ax: Axes, drawn: Sequence[ResultRow], paper: str) -> None:
     """Below the plot: inside, it would cover bars."""
     halves = dict.fromkeys(row.half for row in drawn)
-    handles: list[Artist] = [Patch(color=COLOURS[half], label=HALVES[half].partition(",")[0]) for half in halves]
+    handles: list[Artist] = [Patch(color=COLORS[half], label=INITIALIZATIONS[half].partition(",")[0]) for half in halves]
     if paper and any(np.isfinite(row.paper) for row in drawn):
         handles.append(ax.plot([], [], marker="D", color=RED, linestyle="none", label=paper)[0])
     if handles:

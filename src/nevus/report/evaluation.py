@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from nevus._io import writable_folder, write_json, write_text, written_whole
+from nevus._io import ensure_writable, write_json, write_text, atomic_path
 from nevus.bundle.classifier import Classifier
 from nevus.bundle.model_card import DISCLAIMER
-from nevus.bundle.test_log import evaluations
+from nevus.bundle.test_log import test_evaluations
 from nevus.errors import NevusError
 from nevus.evaluation import Evaluation
 from nevus.report import plots
@@ -30,12 +30,12 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["figure"] = figure_text
-    made.filters["words"] = words
+    made.filters["figure"] = format_metric
+    made.filters["words"] = humanize
     return made
 
 
-def figure_text(value: float | None) -> str:
+def format_metric(value: float | None) -> str:
     """A figure with four digits, or `undefined`."""
     return "undefined" if value is None or not np.isfinite(value) else f"{value:.4f}"
 
@@ -43,7 +43,7 @@ def figure_text(value: float | None) -> str:
 UPPER = {"auroc": "AUROC", "auprc": "AUPRC", "ppv": "PPV", "npv": "NPV", "f1": "F1", "mcc": "MCC"}
 
 
-def words(name: str) -> str:
+def humanize(name: str) -> str:
     """`balanced_accuracy` to `balanced accuracy`, `auroc:mel` to `AUROC of mel`."""
     kind, _, cls = name.partition(":")
     kind = " ".join(UPPER.get(part, part) for part in kind.split("_"))
@@ -51,7 +51,7 @@ def words(name: str) -> str:
     return f"{kind} of {cls}" if cls else kind
 
 
-def free_for_evaluation(out: Path, digest: str) -> None:
+def check_output_dir(out: Path, digest: str) -> None:
     """Make sure that an evaluation may be written into a folder.
 
     Args:
@@ -63,7 +63,7 @@ def free_for_evaluation(out: Path, digest: str) -> None:
             folder cannot be written.
 
     """
-    writable_folder(out)
+    ensure_writable(out)
     there = [name for name in ("evaluation.json", "predictions.csv", "evaluation.html") if (out / name).exists()]
     if not there:
         return
@@ -82,13 +82,13 @@ def write_evaluation(evaluation: Evaluation, classifier: Classifier, out: Path) 
         NevusError: the folder cannot be written.
 
     """
-    writable_folder(out)
+    ensure_writable(out)
     write_json(out / "evaluation.json", evaluation.as_dict())
     table = evaluation.manifest.table[["image", "label"]].copy()
     table["called"] = [classifier.classes[c] for c in evaluation.p.argmax(1)]
     for index, name in enumerate(classifier.classes):
         table[f"p_{name}"] = evaluation.p[:, index]
-    with written_whole(out / "predictions.csv") as aside:
+    with atomic_path(out / "predictions.csv") as aside:
         table.to_csv(aside, index=False, lineterminator="\n")
     page = (
         environment()
@@ -97,7 +97,7 @@ def write_evaluation(evaluation: Evaluation, classifier: Classifier, out: Path) 
             disclaimer=DISCLAIMER,
             e=evaluation,
             bundle=classifier.bundle,
-            looks=len(evaluations(classifier.bundle)) if classifier.bundle.folder else 0,
+            looks=len(test_evaluations(classifier.bundle)) if classifier.bundle.folder else 0,
             plots=_plots(evaluation, classifier),
             sheets=worst_mistakes(evaluation),
         )

@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from nevus._io import written_whole
-from nevus.audit.shortcuts import Told
-from nevus.training.config import Recipe, learning_rate
+from nevus._io import atomic_path
+from nevus.audit.shortcuts import ShortcutScore
+from nevus.training.config import TrainConfig, learning_rate
 
-INK, BLUE, RED, GREY = "#1f2933", "#2563a8", "#c2413b", "#9aa5b1"
+INK, BLUE, RED, GRAY = "#1f2933", "#2563a8", "#c2413b", "#9aa5b1"
 SERIES = (BLUE, RED, "#d98e04", "#2f855a", "#6b46c1", "#0987a0", "#97266d", "#5a6772")
 
 
@@ -33,7 +33,7 @@ def axes(width: float = 4.6, height: float = 4.0) -> tuple[Figure, Axes]:
 def tidy(ax: Axes) -> Axes:
     """Without box, with a faint grid."""
     ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color(GREY)
+    ax.spines[["left", "bottom"]].set_color(GRAY)
     ax.grid(color="#e4e7eb", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.tick_params(colors=INK, labelsize=9)
@@ -55,7 +55,7 @@ def data_uri(figure: Figure) -> str:
 def save(figure: Figure, path: Path, dpi: int = 150) -> None:
     """Write a figure as PNG or SVG by the path's suffix, whole or not at all."""
     # A salt of our own: the same figure gives the same bytes.
-    with rc_context({"svg.hashsalt": "nevus"}), written_whole(path) as aside:
+    with rc_context({"svg.hashsalt": "nevus"}), atomic_path(path) as aside:
         figure.savefig(
             aside, format=path.suffix[1:], dpi=dpi, metadata={"Date": None} if path.suffix == ".svg" else None
         )
@@ -66,10 +66,10 @@ def roc(y: NDArray[np.int64], p: NDArray[np.float64], classes: Sequence[str], no
     or alone, has none.
     """
     figure, ax = axes()
-    ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
-    for cls, name, colour in _drawn(y, classes):
+    ax.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=":")
+    for cls, name, color in _drawn(y, classes):
         fpr, tpr, _ = roc_curve(y == cls, p[:, cls])
-        ax.plot(fpr, tpr, color=colour, linewidth=1.8, label=name)
+        ax.plot(fpr, tpr, color=color, linewidth=1.8, label=name)
     ax.set(
         xlabel="1 - specificity",
         ylabel="sensitivity",
@@ -86,10 +86,10 @@ def precision_recall(
 ) -> Figure:
     """Precision-recall curves, with the share of positives as the line that chance would give."""
     figure, ax = axes()
-    for cls, name, colour in _drawn(y, classes):
+    for cls, name, color in _drawn(y, classes):
         precision, recall, _ = precision_recall_curve(y == cls, p[:, cls])
-        ax.plot(recall, precision, color=colour, linewidth=1.8, label=name)
-        ax.axhline(float((y == cls).mean()), color=colour, linewidth=0.8, linestyle=":")
+        ax.plot(recall, precision, color=color, linewidth=1.8, label=name)
+        ax.axhline(float((y == cls).mean()), color=color, linewidth=0.8, linestyle=":")
     ax.set(
         xlabel="recall (sensitivity)",
         ylabel="precision (PPV)",
@@ -143,12 +143,12 @@ def histogram(y: NDArray[np.int64], p: NDArray[np.float64], classes: Sequence[st
     bins = np.linspace(0, 1, 26).tolist()
     for cls, name in enumerate(classes):
         if (y == cls).any():
-            colour = (BLUE, RED)[cls] if len(classes) == 2 else SERIES[cls % len(SERIES)]
+            color = (BLUE, RED)[cls] if len(classes) == 2 else SERIES[cls % len(SERIES)]
             ax.hist(
                 score[y == cls],
                 bins,
                 alpha=0.55 if len(classes) == 2 else 1,
-                color=colour,
+                color=color,
                 label=f"true: {plain(name)}",
                 histtype="stepfilled" if len(classes) == 2 else "step",
             )
@@ -158,14 +158,14 @@ def histogram(y: NDArray[np.int64], p: NDArray[np.float64], classes: Sequence[st
     return figure
 
 
-def learning_rates(recipes: Sequence[Recipe]) -> Figure:
+def learning_rates(recipes: Sequence[TrainConfig]) -> Figure:
     """Learning rate by images seen, one line a recipe."""
     figure, ax = axes(7.0, 3.8)
-    for recipe, colour in zip(recipes, SERIES, strict=False):
+    for recipe, color in zip(recipes, SERIES, strict=False):
         steps = np.unique(np.linspace(0, recipe.steps - 1, 2000).astype(int))
         seen = steps * recipe.batch / 1000
         rates = [learning_rate(recipe, int(step)) for step in steps]
-        ax.plot(seen, rates, color=colour, linewidth=1.8, label=f"{recipe.name} (batch {recipe.batch})")
+        ax.plot(seen, rates, color=color, linewidth=1.8, label=f"{recipe.name} (batch {recipe.batch})")
     ax.set(xlabel="images seen, thousands", ylabel="learning rate", title="Learning rate")
     ax.set_yscale("log")
     top = max(recipe.lr for recipe in recipes)
@@ -178,7 +178,7 @@ def training_curves(rows: Sequence[Mapping[str, float]], fit: Mapping[str, Any])
     """Accuracy and loss of training and validation by epoch (the paper's Fig. 3), with the gap in words.
 
     Args:
-        rows: see `nevus.training.history.epochs_of`.
+        rows: see `nevus.training.history.metrics_by_epoch`.
         fit: the run's `fit.json`.
 
     """
@@ -192,7 +192,7 @@ def training_curves(rows: Sequence[Mapping[str, float]], fit: Mapping[str, Any])
 
 
 def upstream_curves(rows: Sequence[Mapping[str, float]], score: str, title: str) -> Figure:
-    """Score and loss of a pre-training or a distillation by epoch; see `nevus.training.history.epochs_of`."""
+    """Score and loss of a pre-training or a distillation by epoch; see `nevus.training.history.metrics_by_epoch`."""
     return _curves(rows, score, title)
 
 
@@ -202,12 +202,12 @@ def _curves(rows: Sequence[Mapping[str, float]], score: str, title: str) -> Figu
     for ax, what in zip(figure.subplots(1, 2), (score, "loss"), strict=True):
         tidy(ax)
         marker = "o" if len(rows) < 40 else None
-        for of, colour, label in (
+        for of, color, label in (
             ("training", BLUE, "training (as it was trained on)"),
             ("validation", RED, "validation"),
         ):
             values = [row[f"{of}_{what}"] for row in rows]
-            ax.plot(epoch, values, color=colour, marker=marker, markersize=3, label=label)
+            ax.plot(epoch, values, color=color, marker=marker, markersize=3, label=label)
         ax.set(xlabel="epoch", title=what)
         if what == "loss":
             ax.set_ylim(bottom=0)
@@ -216,20 +216,20 @@ def _curves(rows: Sequence[Mapping[str, float]], score: str, title: str) -> Figu
     return figure
 
 
-def shortcuts(told: Sequence[Told]) -> Figure:
+def shortcuts(told: Sequence[ShortcutScore]) -> Figure:
     """AUROC of the label, and of the source, by what is shown of the images, with 95 % intervals."""
     figure = Figure(figsize=(8.0, 0.9 + 0.42 * len(told)), layout="constrained")
     ax = tidy(figure.add_subplot())
     for place, one in enumerate(told):
         whole = one.view == "whole image"
-        colour = GREY if whole else (RED if one.what == "label" else BLUE)
+        color = GRAY if whole else (RED if one.what == "label" else BLUE)
         if np.isfinite(one.low):
-            ax.plot([one.low, one.high], [place, place], color=colour, linewidth=2.5, solid_capstyle="butt")
-        ax.plot(one.auroc, place, "o", color=colour, markersize=6)
+            ax.plot([one.low, one.high], [place, place], color=color, linewidth=2.5, solid_capstyle="butt")
+        ax.plot(one.auroc, place, "o", color=color, markersize=6)
         ax.annotate(
             f"{one.auroc:.3f}", (one.auroc, place), (0, 6), textcoords="offset points", ha="center", fontsize=8
         )
-    ax.axvline(0.5, color=GREY, linewidth=1, linestyle="--")
+    ax.axvline(0.5, color=GRAY, linewidth=1, linestyle="--")
     ax.set_yticks(range(len(told)), [f"{one.what} from {one.view}" for one in told])
     left = min([0.4, *(one.low - 0.02 for one in told if np.isfinite(one.low))])
     ax.set(xlim=(left, 1.02), ylim=(len(told) - 0.4, -0.6), xlabel="AUROC out of fold (0.5: chance)")

@@ -12,7 +12,7 @@ from PIL import Image
 from nevus.data.images import decode
 from nevus.errors import ImageError
 
-SIDE = 148
+THUMBNAIL_SIZE = 148
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Tile:
     """One image of a sheet.
 
     Attributes:
-        uri: JPEG data URI of at most `SIDE` pixels a side.
+        uri: JPEG data URI of at most `THUMBNAIL_SIZE` pixels a side.
         lines: of the caption.
 
     """
@@ -29,7 +29,7 @@ class Tile:
     lines: tuple[str, ...]
 
 
-def tile(path: Path, *lines: str, side: int = SIDE) -> Tile | None:
+def tile(path: Path, *lines: str, side: int = THUMBNAIL_SIZE) -> Tile | None:
     """A thumbnail in the image's own proportions; None where it cannot be read."""
     try:
         image = Image.fromarray(decode(path))

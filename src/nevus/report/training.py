@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nevus.bundle.bundle import CARD, load_bundle
 from nevus.report import plots
-from nevus.training.history import epochs_of
+from nevus.training.history import metrics_by_epoch
 from nevus.training.run_dir import METRICS
 
 
@@ -52,5 +52,5 @@ def write_upstream(folder: Path, score: str) -> tuple[Path, str]:
     judged = about["judged"]
     sentence = f"{score} of held-out images: {judged['score']:.1%}, loss {judged['loss']:.3f}"
     path = folder / "curves.png"
-    plots.save(plots.upstream_curves(epochs_of([json.loads(line) for line in lines], score), score, sentence), path)
+    plots.save(plots.upstream_curves(metrics_by_epoch([json.loads(line) for line in lines], score), score, sentence), path)
     return path, sentence

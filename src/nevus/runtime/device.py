@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from nevus.runtime.cpu_kernels.patch import quicken
+from nevus.runtime.cpu_kernels.patch import use_cpu_kernels
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -22,7 +22,7 @@ class Device:
     Attributes:
         device: `cpu` or `cuda`.
         bf16: whether training runs under bfloat16 autocast (weights, sums and the loss stay float32).
-        memory_format: layout of images and weights; see `placed`.
+        memory_format: layout of images and weights; see `to_device`.
 
     """
 
@@ -46,10 +46,10 @@ def device(precision: Precision = "auto") -> Device:
     return Device(where, has_bf16(where) if precision == "auto" else precision == "bf16")
 
 
-def placed(network: nn.Module, where: Device) -> Device:
+def to_device(network: nn.Module, where: Device) -> Device:
     """Bring a network to a device for training, in place, in the layout that is the faster one there.
 
-    Convolutions are fastest in channels_last. PyTorch's group normalisation is slow in it on a CPU, and a network
+    Convolutions are fastest in channels_last. PyTorch's group normalization is slow in it on a CPU, and a network
     that keeps that one there, while it computes in bf16, is better off in the plain layout; `benchmarks/` measures
     both. On a GPU channels_last is what the convolutions are made for.
 
@@ -58,7 +58,7 @@ def placed(network: nn.Module, where: Device) -> Device:
 
     """
     layout = torch.channels_last
-    if where.device.type == "cpu" and not quicken(network) and where.bf16:
+    if where.device.type == "cpu" and not use_cpu_kernels(network) and where.bf16:
         layout = torch.contiguous_format
     network.to(device=where.device, memory_format=layout)  # type: ignore[call-overload]
     return replace(where, memory_format=layout)

@@ -20,7 +20,7 @@ PATIENCE = timedelta(hours=12)
 """How long one process waits for the others: they may be decoding an archive."""
 
 
-class Processes:
+class World:
     """Who takes part, and what is added up over them. A process on its own is the whole.
 
     Each process has the whole network and takes its part of every global batch. The gradients are added up in one
@@ -98,10 +98,10 @@ class Processes:
 
 
 @lru_cache(maxsize=1)
-def processes() -> Processes:
+def current_world() -> World:
     """Those that were started together with this one, by the environment that torchrun sets."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        return Processes(None)
+        return World(None)
     from accelerate import PartialState
 
-    return Processes(PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE))
+    return World(PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE))

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from nevus._progress import console, progress
-from nevus.data.decoded import Squares
+from nevus.data.decoded import DecodedImages
 from nevus.data.preprocess import Preprocess
-from nevus.data.transforms import Viewed
+from nevus.data.transforms import AugmentedImages
 from nevus.errors import NevusError
 from nevus.models.handcrafted.classifier import Handcrafted
-from nevus.models.reparameterize import folded
-from nevus.runtime.device import Device, Precision, device, has_bf16, placed
+from nevus.models.reparameterize import fold_weight_standardization
+from nevus.runtime.device import Device, Precision, device, has_bf16, to_device
 
-BATCH = 32
+INFERENCE_BATCH_SIZE = 32
 
 EngineName = Literal["auto", "openvino", "openvino-bf16", "torch"]
 
@@ -38,7 +38,7 @@ class Engine(Protocol):
         ...
 
 
-def engine(
+def make_engine(
     network: nn.Module | Handcrafted,
     preprocess: Preprocess,
     where: torch.device | None = None,
@@ -77,12 +77,12 @@ def engine(
         return TorchEngine(network, preprocess, where)
 
 
-def rounds(precision: Precision) -> bool:
+def features_in_bf16(precision: Precision) -> bool:
     """Whether features of training images are computed in bfloat16: on a CPU, where it is asked for by name."""
     return precision == "bf16" and device(precision).device.type == "cpu"
 
 
-def frozen(network: nn.Module, exact: Engine, precision: Precision) -> Engine:
+def feature_engine(network: nn.Module, exact: Engine, precision: Precision) -> Engine:
     """The engine for features of images that a head is trained on.
 
     In float32, as everything is that a bundle is judged by; where `bf16` is insisted on and a CPU computes,
@@ -97,10 +97,10 @@ def frozen(network: nn.Module, exact: Engine, precision: Precision) -> Engine:
         NevusError: bfloat16 is insisted on, and this CPU does not compute in it, or OpenVINO does not run.
 
     """
-    if not rounds(precision):
+    if not features_in_bf16(precision):
         return exact
     try:
-        return engine(network, exact.preprocess, name="openvino-bf16")
+        return make_engine(network, exact.preprocess, name="openvino-bf16")
     except NevusError as error:
         raise NevusError(f"{str(error).partition(';')[0]}; leave --precision bf16 out.") from None
 
@@ -124,10 +124,10 @@ class OpenVinoEngine:
     """
 
     def __init__(self, network: nn.Module, preprocess: Preprocess, *, bf16: bool = False) -> None:
-        from nevus.runtime.openvino_engine import Compiled, kept_graph
+        from nevus.runtime.openvino_engine import Compiled, cached_graph
 
         self.preprocess = preprocess
-        self._graph = Compiled(kept_graph(network, preprocess), bf16=bf16)
+        self._graph = Compiled(cached_graph(network, preprocess), bf16=bf16)
 
     def __call__(self, pixels: np.ndarray) -> NDArray[np.float32]:
         """uint8 (n, side, side, 3) to the network's output, float32 (n, outputs)."""
@@ -143,8 +143,8 @@ class TorchEngine:
     def __init__(self, network: nn.Module, preprocess: Preprocess, device: torch.device | None = None) -> None:
         self.preprocess = preprocess
         self.device = device or torch.device("cpu")
-        self.network = folded(network)
-        placed(self.network, Device(self.device, bf16=False))
+        self.network = fold_weight_standardization(network)
+        to_device(self.network, Device(self.device, bf16=False))
 
     def __call__(self, pixels: np.ndarray) -> NDArray[np.float32]:
         """uint8 (n, side, side, 3) to the network's output, float32 (n, outputs)."""
@@ -154,12 +154,12 @@ class TorchEngine:
         return np.asarray(out.float().cpu().numpy(), np.float32)
 
 
-def many(
+def run_batched(
     engine: Callable[[np.ndarray], NDArray[np.float32]],
-    pixels: np.ndarray | Squares | Viewed,
+    pixels: np.ndarray | DecodedImages | AugmentedImages,
     *,
     what: str,
-    batch: int = BATCH,
+    batch: int = INFERENCE_BATCH_SIZE,
 ) -> NDArray[np.float32]:
     """An engine over any number of images, uint8 (n, side, side, 3), in batches, with a progress bar."""
     parts = []

@@ -14,16 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nevus._io import cache_folder, digest_of_bytes
+from nevus._io import cache_folder, sha256_bytes
 from nevus._openvino import openvino
 from nevus.data.preprocess import Preprocess
-from nevus.models.reparameterize import folded
+from nevus.models.reparameterize import fold_weight_standardization
 
 VERSION = 1
 """Changes whenever a graph would be made in another way."""
 
 
-class Pixels(nn.Module):
+class NormalizedInput(nn.Module):
     """A network that takes pixels: uint8 (n, side, side, 3) to the network's output."""
 
     scale: Tensor
@@ -38,12 +38,12 @@ class Pixels(nn.Module):
         self.register_buffer("shift", -mean / std)
 
     def forward(self, pixels: Tensor) -> Any:
-        """Normalise, then the network."""
+        """Normalize, then the network."""
         return self.network(pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift)
 
 
-def graph_of(network: nn.Module, preprocess: Preprocess) -> openvino.Model:
-    """An OpenVINO graph of a network, its preprocessing inside, weight standardisation folded, for any batch.
+def openvino_model(network: nn.Module, preprocess: Preprocess) -> openvino.Model:
+    """An OpenVINO graph of a network, its preprocessing inside, weight standardization folded, for any batch.
 
     Args:
         network: float (n, 3, side, side) to one output (n, ...).
@@ -53,7 +53,7 @@ def graph_of(network: nn.Module, preprocess: Preprocess) -> openvino.Model:
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    module = Pixels(folded(network).cpu(), preprocess).eval()
+    module = NormalizedInput(fold_weight_standardization(network).cpu(), preprocess).eval()
     side = preprocess.side
     frontend = FrontEndManager().load_by_framework("pytorch")
     with warnings.catch_warnings(), torch.no_grad():
@@ -70,17 +70,17 @@ def graph_of(network: nn.Module, preprocess: Preprocess) -> openvino.Model:
     return model
 
 
-def kept_graph(network: nn.Module, preprocess: Preprocess) -> openvino.Model | Path:
+def cached_graph(network: nn.Module, preprocess: Preprocess) -> openvino.Model | Path:
     """The graph of a network from the cache, else made and kept there.
 
     It is found by the digest of the weights, of the modules' settings and of the preprocessing, and by OpenVINO's
     version. Where the cache cannot be written it is made anew each time.
     """
-    name = digest_of_bytes(_described(network, preprocess)).removeprefix("sha256:")[:32]
+    name = sha256_bytes(_described(network, preprocess)).removeprefix("sha256:")[:32]
     path = cache_folder("graphs") / name / "graph.xml"
     if path.is_file():
         return path
-    model = graph_of(network, preprocess)
+    model = openvino_model(network, preprocess)
     aside = path.parent.with_name(f".{name}.{os.getpid()}.part")
     try:
         aside.mkdir(parents=True)

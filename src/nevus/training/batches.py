@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nevus.data.decoded import Squares
+from nevus.data.decoded import DecodedImages
 from nevus.data.preprocess import Preprocess
 from nevus.data.transforms import CHANGES, Augment
-from nevus.training.config import Recipe
+from nevus.training.config import TrainConfig
 
 ORDER, VIEW, MIX, WHICH = 1, 2, 3, 4  # streams of randomness, so that one setting never shifts another's draws
 
@@ -41,7 +41,7 @@ def _permutation(images: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, ORDER, epoch]).permutation(images)
 
 
-def rows_of_step(images: int, batch: int, seed: int, step: int) -> np.ndarray:
+def step_indices(images: int, batch: int, seed: int, step: int) -> np.ndarray:
     """Rows in a step: a stretch of an endless chain of permutations, one an epoch.
 
     Every image is used once an epoch, and every batch is whole: it may end one epoch and begin the next.
@@ -84,7 +84,7 @@ class SoftLabels:
         return soft_labels(self.targets[rows], self.classes, self.smoothing)
 
 
-def augment_of(recipe: Recipe, side: int | None = None) -> Augment:
+def augment_of(recipe: TrainConfig, side: int | None = None) -> Augment:
     """What a recipe's views may differ in, at its side or another."""
     own = {name: getattr(recipe, name) for name in CHANGES}
     return Augment(side or recipe.side, recipe.crop, **own)
@@ -103,9 +103,9 @@ class ImageBatches:
 
     """
 
-    pixels: np.ndarray | Squares
+    pixels: np.ndarray | DecodedImages
     labels: Tensor | SoftLabels
-    recipe: Recipe
+    recipe: TrainConfig
     preprocess: Preprocess
     seed: int
 
@@ -117,7 +117,7 @@ class ImageBatches:
         def inputs(rows: np.ndarray, places: np.ndarray) -> Tensor:
             return self.preprocess.tensor(augment.views(self.pixels[rows], draws[places]))
 
-        return mixed_batch(len(self.pixels), inputs, self.labels.__getitem__, self.recipe, self.seed, step, part)
+        return make_batch(len(self.pixels), inputs, self.labels.__getitem__, self.recipe, self.seed, step, part)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class FeatureBatches:
 
     features: Tensor
     labels: Tensor
-    recipe: Recipe
+    recipe: TrainConfig
     seed: int
 
     def __call__(self, step: int, part: slice = WHOLE) -> tuple[Tensor, Tensor]:
@@ -146,14 +146,14 @@ class FeatureBatches:
         def inputs(rows: np.ndarray, places: np.ndarray) -> Tensor:
             return self.features[which[places], rows] if views else self.features[rows]
 
-        return mixed_batch(images, inputs, self.labels.__getitem__, self.recipe, self.seed, step, part)
+        return make_batch(images, inputs, self.labels.__getitem__, self.recipe, self.seed, step, part)
 
 
-def mixed_batch(
+def make_batch(
     images: int,
     inputs: Callable[[np.ndarray, np.ndarray], Tensor],
     targets: Callable[[np.ndarray], Tensor],
-    recipe: Recipe,
+    recipe: TrainConfig,
     seed: int,
     step: int,
     part: slice,
@@ -172,17 +172,17 @@ def mixed_batch(
         part: places of the batch that are wanted.
 
     """
-    rows = rows_of_step(images, recipe.batch, seed, step)
+    rows = step_indices(images, recipe.batch, seed, step)
     places = np.arange(recipe.batch)[part]
     if not recipe.mixup:  # the same as below, without its copies
         return inputs(rows[places], places), targets(rows[places])
-    share, partners = drawn(recipe.batch, recipe.mixup, np.random.default_rng([seed, MIX, step]))
+    share, partners = sample_mixup(recipe.batch, recipe.mixup, np.random.default_rng([seed, MIX, step]))
     needed, where = np.unique(np.concatenate([places, partners[places]]), return_inverse=True)
     own, other = torch.from_numpy(where).view(2, len(places))
-    return mixed(inputs(rows[needed], needed), targets(rows[needed]), share, own, other)
+    return mixup(inputs(rows[needed], needed), targets(rows[needed]), share, own, other)
 
 
-def drawn(n: int, alpha: float, rng: np.random.Generator) -> tuple[float, NDArray[np.int64]]:
+def sample_mixup(n: int, alpha: float, rng: np.random.Generator) -> tuple[float, NDArray[np.int64]]:
     """What MixUp does with a batch of `n` (Zhang et al. 2018): one share for all, from Beta(alpha, alpha).
 
     Args:
@@ -199,7 +199,7 @@ def drawn(n: int, alpha: float, rng: np.random.Generator) -> tuple[float, NDArra
     return float(rng.beta(alpha, alpha)), rng.permutation(n)
 
 
-def mixed(x: Tensor, y: Tensor, share: float, own: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+def mixup(x: Tensor, y: Tensor, share: float, own: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """Examples mixed with others, and their labels likewise.
 
     Args:

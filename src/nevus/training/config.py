@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from nevus.errors import NevusError
 from nevus.runtime.device import Precision
-from nevus.runtime.tta import NUMBERS
+from nevus.runtime.tta import TTA_COUNTS
 
 Mode = Literal["head", "full"]
 
@@ -17,7 +17,7 @@ VIEWS_IN_FULL = "mode full draws new views at each step; --views is for mode hea
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainConfig:
     """How a network is trained. Steps, not epochs, are its unit: a step is one batch.
 
     Attributes:
@@ -119,7 +119,7 @@ class Recipe:
             "resize": not 32 <= self.resize <= 8192,
             "crop": not 0 < low <= high <= 1,
             "views": self.views < 0,
-            "mean_of": self.mean_of not in NUMBERS,
+            "mean_of": self.mean_of not in TTA_COUNTS,
             "on_means": self.on_means and self.mean_of == 1,
             "batch": self.batch < 1,
             "micro_batch": self.micro_batch < 0,
@@ -156,7 +156,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Facts:
+class DatasetStats:
     """What a recipe wants to know of the training set.
 
     Attributes:
@@ -172,8 +172,8 @@ class Facts:
 
 
 def hyperrule(
-    facts: Facts, mode: Mode = "full", *, batch: int | None = None, epochs: float | None = None
-) -> Recipe:
+    facts: DatasetStats, mode: Mode = "full", *, batch: int | None = None, epochs: float | None = None
+) -> TrainConfig:
     """BiT-HyperRule (Kolesnikov et al. 2020, section 3.3).
 
     SGD with momentum 0.9, no weight decay; learning rate 0.003 at batch 512. 500 steps below 20,000 images,
@@ -197,7 +197,7 @@ def hyperrule(
         warmup, *decays, steps = 500, 6000, 12_000, 18_000, 20_000
     factor = 512 / batch if epochs is None else epochs * facts.images / batch / steps
     resize, side = (160, 128) if facts.area < 96 * 96 else (512, 480)
-    return Recipe(
+    return TrainConfig(
         name="hyperrule",
         mode=mode,
         side=side,
@@ -215,7 +215,7 @@ def hyperrule(
     )
 
 
-def paper(facts: Facts, mode: Mode = "full", *, batch: int | None = None, epochs: float | None = None) -> Recipe:
+def paper(facts: DatasetStats, mode: Mode = "full", *, batch: int | None = None, epochs: float | None = None) -> TrainConfig:
     """The recipe of *Classification of Melanocytic Nevi using BigTransfer*, as far as it is printed.
 
     Printed, under *upstream*: random crop, random horizontal mirror, then resize to 224x224; SGD, momentum
@@ -234,7 +234,7 @@ def paper(facts: Facts, mode: Mode = "full", *, batch: int | None = None, epochs
     """
     batch = batch or 512
     factor = 512 / batch if epochs is None else epochs * facts.images / batch / 500
-    return Recipe(
+    return TrainConfig(
         name="paper",
         mode=mode,
         side=224,
@@ -251,7 +251,7 @@ def paper(facts: Facts, mode: Mode = "full", *, batch: int | None = None, epochs
     )
 
 
-def default(facts: Facts, mode: Mode = "full", *, batch: int | None = None, epochs: float | None = None) -> Recipe:
+def default(facts: DatasetStats, mode: Mode = "full", *, batch: int | None = None, epochs: float | None = None) -> TrainConfig:
     """Ours, for two CPU cores and minutes.
 
     Mode `full`: 40 epochs of batch 32, SGD with momentum 0.9, cosine from 0.1 after a short warm-up, gradient
@@ -260,7 +260,7 @@ def default(facts: Facts, mode: Mode = "full", *, batch: int | None = None, epoc
     upright, and no two have the same light. What it gives from random weights, and what single
     changes to it do, is measured in docs/results.md.
 
-    Mode `head`: 1,000 steps of batch 512 on standardised features, a few seconds; `views`, where asked for, are
+    Mode `head`: 1,000 steps of batch 512 on standardized features, a few seconds; `views`, where asked for, are
     those of mode `full`.
 
     Args:
@@ -280,7 +280,7 @@ def default(facts: Facts, mode: Mode = "full", *, batch: int | None = None, epoc
     if mode == "head":
         batch = batch or 512
         steps = _scaled(1000, 512 / batch if epochs is None else epochs * facts.images / batch / 1000)
-        return Recipe(
+        return TrainConfig(
             name="default",
             mode="head",
             **views,
@@ -295,7 +295,7 @@ def default(facts: Facts, mode: Mode = "full", *, batch: int | None = None, epoc
     batch = batch or 32
     by_epoch = facts.images / batch
     steps = _scaled(by_epoch, 40 if epochs is None else epochs)
-    return Recipe(
+    return TrainConfig(
         name="default",
         mode="full",
         **views,
@@ -311,11 +311,11 @@ def default(facts: Facts, mode: Mode = "full", *, batch: int | None = None, epoc
     )
 
 
-RECIPES: dict[str, Callable[..., Recipe]] = {"default": default, "hyperrule": hyperrule, "paper": paper}
-"""Recipes by name, each `(facts, mode, *, batch, epochs) -> Recipe`."""
+RECIPES: dict[str, Callable[..., TrainConfig]] = {"default": default, "hyperrule": hyperrule, "paper": paper}
+"""Recipes by name, each `(facts, mode, *, batch, epochs) -> TrainConfig`."""
 
 
-def recipe_named(name: str) -> Callable[..., Recipe]:
+def recipe_named(name: str) -> Callable[..., TrainConfig]:
     """Look a recipe up.
 
     Raises:
@@ -331,7 +331,7 @@ def _scaled(steps: float, factor: float) -> int:
     return max(1, round(steps * factor))
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
+def learning_rate(recipe: TrainConfig, step: int) -> float:
     """Learning rate of a step, counted from 0.
 
     Linear from 0 in the warm-up. The staircase divides by 10 for every decay s with s < step: it takes effect

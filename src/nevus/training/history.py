@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 
-def epochs_of(metrics: Sequence[Mapping[str, float]], score: str = "accuracy") -> list[dict[str, float]]:
+def metrics_by_epoch(metrics: Sequence[Mapping[str, float]], score: str = "accuracy") -> list[dict[str, float]]:
     """A run's lines of metrics to one a look at validation: epoch, both losses, both scores.
 
     The training values are means over the steps since the look before, on the augmented images as they were
@@ -41,7 +41,7 @@ def epochs_of(metrics: Sequence[Mapping[str, float]], score: str = "accuracy") -
     return rows
 
 
-class Stopwatch:
+class StageTimer:
     """Seconds by stage of the work.
 
     Attributes:

@@ -17,21 +17,21 @@ from nevus.metrics import scores
 from nevus.runtime.device import device
 from nevus.runtime.engines import softmax
 from nevus.training.batches import FeatureBatches, soft_labels
-from nevus.training.config import Recipe
-from nevus.training.loop import Judgement, train
+from nevus.training.config import TrainConfig
+from nevus.training.loop import ValidationResult, train
 from nevus.training.losses import CrossEntropy
-from nevus.training.run_dir import Run
+from nevus.training.run_dir import RunDir
 
-STRENGTH = 0.003
+C = 0.003
 """Scikit-learn's C on features of unit variance."""
-REACH = 4.0
-"""Length that standardised features have on average while the network is trained: on it hangs how far one step
+FEATURE_NORM = 4.0
+"""Length that standardized features have on average while the network is trained: on it hangs how far one step
 moves the head. At length 1 it would hardly follow the trunk; at unit variance, one step would throw it over."""
 
 
 @dataclass(frozen=True)
-class Probe:
-    """A linear head on standardised features, (features - mean) / scale.
+class WarmStartHead:
+    """A linear head on standardized features, (features - mean) / scale.
 
     A head of zeros sends gradients without meaning through the trunk, and spoils what it knows before the head has
     learnt to ask for it; begun from the frozen trunk's own head, that does not happen (Kumar et al. 2022,
@@ -40,7 +40,7 @@ class Probe:
     Attributes:
         mean: of the features, float32 (features,).
         scale: likewise, their standard deviation by a common factor.
-        weight: float32 (classes, features), of standardised features.
+        weight: float32 (classes, features), of standardized features.
         bias: float32 (classes,).
 
     """
@@ -51,7 +51,7 @@ class Probe:
     bias: Tensor
 
     @classmethod
-    def of(cls, features: NDArray[np.float32], targets: NDArray[np.int64], weights: NDArray[np.float64]) -> Probe:
+    def of(cls, features: NDArray[np.float32], targets: NDArray[np.int64], weights: NDArray[np.float64]) -> WarmStartHead:
         """Fit one.
 
         Args:
@@ -61,20 +61,20 @@ class Probe:
 
         """
         mean, std = features.mean(0), np.maximum(features.std(0), 1e-6)
-        fitted = LogisticRegression(C=STRENGTH, max_iter=1000)
+        fitted = LogisticRegression(C=C, max_iter=1000)
         fitted.fit((features - mean) / std, targets, sample_weight=weights)
         weight, bias = fitted.coef_, fitted.intercept_
         if len(weight) == 1:  # two classes have one logit there, and two here
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-        factor = features.shape[1] ** 0.5 / REACH
+        factor = features.shape[1] ** 0.5 / FEATURE_NORM
         found = (mean, std * factor, weight * factor, bias)
         return cls(*(torch.from_numpy(np.asarray(part, np.float32)) for part in found))
 
     @contextlib.contextmanager
     def begun(self, head: nn.Linear | nn.Conv2d) -> Iterator[None]:
-        """Put it into a network's head, which sees standardised features as long as this lasts.
+        """Put it into a network's head, which sees standardized features as long as this lasts.
 
-        Afterwards the head has taken the standardisation into its weights and sees features as they are.
+        Afterwards the head has taken the standardization into its weights and sees features as they are.
         """
         assert head.bias is not None
         head.weight.data.copy_(self.weight.view_as(head.weight))
@@ -101,7 +101,7 @@ ROWS = 4096
 
 
 @dataclass(frozen=True)
-class Head:
+class LinearHead:
     """logits = weight x + bias.
 
     Attributes:
@@ -125,18 +125,18 @@ class Head:
         return np.asarray(said.float().view(*features.shape[:-1], -1).numpy(), np.float32)
 
 
-def fit_head(
+def fit_linear_probe(
     features: NDArray[np.float32],
     targets: NDArray[np.int64],
     held: NDArray[np.float32],
     held_targets: NDArray[np.int64],
-    recipe: Recipe,
-    run: Run,
+    recipe: TrainConfig,
+    run: RunDir,
     *,
     class_weights: Tensor,
     weights: Tensor | None = None,
     seed: int,
-) -> Head:
+) -> LinearHead:
     """Train a head by the same loop as a network.
 
     Args:
@@ -145,7 +145,7 @@ def fit_head(
         targets: their classes, (n,).
         held: features of the validation images.
         held_targets: their classes.
-        recipe: see `Recipe`; with `standardize` it works on features of mean 0 and length about 1.
+        recipe: see `TrainConfig`; with `standardize` it works on features of mean 0 and length about 1.
         run: logs and checkpoints go there.
         class_weights: float (classes,), of the loss.
         weights: of each training image in the loss, float (n,); by default 1.
@@ -165,9 +165,9 @@ def fit_head(
         mean, std = every.mean(0), every.std(0, correction=0).clamp_min(1e-6) * width**0.5
     shown, looked = (given - mean).div_(std), (looked - mean).div_(std)
 
-    def judge(net: nn.Module) -> Judgement:
+    def judge(net: nn.Module) -> ValidationResult:
         with torch.inference_mode():
-            return judgement(net(looked.to(next(net.parameters()).device)).float().cpu().numpy(), held_targets)
+            return validation_result(net(looked.to(next(net.parameters()).device)).float().cpu().numpy(), held_targets)
 
     head = nn.Linear(width, classes)
     nn.init.zeros_(head.weight)
@@ -188,11 +188,11 @@ def fit_head(
     )
     # w (x - m) / s + b = (w / s) x + (b - w m / s)
     weight = head.weight.detach().cpu() / std
-    return Head(weight, head.bias.detach().cpu() - weight @ mean)
+    return LinearHead(weight, head.bias.detach().cpu() - weight @ mean)
 
 
-def judgement(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Judgement:
+def validation_result(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> ValidationResult:
     """Loss and accuracy of logits (n, classes)."""
     p = softmax(logits)
     loss = float(scores.cross_entropy(targets, p, np.ones(len(targets))))
-    return Judgement(loss, float((p.argmax(1) == targets).mean()))
+    return ValidationResult(loss, float((p.argmax(1) == targets).mean()))

@@ -13,19 +13,19 @@ from torch import Tensor, nn
 
 from nevus._progress import console, progress
 from nevus.errors import NevusError
-from nevus.runtime.device import Device, placed
-from nevus.runtime.distributed import processes
+from nevus.runtime.device import Device, to_device
+from nevus.runtime.distributed import current_world
 from nevus.training.batches import Batches
-from nevus.training.config import Recipe, learning_rate
+from nevus.training.config import TrainConfig, learning_rate
 from nevus.training.losses import Objective
-from nevus.training.run_dir import BEST, CHECKPOINT, Run, below, cpu_tensors
+from nevus.training.run_dir import BEST, CHECKPOINT, RunDir, strip_prefix, cpu_tensors
 
 LONG = 20.0
 """Seconds from which a training is announced with its expected time."""
 
 
 @dataclass(frozen=True)
-class Judgement:
+class ValidationResult:
     """What the validation split says of a network.
 
     Attributes:
@@ -41,9 +41,9 @@ class Judgement:
 def train(
     network: nn.Module,
     batches: Batches,
-    judge: Callable[[nn.Module], Judgement],
-    recipe: Recipe,
-    run: Run,
+    judge: Callable[[nn.Module], ValidationResult],
+    recipe: TrainConfig,
+    run: RunDir,
     device: Device,
     *,
     images: int,
@@ -55,7 +55,7 @@ def train(
         network: inputs to logits (n, classes); trained in place.
         batches: inputs and targets by step.
         judge: looks at the validation split.
-        recipe: see `Recipe`.
+        recipe: see `TrainConfig`.
         run: logs and checkpoints go there; where it has a checkpoint, training goes on from it.
         device: where to compute.
         images: in the training set, to count epochs.
@@ -65,12 +65,12 @@ def train(
         NevusError: the loss is not finite.
 
     """
-    together = processes()
-    if recipe.batch < together.count:
+    world = current_world()
+    if recipe.batch < world.count:
         raise NevusError(
-            f"{together.count} processes cannot share a batch of {recipe.batch}; raise --batch or start fewer."
+            f"{world.count} processes cannot share a batch of {recipe.batch}; raise --batch or start fewer."
         )
-    device = placed(network, device)
+    device = to_device(network, device)
     optimizer = torch.optim.SGD(
         _parameter_groups(network, recipe.weight_decay),
         lr=recipe.lr,
@@ -81,7 +81,7 @@ def train(
     average = _copy(network) if recipe.average else None
     first, best = _restored(network, optimizer, average, run)
     score = objective.score
-    judged: Judgement | None = None
+    judged: ValidationResult | None = None
 
     if first < recipe.steps:
         _announce(network, batches, recipe, device, objective, first)
@@ -91,11 +91,11 @@ def train(
             began = time.perf_counter()
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step)
-            x, y = batches(step, together.part(recipe.batch))
+            x, y = batches(step, world.part(recipe.batch))
             network.train()
             loss, reached = gradients(network, x, y, recipe, device, objective)
-            together.add_gradients(network)
-            loss, reached = together.total(loss, reached)
+            world.add_gradients(network)
+            loss, reached = world.total(loss, reached)
             if not math.isfinite(loss):
                 raise _not_finite("loss", loss, step, recipe)
             if recipe.clip:
@@ -135,7 +135,7 @@ def train(
             bar.update(task, advance=1, note=shown)
             if looked and not console.is_terminal:  # a log file gets a line instead of a bar
                 console.print(f"step {step + 1:,} of {recipe.steps:,}  {shown}", highlight=False)
-    together.wait()  # for the one that writes
+    world.wait()  # for the one that writes
     kept = run.load(BEST)
     if kept is None:
         raise NevusError(f"{run.folder / BEST} is missing; train again into another folder.")
@@ -144,12 +144,12 @@ def train(
 
 
 def gradients(
-    network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, device: Device, objective: Objective
+    network: nn.Module, x: Tensor, y: Tensor, recipe: TrainConfig, device: Device, objective: Objective
 ) -> tuple[float, float]:
     """Add the gradients of a batch, or of a process' part of it, to the parameters, in micro-batches.
 
-    Group normalisation looks at one image at a time, so sums over parts are those of the whole batch. Batch
-    normalisation sees each part for itself: there a smaller micro-batch is another training.
+    Group normalization looks at one image at a time, so sums over parts are those of the whole batch. Batch
+    normalization sees each part for itself: there a smaller micro-batch is another training.
 
     Args:
         x: float (n, ...), n at most the recipe's batch.
@@ -181,7 +181,7 @@ def _parts(n: int, size: int) -> Iterator[slice]:
 
 
 def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    # Biases and norms (one axis) are left alone: pulling a norm's gain to 0 regularises nothing.
+    # Biases and norms (one axis) are left alone: pulling a norm's gain to 0 regularizes nothing.
     parameters = [p for p in network.parameters() if p.requires_grad]
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
@@ -209,14 +209,14 @@ def _with(network: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     return other.eval()
 
 
-def _not_finite(what: str, value: float, step: int, recipe: Recipe) -> NevusError:
+def _not_finite(what: str, value: float, step: int, recipe: TrainConfig) -> NevusError:
     return NevusError(
         f"the {what} is {value} at step {step + 1}; lower the learning rate (--lr, now {recipe.lr:g}) or clip the "
         "gradient (--clip 1), and train into another folder."
     )
 
 
-def _fill(network: nn.Module, weights: dict[str, Tensor], run: Run) -> None:
+def _fill(network: nn.Module, weights: dict[str, Tensor], run: RunDir) -> None:
     try:
         network.load_state_dict(weights)
     except RuntimeError:
@@ -229,7 +229,7 @@ def _checkpoint(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: dict[str, Tensor] | None,
-    run: Run,
+    run: RunDir,
     step: int,
     best: float,
 ) -> None:
@@ -247,20 +247,20 @@ def _checkpoint(
 
 
 def _restored(
-    network: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor] | None, run: Run
+    network: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor] | None, run: RunDir
 ) -> tuple[int, float]:
     saved = run.load(CHECKPOINT)
     if saved is None:
         run.rewind(0)
         return 0, math.inf
     tensors, notes = saved
-    _fill(network, below(tensors, "network"), run)
-    momenta = below(tensors, "momentum")
+    _fill(network, strip_prefix(tensors, "network"), run)
+    momenta = strip_prefix(tensors, "momentum")
     for name, parameter in network.named_parameters():
         if name in momenta:
             buffer = torch.empty_like(parameter).copy_(momenta[name])
             optimizer.state[parameter]["momentum_buffer"] = buffer
-    for key, value in below(tensors, "average").items():
+    for key, value in strip_prefix(tensors, "average").items():
         assert average is not None  # the run's settings, which ask for it, were compared
         average[key].copy_(value)
     run.rewind(notes["step"])
@@ -269,13 +269,13 @@ def _restored(
 
 
 def _announce(
-    network: nn.Module, batches: Batches, recipe: Recipe, device: Device, objective: Objective, first: int
+    network: nn.Module, batches: Batches, recipe: TrainConfig, device: Device, objective: Objective, first: int
 ) -> None:
     """Say how long it will take, from two steps whose gradients are thrown away."""
     network.train()
     for _ in range(2):  # the first one pays for set-up
         began = time.perf_counter()
-        gradients(network, *batches(first, processes().part(recipe.batch)), recipe, device, objective)
+        gradients(network, *batches(first, current_world().part(recipe.batch)), recipe, device, objective)
         seconds = time.perf_counter() - began
     network.zero_grad()
     expected = seconds * (recipe.steps - first)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nevus.data.manifest import Manifest
-from nevus.training.config import Recipe
+from nevus.training.config import TrainConfig
 
 
 class Objective(Protocol):
@@ -74,7 +74,7 @@ suits the trunk the layer that says them hardly moves."""
 
 @dataclass(frozen=True)
 class Distillation:
-    """A teacher's standardised features, and its probabilities where it has some.
+    """A teacher's standardized features, and its probabilities where it has some.
 
     The smooth L1 distance of the features (mean over these, times `EMPHASIS`) plus the Kullback-Leibler
     divergence of the probabilities at a temperature, times its square (Hinton et al. 2015; Beyer et al. 2021,
@@ -110,27 +110,27 @@ def _right(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs.argmax(1) == targets.argmax(1)).float()
 
 
-MOST = 10.0
+MAX_WEIGHT = 10.0
 """A weight at most: one image of a rare kind must not rule a batch."""
 
 
-def class_weights(targets: NDArray[np.int64], classes: int, recipe: Recipe) -> Tensor:
+def class_weights(targets: NDArray[np.int64], classes: int, recipe: TrainConfig) -> Tensor:
     """Weight of each class in the loss, float (classes,): ones, or n / (classes x n of the class)."""
     if recipe.class_weights == "none":
         return torch.ones(classes)
     return torch.from_numpy(len(targets) / (classes * np.bincount(targets, minlength=classes))).float()
 
 
-def source_weights(rows: Manifest, recipe: Recipe) -> Tensor:
+def source_balancing_weights(rows: Manifest, recipe: TrainConfig) -> Tensor:
     """Weight of each image in the loss, float (n,), mean 1: ones, or those under which the source tells no label.
 
     An image of source s and label y weighs n(s) n(y) / (n n(s, y)), as if both were independent (Kamiran and
-    Calders 2012, *reweighing*), at most `MOST`. A label that a source lacks stays lacking there.
+    Calders 2012, *reweighing*), at most `MAX_WEIGHT`. A label that a source lacks stays lacking there.
     """
     if recipe.reweigh == "none":
         return torch.ones(len(rows))
     table = pd.DataFrame({"source": rows.table["source"].to_numpy(), "label": rows.targets})
     sizes = [table.groupby(list(by))["label"].transform("size") for by in (["source"], ["label"], table.columns)]
     source, label, both = (size.to_numpy(np.float64) for size in sizes)
-    weights = np.minimum(source * label / (len(table) * both), MOST)
+    weights = np.minimum(source * label / (len(table) * both), MAX_WEIGHT)
     return torch.from_numpy(weights / weights.mean()).float()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from nevus.data.transforms import CHANGES
 from nevus.errors import NevusError
-from nevus.training.config import VIEWS_IN_FULL, Facts, Mode, Recipe, recipe_named
+from nevus.training.config import VIEWS_IN_FULL, DatasetStats, Mode, TrainConfig, recipe_named
 
 _OWN = ("name", "mode")  # flags of their own
 OF_VIEWS = {"resize", "crop", *CHANGES}
@@ -19,27 +19,27 @@ _WHOLE: dict[str, Any] = {"crop": (1.0, 1.0), **CHANGES, "mirror": False}
 
 if TYPE_CHECKING:
 
-    class RecipeChanges:
-        """Every field of `Recipe` but its name and mode; None leaves it as the recipe says."""
+    class Overrides:
+        """Every field of `TrainConfig` but its name and mode; None leaves it as the recipe says."""
 
 else:
-    _hints = get_type_hints(Recipe)
-    RecipeChanges = make_dataclass(
+    _hints = get_type_hints(TrainConfig)
+    Overrides = make_dataclass(
         "RecipeChanges",
-        [(f.name, _hints[f.name] | None, field(default=None)) for f in fields(Recipe) if f.name not in _OWN],
+        [(f.name, _hints[f.name] | None, field(default=None)) for f in fields(TrainConfig) if f.name not in _OWN],
         frozen=True,
-        namespace={"__doc__": Recipe.__doc__, "__module__": __name__},
+        namespace={"__doc__": TrainConfig.__doc__, "__module__": __name__},
     )
 
 
-def changed(changes: RecipeChanges) -> dict[str, Any]:
+def changed(changes: Overrides) -> dict[str, Any]:
     """The fields that were set, with their values."""
     return {name: value for name, value in vars(changes).items() if value is not None}
 
 
-def make_recipe(
-    name: str, facts: Facts, mode: Mode, *, epochs: float | None = None, changes: RecipeChanges | None = None
-) -> Recipe:
+def make_config(
+    name: str, facts: DatasetStats, mode: Mode, *, epochs: float | None = None, changes: Overrides | None = None
+) -> TrainConfig:
     """A recipe by name for a training set, with changes.
 
     `batch`, and `epochs` or `steps`, go through the recipe's own scaling of learning rate and schedule; every
@@ -52,7 +52,7 @@ def make_recipe(
     """
     size = recipe_named(name)(facts, mode).batch
 
-    def made(batch: int | None, epochs: float | None) -> Recipe:
+    def made(batch: int | None, epochs: float | None) -> TrainConfig:
         return recipe_named(name)(facts, mode, batch=batch, epochs=epochs)
 
     refuse_idle(changes, (mode,))
@@ -62,7 +62,7 @@ def make_recipe(
     return recipe
 
 
-def idle(changes: RecipeChanges | None, mode: Mode) -> list[str]:
+def idle(changes: Overrides | None, mode: Mode) -> list[str]:
     """Changed fields to which training in a mode does nothing."""
     given = changed(changes) if changes is not None else {}
     if mode == "full":
@@ -70,13 +70,13 @@ def idle(changes: RecipeChanges | None, mode: Mode) -> list[str]:
     return [] if given.get("views") else [name for name in given if name in OF_VIEWS]
 
 
-def useful(changes: RecipeChanges, mode: Mode) -> RecipeChanges:
+def useful(changes: Overrides, mode: Mode) -> Overrides:
     """The changes without those that are idle in a mode."""
     given: dict[str, Any] = {**vars(changes), **dict.fromkeys(idle(changes, mode))}
-    return RecipeChanges(**given)
+    return Overrides(**given)
 
 
-def refuse_idle(changes: RecipeChanges | None, modes: Collection[Mode]) -> None:
+def refuse_idle(changes: Overrides | None, modes: Collection[Mode]) -> None:
     """Refuse changes that do nothing in any of some modes.
 
     Raises:
@@ -95,13 +95,13 @@ def refuse_idle(changes: RecipeChanges | None, modes: Collection[Mode]) -> None:
 
 
 def with_changes(
-    made: Callable[[int | None, float | None], Recipe],
+    made: Callable[[int | None, float | None], TrainConfig],
     images: int,
     size: int,
     epochs: float | None,
-    changes: RecipeChanges | None,
-) -> Recipe:
-    """A recipe with changes; see `make_recipe`.
+    changes: Overrides | None,
+) -> TrainConfig:
+    """A recipe with changes; see `make_config`.
 
     Args:
         made: batch and epochs, or None for its own, to a recipe.

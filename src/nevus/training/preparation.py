@@ -10,18 +10,18 @@ import numpy as np
 
 from nevus._io import write_text
 from nevus._progress import console
-from nevus.audit.leakage import Leaks, grouped, protocol_of, without_leaks
+from nevus.audit.leakage import LeakageReport, group_duplicates, protocol_of, drop_leaking
 from nevus.data.cache import Cache, CacheConfig
-from nevus.data.decoded import Decoded
+from nevus.data.decoded import DecodedDataset
 from nevus.data.images import size_of
 from nevus.data.manifest import Manifest
 from nevus.data.public.corrected_splits import with_corrected_split
 from nevus.data.splits import SplitConfig, with_splits
 from nevus.errors import NevusError
-from nevus.models.registry import trunk_spec
-from nevus.training.config import Facts
-from nevus.training.history import Stopwatch
-from nevus.training.run_dir import Run
+from nevus.models.registry import backbone_spec
+from nevus.training.config import DatasetStats
+from nevus.training.history import StageTimer
+from nevus.training.run_dir import RunDir
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Preparation:
     audit: bool = True
     drop_leaks: bool = False
 
-    def of(self, manifest: Manifest, watch: Stopwatch) -> tuple[Manifest, dict[str, Any]]:
+    def of(self, manifest: Manifest, watch: StageTimer) -> tuple[Manifest, dict[str, Any]]:
         """The data set with the groups and the split that are asked for, and what a bundle says of that.
 
         Raises:
@@ -57,13 +57,13 @@ class Preparation:
     def _audited(self, manifest: Manifest) -> tuple[Manifest, dict[str, Any]]:
         if self.corrected:
             manifest = with_corrected_split(manifest)
-        found: Leaks | None = None
+        found: LeakageReport | None = None
         if self.audit:
             with contextlib.closing(Cache(self.cache)) as cache:
-                manifest, found = grouped(manifest, cache)
+                manifest, found = group_duplicates(manifest, cache)
         dropped = 0
         if self.drop_leaks:
-            manifest, dropped = without_leaks(manifest)
+            manifest, dropped = drop_leaking(manifest)
         if found:
             found = replace(found, dropped=dropped)
             console.print(found.sentence())
@@ -73,7 +73,7 @@ class Preparation:
         }
 
 
-def report_faults(run: Run, manifest: Manifest, shown: Decoded, held: Decoded) -> None:
+def report_faults(run: RunDir, manifest: Manifest, shown: DecodedDataset, held: DecodedDataset) -> None:
     """Write which images cannot be used.
 
     Args:
@@ -94,9 +94,9 @@ def report_faults(run: Run, manifest: Manifest, shown: Decoded, held: Decoded) -
             )
 
 
-def facts_of(train: Manifest, trunk: str) -> Facts:
+def dataset_stats(train: Manifest, backbone: str) -> DatasetStats:
     """What a recipe wants to know of a training split."""
-    return Facts(len(train), _median_area(train), trunk_spec(trunk).side)
+    return DatasetStats(len(train), _median_area(train), backbone_spec(backbone).side)
 
 
 def _median_area(manifest: Manifest, sample: int = 256) -> float:

@@ -13,22 +13,22 @@ from torch import nn
 
 from nevus._io import write_json
 from nevus._progress import console
-from nevus.bundle.bundle import Bundle, licence_of, save_bundle
+from nevus.bundle.bundle import Bundle, license_of, save_bundle
 from nevus.bundle.model_card import model_card
 from nevus.data.manifest import Manifest
 from nevus.data.preprocess import Preprocess
-from nevus.metrics.report import figures
+from nevus.metrics.report import compute_metrics
 from nevus.models.handcrafted.classifier import Handcrafted
-from nevus.models.label_groups import Answer
+from nevus.models.label_groups import LabelGroups
 from nevus.runtime.device import machine
 from nevus.runtime.engines import softmax
-from nevus.training.history import epochs_of
-from nevus.training.linear_probe import judgement
-from nevus.training.run_dir import Run
+from nevus.training.history import metrics_by_epoch
+from nevus.training.linear_probe import validation_result
+from nevus.training.run_dir import RunDir
 
 
 @dataclass(frozen=True)
-class Judged:
+class Predictions:
     """What a classifier says of images whose classes are known.
 
     Attributes:
@@ -44,7 +44,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Trained:
+class FitResult:
     """A classifier at the end of its fit.
 
     Attributes:
@@ -62,7 +62,7 @@ class Trained:
 
     """
 
-    trunk: str
+    backbone: str
     network: nn.Module | Handcrafted
     preprocess: Preprocess
     classes: tuple[str, ...]
@@ -70,22 +70,22 @@ class Trained:
     recipe: Mapping[str, Any]
     seed: int
     begun: Mapping[str, Any]
-    shown: Judged
-    held: Judged
+    shown: Predictions
+    held: Predictions
     skipped: int
     seconds: Mapping[str, float]
     precision: str
     taps: int = 0
     spread: bool = False
-    answer: Answer | None = None
+    answer: LabelGroups | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
-def record(trained: Trained, run: Run) -> None:
+def write_result(trained: FitResult, run: RunDir) -> None:
     """Write `fit.json` and the bundle."""
     manifest, begun, held = trained.manifest, trained.begun, trained.held
-    validation = figures(held.targets, softmax(held.logits), trained.classes, held.groups)
-    on_train = judgement(trained.shown.logits, trained.shown.targets)
+    validation = compute_metrics(held.targets, softmax(held.logits), trained.classes, held.groups)
+    on_train = validation_result(trained.shown.logits, trained.shown.targets)
     fit = {
         "training_accuracy": on_train.score,
         "training_loss": on_train.loss,
@@ -113,33 +113,33 @@ def record(trained: Trained, run: Run) -> None:
             **begun["protocol"],
         },
         "fit": fit,
-        "history": epochs_of(run.metrics()),
+        "history": metrics_by_epoch(run.metrics()),
         "versions": {name: version(name) for name in VERSIONS},
     }
-    licence = licence_of([manifest.name, *provenance["data"]["sources"]], begun["weights"])
+    license = license_of([manifest.name, *provenance["data"]["sources"]], begun["weights"])
     card = model_card(
-        trunk=trained.trunk,
+        backbone=trained.backbone,
         classes=trained.classes,
         side=trained.preprocess.side,
-        licence=licence,
+        license=license,
         provenance=provenance,
         validation=fit["validation"],
         answer=trained.answer,
     )
     bundle = Bundle(
-        trunk=trained.trunk,
+        backbone=trained.backbone,
         classes=trained.classes,
         preprocess=trained.preprocess,
         network=trained.network,
         provenance=provenance,
-        licence=licence,
+        license=license,
         taps=trained.taps,
         spread=trained.spread,
         answer=trained.answer,
         views=trained.recipe.get("mean_of", 1),
     )
     save_bundle(bundle, run.bundle, card)
-    console.print(f"licence of the weights: {licence}", highlight=False)
+    console.print(f"license of the weights: {license}", highlight=False)
 
 
 VERSIONS = ("nevus", "torch", "timm", "numpy", "pillow", "scikit-learn", "opencv-python-headless", "scikit-image")

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from tensorboardX import SummaryWriter
 from torch import Tensor
 
-from nevus._io import save_tensors, to_json, writable_folder, write_json, write_text
+from nevus._io import save_tensors, to_json, ensure_writable, write_json, write_text
 from nevus.errors import NevusError
 
 CONFIG = "config.json"
@@ -25,7 +25,7 @@ METRICS = "metrics.jsonl"
 
 
 @dataclass
-class Run:
+class RunDir:
     """A training's folder.
 
     It holds `config.json` (everything that decides the result), `manifest.parquet`, `metrics.jsonl` (a line a
@@ -45,7 +45,7 @@ class Run:
     _pending: list[str] = field(default_factory=list, repr=False)
 
     @classmethod
-    def open(cls, folder: Path, config: Mapping[str, Any], *, resume: bool = False, writes: bool = True) -> Run:
+    def open(cls, folder: Path, config: Mapping[str, Any], *, resume: bool = False, writes: bool = True) -> RunDir:
         """Begin a run, or go on with one.
 
         Args:
@@ -79,7 +79,7 @@ class Run:
                 )
         elif not path.exists() and folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
             raise NevusError(f"{folder} holds other files and no run; choose another folder with --out.")
-        writable_folder(folder)
+        ensure_writable(folder)
         lock = (folder / ".lock").open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -165,7 +165,7 @@ class Run:
         if self._lock is not None:
             self._lock.close()
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> RunDir:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -182,7 +182,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-SINCE = {"mean_of": 1}
+LEGACY_DEFAULTS = {"mean_of": 1}
 """What was done before there was a setting for it, where that is not nothing."""
 
 
@@ -190,7 +190,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
     """Settings that differ. One that was not there yet when the run was begun was off, and may be now."""
     found = []
     for key in sorted(set(old) | set(new)):
-        before, now = old.get(key, SINCE.get(key)), new.get(key)
+        before, now = old.get(key, LEGACY_DEFAULTS.get(key)), new.get(key)
         if isinstance(before, dict) and isinstance(now, dict):
             found += _differences(before, now, f"{prefix}{key}.")
         elif before != now and (key in old or now):
@@ -203,6 +203,6 @@ def cpu_tensors(state: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:
     return {f"{prefix}.{key}": value for key, value in state.items() if isinstance(value, torch.Tensor)}
 
 
-def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def strip_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors under `prefix.`, without it."""
     return {key[len(prefix) + 1 :]: value for key, value in tensors.items() if key.startswith(prefix + ".")}

@@ -16,10 +16,10 @@ from torch import nn
 
 from nevus._io import save_tensors
 from nevus.data.preprocess import Preprocess
-from nevus.models.registry import network, trunk_of
-from nevus.runtime.device import device, placed
-from nevus.runtime.engines import BATCH, TorchEngine, engine, frozen
-from nevus.training.config import Facts, Recipe
+from nevus.models.registry import build_backbone, without_head
+from nevus.runtime.device import device, to_device
+from nevus.runtime.engines import INFERENCE_BATCH_SIZE, TorchEngine, make_engine, feature_engine
+from nevus.training.config import DatasetStats, TrainConfig
 from nevus.training.loop import gradients
 from nevus.training.losses import CrossEntropy
 from nevus.training.run_dir import cpu_tensors
@@ -37,7 +37,7 @@ slower an image on few of them, and others faster.
 
 
 @dataclass(frozen=True)
-class Speed:
+class Throughput:
     """What a training that changes all weights takes on this machine.
 
     Attributes:
@@ -51,8 +51,8 @@ class Speed:
     look: float
     writing: float
 
-    def seconds(self, recipe: Recipe, images: int) -> float:
-        """Of every training step, every look at a validation split of 15 %, and the last judgement."""
+    def seconds(self, recipe: TrainConfig, images: int) -> float:
+        """Of every training step, every look at a validation split of 15 %, and the last judgment."""
         held = HELD * images
         looks = math.ceil(recipe.steps / recipe.evaluate_every)
         last = (held + min(images, SHOWN_AGAIN)) * recipe.mean_of
@@ -60,10 +60,10 @@ class Speed:
         return steps + looks * (held * self.look + self.writing) + last * self.look
 
 
-def expected_seconds(recipe: Recipe, trunk: str, facts: Facts, classes: int) -> float:
+def estimate_seconds(recipe: TrainConfig, backbone: str, facts: DatasetStats, classes: int) -> float:
     """Seconds that a training would take, measured on a few steps with random images.
 
-    Mode `full`: see `Speed`. Mode `head`: the features, which are computed once of each image and view. Decoding is
+    Mode `full`: see `Throughput`. Mode `head`: the features, which are computed once of each image and view. Decoding is
     not counted.
 
     Args:
@@ -74,15 +74,15 @@ def expected_seconds(recipe: Recipe, trunk: str, facts: Facts, classes: int) -> 
 
     """
     if recipe.mode == "full":
-        return speed(recipe, trunk, classes).seconds(recipe, facts.images)
-    net = network(trunk, classes=classes)
-    exact = engine(trunk_of(net), Preprocess(recipe.side), device(recipe.precision).device)
-    ready = frozen(trunk_of(net), exact, recipe.precision)
-    shown = facts.images * (recipe.mean_of + recipe.views) * _an_image(ready, recipe.side, BATCH)
-    return shown + HELD * facts.images * recipe.mean_of * _an_image(exact, recipe.side, BATCH)
+        return speed(recipe, backbone, classes).seconds(recipe, facts.images)
+    net = build_backbone(backbone, classes=classes)
+    exact = make_engine(without_head(net), Preprocess(recipe.side), device(recipe.precision).device)
+    ready = feature_engine(without_head(net), exact, recipe.precision)
+    shown = facts.images * (recipe.mean_of + recipe.views) * _an_image(ready, recipe.side, INFERENCE_BATCH_SIZE)
+    return shown + HELD * facts.images * recipe.mean_of * _an_image(exact, recipe.side, INFERENCE_BATCH_SIZE)
 
 
-def speed(recipe: Recipe, trunk: str, classes: int) -> Speed:
+def speed(recipe: TrainConfig, backbone: str, classes: int) -> Throughput:
     """Measure it on a few steps with random images.
 
     Args:
@@ -91,18 +91,18 @@ def speed(recipe: Recipe, trunk: str, classes: int) -> Speed:
         classes: of the task.
 
     """
-    net = network(trunk, classes=classes)
+    net = build_backbone(backbone, classes=classes)
     where = device(recipe.precision)
-    look = _an_image(TorchEngine(net, Preprocess(recipe.side), where.device), recipe.side, BATCH)
+    look = _an_image(TorchEngine(net, Preprocess(recipe.side), where.device), recipe.side, INFERENCE_BATCH_SIZE)
     writing = _writing(net)
-    where = placed(net, where)
+    where = to_device(net, where)
 
     def step(pixels: NDArray[np.uint8]) -> None:
         x = Preprocess(recipe.side).tensor(pixels)
         y = torch.full((len(x), classes), 1 / classes)
         gradients(net, x, y, recipe, where, CrossEntropy())
 
-    return Speed(_an_image(step, recipe.side, min(recipe.batch, recipe.micro_batch or recipe.batch)), look, writing)
+    return Throughput(_an_image(step, recipe.side, min(recipe.batch, recipe.micro_batch or recipe.batch)), look, writing)
 
 
 def _writing(net: nn.Module) -> float:

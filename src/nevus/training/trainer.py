@@ -13,21 +13,21 @@ from nevus._progress import console
 from nevus.bundle.bundle import Bundle, load_bundle
 from nevus.bundle.classifier import Classifier
 from nevus.data.cache import Cache
-from nevus.data.decoded import decode_all
+from nevus.data.decoded import decode_dataset
 from nevus.data.manifest import Manifest
 from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
-from nevus.models.label_groups import Answer
-from nevus.models.multi_stage import TappedNetwork
-from nevus.models.registry import AUTO, is_permissive, trunk_of, trunk_spec
-from nevus.models.weights import licence_of_weights, pretrained, resolved
-from nevus.runtime.distributed import processes
-from nevus.training.config import Mode, Recipe
-from nevus.training.fit import Fitting, save
-from nevus.training.history import Stopwatch
-from nevus.training.overrides import RecipeChanges, changed, make_recipe
-from nevus.training.preparation import Preparation, facts_of, report_faults
-from nevus.training.run_dir import Run
+from nevus.models.label_groups import LabelGroups
+from nevus.models.multi_stage import MultiStageClassifier
+from nevus.models.registry import AUTO, is_permissive, without_head, backbone_spec
+from nevus.models.weights import license_of_weights, load_pretrained, resolve_backbone
+from nevus.runtime.distributed import current_world
+from nevus.training.config import Mode, TrainConfig
+from nevus.training.fit import _Fit, save_result
+from nevus.training.history import StageTimer
+from nevus.training.overrides import Overrides, changed, make_config
+from nevus.training.preparation import Preparation, dataset_stats, report_faults
+from nevus.training.run_dir import RunDir
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class BiT:
         weights: `auto` for the trunk's own, `random`, or the path of an .npz or .safetensors file.
         changes: to the recipe's fields.
         preparation: of the data set: groups, split, leaks.
-        answer: classes to answer with, each `class=diagnosis,diagnosis`; see `nevus.models.label_groups.Answer`.
+        answer: classes to answer with, each `class=diagnosis,diagnosis`; see `nevus.models.label_groups.LabelGroups`.
 
     """
 
-    trunk: str = AUTO
+    backbone: str = AUTO
     mode: Mode = "full"
     recipe: str = "default"
     epochs: float | None = None
@@ -60,7 +60,7 @@ class BiT:
     taps: int = 0
     spread: bool = False
     weights: str = "auto"
-    changes: RecipeChanges = field(default_factory=RecipeChanges)
+    changes: Overrides = field(default_factory=Overrides)
     preparation: Preparation = Preparation()
     permissive: bool = False
     answer: tuple[str, ...] = ()
@@ -83,30 +83,30 @@ class BiT:
             NevusError: the data set, the settings or the folder are at fault, or the loss is not finite.
 
         """
-        if self.trunk == AUTO:
-            trunk = resolved(self.trunk, permissive=self.permissive)
-            return replace(self, trunk=trunk).fit(manifest, out, resume=resume)
+        if self.backbone == AUTO:
+            backbone = resolve_backbone(self.backbone, permissive=self.permissive)
+            return replace(self, backbone=backbone).fit(manifest, out, resume=resume)
         out = Path(out)
-        spec = trunk_spec(self.trunk)
-        licence = licence_of_weights(spec, self.weights)
-        if self.permissive and licence is not None and not is_permissive(licence):
+        spec = backbone_spec(self.backbone)
+        license = license_of_weights(spec, self.weights)
+        if self.permissive and license is not None and not is_permissive(license):
             raise NevusError(
                 f"the weights of {spec.name if self.weights == AUTO else self.weights} are under "
-                f"{licence or 'a licence that is not told'}, which --license permissive leaves out; choose another "
+                f"{license or 'a license that is not told'}, which --license permissive leaves out; choose another "
                 "--trunk."
             )
-        watch = Stopwatch()
+        watch = StageTimer()
         manifest, protocol = self.preparation.of(manifest, watch)
-        answer = Answer.of(self.answer, manifest.classes) if self.answer else None
-        facts = facts_of(manifest.split("train"), self.trunk)
-        recipe = make_recipe(self.recipe, facts, self.mode, epochs=self.epochs, changes=self.changes)
+        answer = LabelGroups.of(self.answer, manifest.classes) if self.answer else None
+        facts = dataset_stats(manifest.split("train"), self.backbone)
+        recipe = make_config(self.recipe, facts, self.mode, epochs=self.epochs, changes=self.changes)
         # Before the folder is made: missing weights are a fault of the settings.
-        made, weights = pretrained(self.trunk, classes=len(manifest.classes), seed=self.seed, weights=self.weights)
+        made, weights = load_pretrained(self.backbone, classes=len(manifest.classes), seed=self.seed, weights=self.weights)
         if self.taps or self.spread:
-            made = TappedNetwork(trunk_of(made), self.taps, len(manifest.classes), spread=self.spread)
+            made = MultiStageClassifier(without_head(made), self.taps, len(manifest.classes), spread=self.spread)
         config = {
             "method": "bit",
-            "trunk": self.trunk,
+            "backbone": self.backbone,
             "taps": self.taps,
             "spread": self.spread,
             "answer": answer.as_dict() if answer else None,
@@ -117,16 +117,16 @@ class BiT:
             "split": asdict(self.preparation.split),
             "data": {"name": manifest.name, "digest": manifest.digest, "classes": manifest.classes, **protocol},
         }
-        together = processes()
-        if not together.main:
-            together.wait()  # for the folder to be there
-        with Run.open(out, config, resume=resume, writes=together.main) as run:
-            if together.main:
-                together.wait()
+        world = current_world()
+        if not world.main:
+            world.wait()  # for the folder to be there
+        with RunDir.open(out, config, resume=resume, writes=world.main) as run:
+            if world.main:
+                world.wait()
             if run.bundle.exists():
                 console.print(f"{out} is complete; its bundle is {run.bundle}")
                 return Classifier(load_bundle(run.bundle))
-            if together.main:
+            if world.main:
                 manifest.save(out / "manifest.parquet")
             with contextlib.closing(Cache(self.preparation.cache)) as cache:
                 begun = {"weights": weights, "changes": changed(self.changes), "protocol": protocol}
@@ -136,29 +136,29 @@ class BiT:
     def _trained(
         self,
         manifest: Manifest,
-        recipe: Recipe,
-        run: Run,
+        recipe: TrainConfig,
+        run: RunDir,
         cache: Cache,
         made: nn.Module,
         begun: dict[str, Any],
-        answer: Answer | None,
-        watch: Stopwatch,
+        answer: LabelGroups | None,
+        watch: StageTimer,
     ) -> Bundle:
         # In evaluation a whole image is squeezed to `side`; a frozen trunk must see the same.
         stored = recipe.resize if recipe.mode == "full" else recipe.side
-        together = processes()
-        begin = together.index / together.count
+        world = current_world()
+        begin = world.index / world.count
         with watch("decoding"):
-            shown = decode_all(manifest.split("train"), stored, cache, begin=begin, what="decoding train")
+            shown = decode_dataset(manifest.split("train"), stored, cache, begin=begin, what="decoding train")
             rows = manifest.split("validation")
-            held = decode_all(rows, recipe.side, cache, begin=begin, what="decoding validation")
-        if together.main:
+            held = decode_dataset(rows, recipe.side, cache, begin=begin, what="decoding validation")
+        if world.main:
             report_faults(run, manifest, shown, held)
-        spec = trunk_spec(self.trunk)
+        spec = backbone_spec(self.backbone)
         preprocess = Preprocess(recipe.side, spec.mean, spec.std)
-        fitting = Fitting(manifest, shown, held, preprocess, recipe, run, cache, watch, self.seed)
+        fitting = _Fit(manifest, shown, held, preprocess, recipe, run, cache, watch, self.seed)
         said = fitting.train(made)
-        if together.main:
-            save(fitting, made, said, self.trunk, self.taps, self.spread, answer, begun)
-        together.wait()
+        if world.main:
+            save_result(fitting, made, said, self.backbone, self.taps, self.spread, answer, begun)
+        world.wait()
         return load_bundle(run.bundle)

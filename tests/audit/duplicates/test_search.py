@@ -5,7 +5,7 @@ from tests.audit.conftest import EDITS
 
 from nevus.audit.duplicates import search as pairs_module
 from nevus.audit.duplicates.alignment import Alignment
-from nevus.audit.duplicates.descriptors import SIDE
+from nevus.audit.duplicates.descriptors import AUDIT_IMAGE_SIZE
 from nevus.audit.duplicates.search import find_pairs, kind_of
 from nevus.audit.duplicates.thresholds import Thresholds, chosen
 from nevus.data.readers.dispatch import read
@@ -13,7 +13,7 @@ from nevus.phantoms.dataset import PhantomConfig, write
 
 
 def square(image):
-    return np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+    return np.asarray(image.convert("RGB").resize((AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE), Image.Resampling.BICUBIC))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_several_pictures_of_one_lesion(tmp_path, squares_of):
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_few_images_and_images_without_key_points(squares_of, n):
-    assert find_pairs(squares_of([np.full((SIDE, SIDE, 3), 9 * v, np.uint8) for v in range(n)])).empty
+    assert find_pairs(squares_of([np.full((AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE, 3), 9 * v, np.uint8) for v in range(n)])).empty
 
 
 def test_the_temporary_files_go(pictures, squares_of, tmp_path, monkeypatch):

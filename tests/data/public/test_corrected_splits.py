@@ -31,7 +31,7 @@ def test_images_are_known_by_their_ids(tmp_path, picture):
     assert found.table["group"].tolist() == known["group"].tolist()
 
 
-def test_the_real_images_are_recognised_by_their_pixels(real):
+def test_the_real_images_are_recognized_by_their_pixels(real):
     official = read(real / BY_DIGEST)
     found = with_corrected_split(official)
     assert len(found) == len(official)

@@ -172,10 +172,10 @@ def test_every_archive_is_tested():
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_it_is_recognised_and_read(tmp_path, name):
+def test_it_is_recognized_and_read(tmp_path, name):
     make, n, labels, malignant = MADE[name]
     make(tmp_path)
-    assert [a for a in ARCHIVES if ARCHIVES[a].recognise(tmp_path)] == [name]
+    assert [a for a in ARCHIVES if ARCHIVES[a].recognize(tmp_path)] == [name]
     manifest = read(tmp_path)
     assert manifest.name == name
     assert set(manifest.table["source"]) == {name}

@@ -140,7 +140,7 @@ def test_a_manifest_in_the_folder_is_read_first(phantoms):
     manifest = read(phantoms)
     assert manifest.name == "set"
     assert manifest.table["group"].nunique() < len(manifest)
-    assert {"asymmetry", "border", "colours", "structures", "chance"} <= set(manifest.table.columns)
+    assert {"asymmetry", "border", "colors", "structures", "chance"} <= set(manifest.table.columns)
 
 
 def test_each_row_has_the_widest_group_that_is_known_of_it(tmp_path, images):

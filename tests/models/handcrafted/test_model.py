@@ -12,11 +12,11 @@ import skops.io
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from nevus.baselines.learners import LEARNERS, learnt
+from nevus.baselines.learners import LEARNERS, fit_baseline
 from nevus.errors import NevusError
 from nevus.models.handcrafted.abcd import HIGHLY_SUSPICIOUS, SUSPICIOUS
 from nevus.models.handcrafted.classifier import Handcrafted, load_estimator, save_estimator
-from nevus.models.handcrafted.estimators import NamedClusters, ScoreRule
+from nevus.models.handcrafted.estimators import KMeansClassifier, ABCDRuleClassifier
 from nevus.models.handcrafted.features import VERSION, names
 
 
@@ -32,7 +32,7 @@ def sample(n=120, classes=2, seed=0):
 def test_every_learner_learns_and_its_file_gives_the_same(name, tmp_path):
     x, y, groups = sample()
     held = sample(60, seed=1)[:2]
-    estimator, chosen = learnt(LEARNERS[name], x, y, groups, held, 0)
+    estimator, chosen = fit_baseline(LEARNERS[name], x, y, groups, held, 0)
     assert set(chosen) == set(LEARNERS[name].grid)
     model = Handcrafted(estimator)
     fresh, truth, _ = sample(200, seed=2)
@@ -48,10 +48,10 @@ def test_three_classes_and_a_class_of_one_image():
     x, y, groups = sample(150, 3)
     y[0] = 3
     for name in ("svm", "adaboost", "ann", "kmeans"):
-        estimator, _ = learnt(LEARNERS[name], x, y, groups, sample(60, 3, 1)[:2], 0)
+        estimator, _ = fit_baseline(LEARNERS[name], x, y, groups, sample(60, 3, 1)[:2], 0)
         assert estimator.predict_proba(x).shape == (150, 4)
     with pytest.raises(ValueError, match="two classes"):
-        learnt(LEARNERS["abcd-rule"], x, y, groups, sample(60, 3, 1)[:2], 0)
+        fit_baseline(LEARNERS["abcd-rule"], x, y, groups, sample(60, 3, 1)[:2], 0)
 
 
 def test_settings_are_chosen_with_no_group_on_both_sides(monkeypatch):
@@ -68,7 +68,7 @@ def test_settings_are_chosen_with_no_group_on_both_sides(monkeypatch):
 
     monkeypatch.setattr(learners, "StratifiedGroupKFold", Noted)
     x, y, groups = sample()
-    learnt(LEARNERS["kmeans"], x, y, groups, (x, y), 0)
+    fit_baseline(LEARNERS["kmeans"], x, y, groups, (x, y), 0)
     assert cuts
     assert not any(cuts)
 
@@ -83,12 +83,12 @@ def test_no_thread_of_scikit_learn_s_touches_the_warning_filters(monkeypatch, na
     monkeypatch.setattr(threading.Thread, "start", start)
     x, y, groups = sample()
     before = list(warnings.filters)
-    learnt(LEARNERS[name], x, y, groups, (x, y), 0)
+    fit_baseline(LEARNERS[name], x, y, groups, (x, y), 0)
     assert list(warnings.filters) == before
 
 
 def test_the_rule_calls_where_the_rule_does():
-    rule = ScoreRule(1).fit(np.zeros((4, 2)), [0, 1, 0, 1])
+    rule = ABCDRuleClassifier(1).fit(np.zeros((4, 2)), [0, 1, 0, 1])
     scores = np.array([[9, 1.0], [0, SUSPICIOUS], [0, HIGHLY_SUSPICIOUS - 0.01], [0, HIGHLY_SUSPICIOUS + 0.01]])
     p = rule.predict_proba(scores)[:, 1]
     assert p[1] == pytest.approx(0.25)
@@ -98,7 +98,7 @@ def test_the_rule_calls_where_the_rule_does():
 
 def test_clusters_are_named_by_their_images():
     x = np.array([[0.0], [0.1], [0.2], [9.0], [9.1]])
-    named = NamedClusters(2).fit(x, ["a", "a", "b", "b", "b"])
+    named = KMeansClassifier(2).fit(x, ["a", "a", "b", "b", "b"])
     assert named.predict_proba([[0.0]])[0] == pytest.approx([3 / 5, 2 / 5])
     assert named.predict_proba([[9.0]])[0] == pytest.approx([1 / 4, 3 / 4])
     assert named.predict([[0.0], [9.0]]).tolist() == ["a", "b"]
@@ -110,12 +110,12 @@ def broken(path, content):
 
 
 def test_files_that_are_not_what_they_should_be(tmp_path):
-    good = skops.io.dumps({"estimator": ScoreRule().fit(np.eye(2, len(names())), [0, 1]), "features": VERSION})
+    good = skops.io.dumps({"estimator": ABCDRuleClassifier().fit(np.eye(2, len(names())), [0, 1]), "features": VERSION})
     cases = {
         "damaged": b"no zip at all",
         "damaged ": good[:-40],
         "holds no classifier": skops.io.dumps({"estimator": StandardScaler(), "features": VERSION}),
-        "version 99": skops.io.dumps({"estimator": ScoreRule(), "features": 99}),
+        "version 99": skops.io.dumps({"estimator": ABCDRuleClassifier(), "features": 99}),
         "no part of a classifier": skops.io.dumps({"estimator": FunctionTransformer(print), "features": VERSION}),
     }
     for words, content in cases.items():
@@ -126,7 +126,7 @@ def test_files_that_are_not_what_they_should_be(tmp_path):
 @pytest.mark.parametrize("place", range(12))
 def test_no_flipped_byte_makes_it_die(tmp_path, place):
     good = bytearray(
-        skops.io.dumps({"estimator": ScoreRule().fit(np.eye(2, len(names())), [0, 1]), "features": VERSION})
+        skops.io.dumps({"estimator": ABCDRuleClassifier().fit(np.eye(2, len(names())), [0, 1]), "features": VERSION})
     )
     good[place * len(good) // 12] ^= 0xFF
     try:
@@ -137,7 +137,7 @@ def test_no_flipped_byte_makes_it_die(tmp_path, place):
 
 def test_an_archive_that_names_a_class_of_its_own_choosing(tmp_path):
     """The schema inside is rewritten to call something else: nothing of it is made."""
-    held = skops.io.dumps({"estimator": ScoreRule().fit(np.eye(2, len(names())), [0, 1]), "features": VERSION})
+    held = skops.io.dumps({"estimator": ABCDRuleClassifier().fit(np.eye(2, len(names())), [0, 1]), "features": VERSION})
     made = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(held)) as old, zipfile.ZipFile(made, "w") as new:
         for name in old.namelist():
@@ -154,7 +154,7 @@ def test_an_archive_that_names_a_class_of_its_own_choosing(tmp_path):
 @functools.cache
 def boosted():
     x, y, groups = sample()
-    return learnt(dataclasses.replace(LEARNERS["adaboost"], grid={}), x, y, groups, (x, y), 0)[0]
+    return fit_baseline(dataclasses.replace(LEARNERS["adaboost"], grid={}), x, y, groups, (x, y), 0)[0]
 
 
 def crafted(change):

@@ -5,7 +5,7 @@ import pytest
 
 import nevus.models.handcrafted.feature_cache as module
 from nevus.models.handcrafted.classifier import vectors
-from nevus.models.handcrafted.feature_cache import Remembered
+from nevus.models.handcrafted.feature_cache import CachedFeatures
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def counted(monkeypatch):
 
 def test_what_is_remembered_is_what_is_computed(pixels, tmp_path, counted):
     plain = vectors(pixels)
-    first, second = Remembered(tmp_path / "a" / "table"), Remembered(tmp_path / "a" / "table")
+    first, second = CachedFeatures(tmp_path / "a" / "table"), CachedFeatures(tmp_path / "a" / "table")
     assert (first(pixels[:3]) == plain[:3]).all()
     assert first.saved == 0
     assert (second(pixels[[3, 1, 1, 0]]) == plain[[3, 1, 1, 0]]).all()  # in the order that was asked for
@@ -44,11 +44,11 @@ def test_what_is_remembered_is_what_is_computed(pixels, tmp_path, counted):
 
 def test_the_time_that_was_saved_is_that_of_the_first_time(pixels, tmp_path):
     path = tmp_path / "table"
-    Remembered(path)(pixels)
+    CachedFeatures(path)(pixels)
     with sqlite3.connect(path) as table:
         table.execute("UPDATE vectors SET seconds = 2.5")
     table.close()
-    again = Remembered(path)
+    again = CachedFeatures(path)
     again(pixels[:2])
     assert again.saved == 5
 
@@ -57,15 +57,15 @@ def test_a_memory_that_is_damaged_or_cannot_be_written_is_none(pixels, tmp_path,
     plain = vectors(pixels)
     damaged = tmp_path / "damaged"
     damaged.write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
-    assert (Remembered(damaged)(pixels) == plain).all()
+    assert (CachedFeatures(damaged)(pixels) == plain).all()
     short = tmp_path / "short"
-    Remembered(short)(pixels)
+    CachedFeatures(short)(pixels)
     with sqlite3.connect(short) as table:
         table.execute("UPDATE vectors SET vector = x'00'")
     table.close()
-    assert (Remembered(short)(pixels) == plain).all()
+    assert (CachedFeatures(short)(pixels) == plain).all()
     (tmp_path / "file").write_text("")
-    assert (Remembered(tmp_path / "file" / "table")(pixels) == plain).all()
+    assert (CachedFeatures(tmp_path / "file" / "table")(pixels) == plain).all()
     assert counted == [4, 4, 4, 4]
-    assert (Remembered(short)(pixels) == plain).all()  # by now the lines are mended
+    assert (CachedFeatures(short)(pixels) == plain).all()  # by now the lines are mended
     assert counted == [4, 4, 4, 4]

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nevus.audit.duplicates.descriptors import SIDE, Looks, grey, lit
+from nevus.audit.duplicates.descriptors import AUDIT_IMAGE_SIZE, ImageDescriptors, gray, field_of_view_mask
 
 RATIO = 0.85
 """A key point's best match counts where it is so much nearer than its second (Lowe 2004, section 7.1)."""
@@ -24,8 +24,8 @@ PROMISING = 0.5
 """Similarity of two images, one turned and shifted only, from which it pays to look for a better way."""
 CERTAIN = 0.9
 """Similarity from which no better way is looked for."""
-_ALL = np.full((SIDE, SIDE), 255, np.uint8)
-_WINDOW = cv2.createHanningWindow((SIDE, SIDE), cv2.CV_32F)
+_ALL = np.full((AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE), 255, np.uint8)
+_WINDOW = cv2.createHanningWindow((AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE), cv2.CV_32F)
 
 Warp = NDArray[np.float32]
 """(2, 3), from the pixels of the second image to those of the first."""
@@ -36,7 +36,7 @@ class Alignment:
     """How two images agree where they overlap.
 
     Attributes:
-        similarity: correlation of their local contrast, in [-1, 1]. Brightness, colour cast and slow shading do not
+        similarity: correlation of their local contrast, in [-1, 1]. Brightness, color cast and slow shading do not
             count.
         overlap: share of the second image that the first one covers, in [0, 1].
         matches: key points of both that one similarity transformation (shift, rotation, zoom) lays on each other.
@@ -51,11 +51,11 @@ class Alignment:
 NOT_ALIKE = Alignment(0.0, 0.0, 0)
 
 
-def aligned(looks: Looks, one: int, other: int, turn: tuple[bool, bool, bool] | None, least: int) -> Alignment:
+def aligned(looks: ImageDescriptors, one: int, other: int, turn: tuple[bool, bool, bool] | None, least: int) -> Alignment:
     """Lay two images on each other by their key points or, where these do not suffice, in a given way.
 
     Args:
-        looks: see `Looks`.
+        looks: see `ImageDescriptors`.
         one: row of an image.
         other: row of another.
         turn: how to lay the first on the second where key points do not say; None for no such attempt.
@@ -66,11 +66,11 @@ def aligned(looks: Looks, one: int, other: int, turn: tuple[bool, bool, bool] | 
     best = NOT_ALIKE
     if warp is None and turn is None:
         return best
-    first, second = (grey(looks.squares[row : row + 1][0]) for row in (one, other))
+    first, second = (gray(looks.squares[row : row + 1][0]) for row in (one, other))
     if warp is not None:
         best = _best(first, second, warp, matches)
     if turn is not None and best.similarity < PROMISING:
-        shifted = _shifted(first, second, laid(turn))
+        shifted = _shifted(first, second, dihedral_warp(turn))
         if _compared(first, second, shifted, 0).similarity >= PROMISING:
             best = max(best, _best(first, second, shifted, 0), key=_similarity)
     return best
@@ -89,22 +89,22 @@ def _best(first: NDArray[np.uint8], second: NDArray[np.uint8], warp: Warp, match
 
 def _shifted(first: NDArray[np.uint8], second: NDArray[np.uint8], warp: Warp) -> Warp:
     """With the shift that phase correlation finds (Kuglin and Hines 1975)."""
-    turned = cv2.warpAffine(first, warp, (SIDE, SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    turned = cv2.warpAffine(first, warp, (AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     whole = np.ones(first.shape, np.float32)
     there, here = (_contrast(image.astype(np.float32), whole) for image in (second, turned))
     shift, _ = cv2.phaseCorrelate(there, here, _WINDOW)
-    if max(map(abs, shift)) > SIDE / 4:
+    if max(map(abs, shift)) > AUDIT_IMAGE_SIZE / 4:
         return warp
     moved = warp.copy()
     moved[:, 2] += warp[:, :2] @ np.asarray(shift, np.float32)
     return moved
 
 
-def by_matches(looks: Looks, one: int, other: int, least: int = 3) -> tuple[int, Warp | None]:
+def by_matches(looks: ImageDescriptors, one: int, other: int, least: int = 3) -> tuple[int, Warp | None]:
     """Matching key points that agree on a similarity transformation, and that; RANSAC with a fixed seed.
 
     Args:
-        looks: see `Looks`.
+        looks: see `ImageDescriptors`.
         one: row of an image.
         other: row of another.
         least: matches below which they say nothing: 0 and None are returned.
@@ -134,10 +134,10 @@ def by_matches(looks: Looks, one: int, other: int, least: int = 3) -> tuple[int,
     return (counted, np.asarray(warp, np.float32)) if counted >= least else (0, None)
 
 
-def laid(turn: tuple[bool, bool, bool]) -> Warp:
+def dihedral_warp(turn: tuple[bool, bool, bool]) -> Warp:
     """The warp of one of the eight ways to lay a square on itself."""
     swap, across, down = turn
-    last = SIDE - 1
+    last = AUDIT_IMAGE_SIZE - 1
     x = [-1.0, 0.0, last] if across else [1.0, 0.0, 0.0]  # place in the transposed first image of a pixel
     y = [0.0, -1.0, last] if down else [0.0, 1.0, 0.0]
     return np.array([y, x] if swap else [x, y], np.float32)
@@ -163,10 +163,10 @@ def _compared(first: NDArray[np.uint8], second: NDArray[np.uint8], warp: Warp, m
         source = cv2.GaussianBlur(source, (0, 0), 0.5 * zoom)
     elif zoom < 1:
         target = cv2.GaussianBlur(target, (0, 0), 0.5 / zoom)
-    moved = cv2.warpAffine(source, warp, (SIDE, SIDE), flags=how)
-    covered = cv2.warpAffine(np.ones_like(source), warp, (SIDE, SIDE), flags=how) > 0.99
+    moved = cv2.warpAffine(source, warp, (AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE), flags=how)
+    covered = cv2.warpAffine(np.ones_like(source), warp, (AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE), flags=how) > 0.99
     overlap = float(covered.mean())
-    covered &= (cv2.warpAffine(lit(first).astype(np.float32), warp, (SIDE, SIDE), flags=how) > 0.99) & lit(second)
+    covered &= (cv2.warpAffine(field_of_view_mask(first).astype(np.float32), warp, (AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE), flags=how) > 0.99) & field_of_view_mask(second)
     if covered.mean() < COVERED:
         return NOT_ALIKE
     weight = covered.astype(np.float32)
@@ -178,7 +178,7 @@ def _compared(first: NDArray[np.uint8], second: NDArray[np.uint8], warp: Warp, m
 
 def _contrast(image: NDArray[Any], weight: NDArray[np.float32]) -> NDArray[np.float32]:
     """Deviation from the surroundings in units of its usual size there, so that a lesion's edge, which all lesions
-    have, counts no more than its pattern. Noise of two grey levels and JPEG's finest traces do not count.
+    have, counts no more than its pattern. Noise of two gray levels and JPEG's finest traces do not count.
     """
 
     def around(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from usearch.index import Index
 
 from nevus._progress import progress
-from nevus.audit.duplicates.descriptors import TURNS, Looks, turned
+from nevus.audit.duplicates.descriptors import DIHEDRAL_GROUP, ImageDescriptors, dihedral
 
 SEARCHED = 32
 """The strongest key points of an image, which are searched for in all others."""
-NEIGHBOURS = 4
+NEIGHBORS = 4
 """Of each key point, or fingerprint, that are looked up."""
 VOTES = 3
 """Key points that must have found one of another image's before the two are looked at."""
@@ -25,11 +25,11 @@ PIECE = 65_536
 Rows = NDArray[np.int64]
 
 
-def by_fingerprint(looks: Looks, rows: Rows) -> dict[tuple[int, int], tuple[bool, bool, bool]]:
+def by_perceptual_hash(looks: ImageDescriptors, rows: Rows) -> dict[tuple[int, int], tuple[bool, bool, bool]]:
     """Pairs whose fingerprints are close, in one of the eight ways to lay one on the other.
 
     Args:
-        looks: see `Looks`.
+        looks: see `ImageDescriptors`.
         rows: which images, in an order that depends on their content only.
 
     Returns:
@@ -40,31 +40,31 @@ def by_fingerprint(looks: Looks, rows: Rows) -> dict[tuple[int, int], tuple[bool
     index = Index(ndim=prints.shape[1], metric="cos", dtype="f16", connectivity=16, expansion_search=64)
     _fill(index, prints, "indexing fingerprints")
     found: dict[tuple[int, int], tuple[float, tuple[bool, bool, bool]]] = {}
-    for turn in TURNS:
-        queries = turned(prints, turn)
-        for start, keys, distances in _search(index, queries, NEIGHBOURS + 1, "comparing fingerprints"):
+    for turn in DIHEDRAL_GROUP:
+        queries = dihedral(prints, turn)
+        for start, keys, distances in _search(index, queries, NEIGHBORS + 1, "comparing fingerprints"):
             near = np.argwhere(distances < 1 - CLOSE)
             for row, k in near.tolist():
                 one, other, far = start + row, int(keys[row, k]), float(distances[row, k])
                 if one == other:
                     continue
-                pair, way = ((one, other), turn) if one < other else ((other, one), back(turn))
+                pair, way = ((one, other), turn) if one < other else ((other, one), inverse(turn))
                 if pair not in found or (far, way) < found[pair]:
                     found[pair] = (far, way)
     return {(int(rows[a]), int(rows[b])): way for (a, b), (_, way) in sorted(found.items())}
 
 
-def back(turn: tuple[bool, bool, bool]) -> tuple[bool, bool, bool]:
+def inverse(turn: tuple[bool, bool, bool]) -> tuple[bool, bool, bool]:
     """The way back: transposed, what was mirrored across is mirrored down."""
     swap, across, down = turn
     return (swap, down, across) if swap else turn
 
 
-def by_key_points(looks: Looks, rows: Rows) -> list[tuple[int, int]]:
+def by_key_points(looks: ImageDescriptors, rows: Rows) -> list[tuple[int, int]]:
     """Pairs (a row, a later row) with at least `VOTES` key points in common, as far as the index finds them.
 
     Args:
-        looks: see `Looks`.
+        looks: see `ImageDescriptors`.
         rows: which images, in an order that depends on their content only.
 
     """
@@ -80,7 +80,7 @@ def by_key_points(looks: Looks, rows: Rows) -> list[tuple[int, int]]:
     index = Index(ndim=64, metric="l2sq", dtype="i8", connectivity=8, expansion_add=32, expansion_search=32)
     _fill(index, codes, "indexing key points")
     votes: list[Rows] = []
-    for start, keys, _ in _search(index, codes, NEIGHBOURS + 1, "comparing key points"):
+    for start, keys, _ in _search(index, codes, NEIGHBORS + 1, "comparing key points"):
         one = np.repeat(owner[start : start + len(keys)], keys.shape[1])
         other = owner[keys.astype(np.int64).ravel()]
         apart = one != other

@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from scipy.fft import dctn
 
 from nevus._progress import progress
-from nevus.data.decoded import Squares
+from nevus.data.decoded import DecodedImages
 from nevus.data.images import Pixels
-from nevus.data.parallel import ahead
+from nevus.data.parallel import prefetch_map
 
-SIDE = 128
+AUDIT_IMAGE_SIZE = 128
 """Of the squares that the audit looks at, in pixels. Squeezed to a square, copies of other proportions agree."""
 DARK = 50
 """Luminance below which what reaches into a corner belongs to the black around the field of view."""
 SHADE = 21
 """Width, in pixels of the square, of the brush that widens that black: its edge is soft, and bends inwards."""
-MOST = 128
+MAX_KEYPOINTS = 128
 """Key points of an image that are kept, the strongest first."""
 FREQUENCIES = 12
 """By axis of the fingerprint's cosine transform."""
@@ -32,14 +32,14 @@ _local = threading.local()
 
 
 @dataclass(frozen=True)
-class Looks:
+class ImageDescriptors:
     """What the audit keeps of n images; descriptors lie in a file and are mapped into memory.
 
     Attributes:
         squares: the images.
         digests: of each square's pixels, hexadecimal. Whatever is done in their order does not depend on that of
             the files.
-        fingerprints: float32 (n, 143), of length 1: see `fingerprint`.
+        fingerprints: float32 (n, 143), of length 1: see `perceptual_hash`.
         places: float32 (n, MOST, 2), x and y of each key point in pixels of the square.
         descriptors: uint8 (n, MOST, 128): the square roots of SIFT's histograms (Arandjelovic and Zisserman 2012),
             times 255.
@@ -47,7 +47,7 @@ class Looks:
 
     """
 
-    squares: Squares
+    squares: DecodedImages
     digests: list[str]
     fingerprints: NDArray[np.float32]
     places: NDArray[np.float32]
@@ -58,42 +58,42 @@ class Looks:
         return len(self.digests)
 
 
-def look_at(squares: Squares, folder: Path) -> Looks:
+def describe_images(squares: DecodedImages, folder: Path) -> ImageDescriptors:
     """Look at every image once.
 
     Args:
-        squares: of `SIDE` pixels.
+        squares: of `AUDIT_IMAGE_SIZE` pixels.
         folder: an empty one, for what need not be held in memory: some 17 kB an image.
 
     """
     n = len(squares)
-    descriptors = np.lib.format.open_memmap(folder / "descriptors.npy", "w+", np.uint8, (n, MOST, 128))
-    places = np.zeros((n, MOST, 2), np.float32)
+    descriptors = np.lib.format.open_memmap(folder / "descriptors.npy", "w+", np.uint8, (n, MAX_KEYPOINTS, 128))
+    places = np.zeros((n, MAX_KEYPOINTS, 2), np.float32)
     fingerprints = np.zeros((n, FREQUENCIES**2 - 1), np.float32)
     counts = np.zeros(n, np.int64)
     digests = [""] * n
 
-    def look(row: int) -> None:
+    def one_image(row: int) -> None:
         pixels = squares[row : row + 1][0]
         digests[row] = hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()
-        fingerprints[row] = fingerprint(pixels)
+        fingerprints[row] = perceptual_hash(pixels)
         at, what = key_points(pixels)
         counts[row] = len(at)
         places[row, : len(at)], descriptors[row, : len(at)] = at, what
 
     with progress() as bar:
         task = bar.add_task("looking for key points", total=n, note="")
-        for _ in ahead(look, range(n)):
+        for _ in prefetch_map(one_image, range(n)):
             bar.advance(task)
-    return Looks(squares, digests, fingerprints, places, descriptors, counts)
+    return ImageDescriptors(squares, digests, fingerprints, places, descriptors, counts)
 
 
-def grey(pixels: Pixels) -> NDArray[np.uint8]:
+def gray(pixels: Pixels) -> NDArray[np.uint8]:
     """Luminance, uint8 (side, side)."""
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def lit(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def field_of_view_mask(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Where a luminance (side, side) shows skin: not the black around a dermoscope's round field of view, nor its
     edge, which lie at the same place in all pictures of an instrument.
     """
@@ -108,30 +108,30 @@ def lit(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def key_points(pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """SIFT's key points (Lowe 2004), strongest first: places (k, 2) and descriptors (k, 128), k at most `MOST`.
+    """SIFT's key points (Lowe 2004), strongest first: places (k, 2) and descriptors (k, 128), k at most `MAX_KEYPOINTS`.
 
     Skin has little contrast: the threshold on it lies at an eighth of the usual.
     """
     if not hasattr(_local, "sift"):  # it holds buffers: one a thread
-        _local.sift = cv2.SIFT.create(nfeatures=MOST, contrastThreshold=0.005, edgeThreshold=20)
-    picture = grey(pixels)
-    points, found = _local.sift.detectAndCompute(picture, lit(picture).astype(np.uint8))
+        _local.sift = cv2.SIFT.create(nfeatures=MAX_KEYPOINTS, contrastThreshold=0.005, edgeThreshold=20)
+    picture = gray(pixels)
+    points, found = _local.sift.detectAndCompute(picture, field_of_view_mask(picture).astype(np.uint8))
     if found is None:
         return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8)
-    order = np.lexsort([[p.pt[1] for p in points], [p.pt[0] for p in points], [-p.response for p in points]])[:MOST]
+    order = np.lexsort([[p.pt[1] for p in points], [p.pt[0] for p in points], [-p.response for p in points]])[:MAX_KEYPOINTS]
     places = np.array([points[k].pt for k in order], np.float32)
     found = np.sqrt(found[order] / np.maximum(found[order].sum(1, keepdims=True), 1e-6))
     return places, np.round(found * 255).clip(0, 255).astype(np.uint8)
 
 
-def fingerprint(pixels: Pixels) -> NDArray[np.float32]:
+def perceptual_hash(pixels: Pixels) -> NDArray[np.float32]:
     """A perceptual hash that is not cut to bits: float32 (143,), of length 1.
 
     The low frequencies of the luminance's cosine transform without its mean, as in pHash. Each is multiplied by its
     frequency: in natural images they fall off as 1/f, so that all would else be ruled by the first few, in which
         every dark lesion on bright skin is the same.
     """
-    small = cv2.resize(grey(pixels), (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+    small = cv2.resize(gray(pixels), (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
     low = dctn(small, norm="ortho")[:FREQUENCIES, :FREQUENCIES] * _FREQUENCY
     flat = low.ravel()[1:]
     return np.asarray(flat / max(float(np.linalg.norm(flat)), 1e-6), np.float32)
@@ -139,13 +139,13 @@ def fingerprint(pixels: Pixels) -> NDArray[np.float32]:
 
 _FREQUENCY = np.hypot(*np.indices((FREQUENCIES, FREQUENCIES)))
 
-TURNS = tuple(
-    (turned, across, down) for turned in (False, True) for across in (False, True) for down in (False, True)
+DIHEDRAL_GROUP = tuple(
+    (dihedral, across, down) for dihedral in (False, True) for across in (False, True) for down in (False, True)
 )
 """The eight ways to lay a square on itself: transposed, then mirrored left to right, then upside down."""
 
 
-def turned(prints: NDArray[np.float32], turn: tuple[bool, bool, bool]) -> NDArray[np.float32]:
+def dihedral(prints: NDArray[np.float32], turn: tuple[bool, bool, bool]) -> NDArray[np.float32]:
     """Fingerprints (n, 143) of the images laid in another way, without looking at the images.
 
     Mirrored, the odd frequencies of a cosine transform change their signs; transposed, it is transposed.

@@ -8,21 +8,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nevus._io import cache_folder, writable_folder
+from nevus._io import cache_folder, ensure_writable
 from nevus._progress import progress
 from nevus.audit.duplicates.alignment import Alignment, aligned
-from nevus.audit.duplicates.candidates import by_fingerprint, by_key_points
-from nevus.audit.duplicates.descriptors import Looks, look_at
+from nevus.audit.duplicates.candidates import by_perceptual_hash, by_key_points
+from nevus.audit.duplicates.descriptors import ImageDescriptors, describe_images
 from nevus.audit.duplicates.thresholds import Thresholds, chosen
-from nevus.data.decoded import Squares
-from nevus.data.parallel import ahead
+from nevus.data.decoded import DecodedImages
+from nevus.data.parallel import prefetch_map
 from nevus.errors import NevusError
 
 KINDS = ("exact", "copy", "lesion")
 COLUMNS = ("a", "b", "kind", "similarity", "overlap", "matches")
 
 
-def find_pairs(squares: Squares, thresholds: Thresholds | None = None) -> pd.DataFrame:
+def find_pairs(squares: DecodedImages, thresholds: Thresholds | None = None) -> pd.DataFrame:
     """Find copies of one picture, and several pictures of one lesion.
 
     What is found depends on the images alone, not on their order. Time grows a little faster than their number,
@@ -42,15 +42,15 @@ def find_pairs(squares: Squares, thresholds: Thresholds | None = None) -> pd.Dat
     """
     place: Path | None = cache_folder("audit")
     try:
-        writable_folder(cache_folder("audit"))
+        ensure_writable(cache_folder("audit"))
     except NevusError:  # then where the system keeps such files
         place = None
     with tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True) as folder:
-        looks = look_at(squares, Path(folder))
+        looks = describe_images(squares, Path(folder))
         return _pairs(looks, thresholds or chosen())
 
 
-def _pairs(looks: Looks, thresholds: Thresholds) -> pd.DataFrame:
+def _pairs(looks: ImageDescriptors, thresholds: Thresholds) -> pd.DataFrame:
     found: list[tuple[int, int, str, Alignment]] = []
     first: dict[str, int] = {}
     for row, digest in enumerate(looks.digests):
@@ -58,7 +58,7 @@ def _pairs(looks: Looks, thresholds: Thresholds) -> pd.DataFrame:
         if one != row:
             found.append((one, row, "exact", Alignment(1.0, 1.0, int(looks.counts[row]))))
     rows = np.array([first[digest] for digest in sorted(first)], np.int64)
-    turns = by_fingerprint(looks, rows)
+    turns = by_perceptual_hash(looks, rows)
     pairs = sorted({*turns, *by_key_points(looks, rows)}, key=lambda pair: [looks.digests[row] for row in pair])
 
     def look(pair: tuple[int, int]) -> Alignment:
@@ -66,7 +66,7 @@ def _pairs(looks: Looks, thresholds: Thresholds) -> pd.DataFrame:
 
     with progress(unit="pairs") as bar:
         task = bar.add_task("comparing", total=len(pairs), note="")
-        for pair, alignment in zip(pairs, ahead(look, pairs), strict=True):
+        for pair, alignment in zip(pairs, prefetch_map(look, pairs), strict=True):
             kind = kind_of(alignment, thresholds)
             if kind:
                 found.append((min(pair), max(pair), kind, alignment))

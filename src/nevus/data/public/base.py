@@ -24,7 +24,7 @@ class Archive:
 
     Attributes:
         name: how users name it.
-        recognise: whether a folder holds it.
+        recognize: whether a folder holds it.
         table: reads a folder's table: columns `id` (an image's name, with or without suffix, or a path below
             the folder), `label`, and any of the manifest's others.
         malignant: which labels are malignant; None where the set says malignant or benign itself.
@@ -32,7 +32,7 @@ class Archive:
     """
 
     name: str
-    recognise: Callable[[Path], bool]
+    recognize: Callable[[Path], bool]
     table: Callable[[Path], pd.DataFrame]
     malignant: frozenset[str] | None
 

@@ -13,7 +13,7 @@ from nevus._progress import console, progress
 from nevus.data.cache import pixel_digest
 from nevus.data.images import decode
 from nevus.data.manifest import Manifest
-from nevus.data.parallel import ahead
+from nevus.data.parallel import prefetch_map
 from nevus.errors import ImageError, NevusError
 
 BY_DIGEST = "isic-malignant-benign"
@@ -62,7 +62,7 @@ def _digests(manifest: Manifest) -> pd.Series[str]:
     found = []
     with progress() as bar:
         task = bar.add_task("recognising", total=len(manifest), note="")
-        for digest in ahead(one, manifest.paths):
+        for digest in prefetch_map(one, manifest.paths):
             found.append(digest)
             bar.advance(task)
     return pd.Series(found, dtype=str)

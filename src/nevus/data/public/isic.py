@@ -66,7 +66,7 @@ def _table_2017(folder: Path) -> pd.DataFrame:
     )
 
 
-def _recognise_2017(folder: Path) -> bool:
+def _recognize_2017(folder: Path) -> bool:
     own = folder / "labels.csv"
     if own.is_file():
         with own.open(encoding="utf-8") as file:
@@ -161,7 +161,7 @@ def _has(path: Path, *columns: str) -> bool:
 
 ISIC = (
     Archive("isic2016", lambda f: bool(_files(f, "ISBI2016_ISIC_Part3*_GroundTruth.csv")), _table_2016, None),
-    Archive("isic2017", _recognise_2017, _table_2017, frozenset({"melanoma"})),
+    Archive("isic2017", _recognize_2017, _table_2017, frozenset({"melanoma"})),
     Archive(
         "isic2018",
         lambda f: bool(_files(f, "ISIC2018_Task3_*GroundTruth.csv")),

@@ -37,7 +37,7 @@ class DataConfig:
             melanoma or the like, else the alphabetically last).
         task: of a public data set: its own labels (`diagnosis`), benign or malignant (`malignant`), or
             nevi and melanomas only (`nevi`).
-        archive: name of a public data set whose layout the folder has, where it is not recognised by itself;
+        archive: name of a public data set whose layout the folder has, where it is not recognized by itself;
             `none` reads class folders whatever it looks like.
 
     """
@@ -136,7 +136,7 @@ def _archive_of(data: Path, config: DataConfig) -> Archive | None:
         return None
     if config.archive is not None:
         archive = ARCHIVES[config.archive]
-        if not archive.recognise(data):
+        if not archive.recognize(data):
             raise NevusError(f"{data} has not the layout of {archive.name}: its table is missing; unpack it there.")
         return archive
-    return next((archive for archive in ARCHIVES.values() if archive.recognise(data)), None)
+    return next((archive for archive in ARCHIVES.values() if archive.recognize(data)), None)

@@ -14,10 +14,10 @@ from nevus.data.readers.dispatch import TABLES
 from nevus.data.readers.table import read_table
 from nevus.errors import NevusError
 
-LABEL = "unlabelled"
+LABEL = "unlabeled"
 
 
-def read_unlabelled(data: Sequence[Path]) -> Manifest:
+def read_unlabeled(data: Sequence[Path]) -> Manifest:
     """Every image below some folders, and every row of some tables, whatever their labels.
 
     Args:

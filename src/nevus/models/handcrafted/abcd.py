@@ -1,4 +1,4 @@
-"""The ABCD rule of dermoscopy, by image analysis: asymmetry, border, colours, structures.
+"""The ABCD rule of dermoscopy, by image analysis: asymmetry, border, colors, structures.
 
 The rule (Stolz et al. 1994, Nachbar et al. 1994) is one for trained eyes. What they see is approximated here by
 simple means, each stated in its docstring with its threshold; no dermatologist has checked them.
@@ -23,28 +23,28 @@ UNLIKE = 9.0
 """Mean difference in Lab between the halves, from which it does, too."""
 ABRUPT = 12.0
 """Difference of L, of 100, across the border, from which an eighth of it counts as abrupt."""
-COLOURS: dict[str, tuple[int, int, int]] = {
+COLORS: dict[str, tuple[int, int, int]] = {
     "white": (230, 225, 220),
     "red": (180, 70, 70),
     "light_brown": (185, 130, 90),
     "dark_brown": (95, 60, 45),
-    "blue_grey": (95, 105, 120),
+    "blue_gray": (95, 105, 120),
     "black": (35, 30, 30),
 }
 """The six of the rule, sRGB."""
 PRESENT = 0.03
-"""Share of the lesion from which a colour or a structure counts as present."""
+"""Share of the lesion from which a color or a structure counts as present."""
 STRUCTURES = ("network", "structureless", "streaks", "dots", "globules")
 
 
 @dataclass(frozen=True)
-class Abcd:
+class AbcdMeasurements:
     """What the rule counts.
 
     Attributes:
         asymmetry: axes about which the lesion is asymmetric, 0 to 2.
         border: eighths of the border that are abrupt, 0 to 8.
-        colours: of six, present, 1 to 6.
+        colors: of six, present, 1 to 6.
         structures: of five, present, 1 to 5.
         measures: by name what these were counted from.
 
@@ -52,17 +52,17 @@ class Abcd:
 
     asymmetry: int
     border: int
-    colours: int
+    colors: int
     structures: int
     measures: dict[str, float]
 
     @property
     def score(self) -> float:
         """The total dermoscopy score, 1.3 A + 0.1 B + 0.5 C + 0.5 D, 1.0 to 8.9."""
-        return 1.3 * self.asymmetry + 0.1 * self.border + 0.5 * self.colours + 0.5 * self.structures
+        return 1.3 * self.asymmetry + 0.1 * self.border + 0.5 * self.colors + 0.5 * self.structures
 
 
-def abcd(pixels: Pixels, mask: Mask) -> Abcd:
+def abcd(pixels: Pixels, mask: Mask) -> AbcdMeasurements:
     """Count what the rule counts.
 
     Args:
@@ -73,15 +73,15 @@ def abcd(pixels: Pixels, mask: Mask) -> Abcd:
     lab = np.asarray(cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
     shape, halves = _asymmetry(lab, mask)
     steps = _border(lab[..., 0], mask)
-    shares, kinds = _colours(lab, mask), _structures(lab[..., 0], mask)
+    shares, kinds = _colors(lab, mask), _structures(lab[..., 0], mask)
     measures = {f"abcd:uncovered_{k}": value for k, value in enumerate(shape)}
     measures |= {f"abcd:halves_{k}": value for k, value in enumerate(halves)}
     measures |= {"abcd:border_mean": float(np.mean(steps)), "abcd:border_std": float(np.std(steps))}
     measures |= {f"abcd:{name}": share for name, share in {**shares, **kinds}.items()}
-    return Abcd(
+    return AbcdMeasurements(
         asymmetry=sum(s > UNEQUAL or h > UNLIKE for s, h in zip(shape, halves, strict=True)),
         border=int(sum(step > ABRUPT for step in steps)),
-        colours=max(1, sum(share > PRESENT for share in shares.values())),
+        colors=max(1, sum(share > PRESENT for share in shares.values())),
         structures=max(1, sum(share > PRESENT for share in kinds.values())),
         measures={**measures, **_outline(mask)},
     )
@@ -93,24 +93,24 @@ def _asymmetry(lab: NDArray[np.float32], mask: Mask) -> tuple[list[float], list[
     """
     side = len(mask)
     m = cv2.moments(mask.astype(np.uint8), binaryImage=True)
-    centre = (m["m10"] / m["m00"], m["m01"] / m["m00"])
+    center = (m["m10"] / m["m00"], m["m01"] / m["m00"])
     angle = np.degrees(0.5 * np.arctan2(2 * m["mu11"], m["mu20"] - m["mu02"]))
-    turn = np.asarray(cv2.getRotationMatrix2D(centre, angle, 1.0), np.float64)
-    turn[:, 2] += (side - 1) / 2 - np.array(centre)
+    turn = np.asarray(cv2.getRotationMatrix2D(center, angle, 1.0), np.float64)
+    turn[:, 2] += (side - 1) / 2 - np.array(center)
     upright = cv2.warpAffine(mask.astype(np.uint8), turn, (side, side), flags=cv2.INTER_NEAREST) > 0
-    colours = cv2.warpAffine(lab, turn, (side, side), borderMode=cv2.BORDER_REPLICATE)
+    colors = cv2.warpAffine(lab, turn, (side, side), borderMode=cv2.BORDER_REPLICATE)
     shape, halves = [], []
     for axis in (0, 1):
         mirrored = np.flip(upright, axis)
         both = upright & mirrored
         shape.append(float((upright & ~mirrored).sum() / max(upright.sum(), 1)))
-        difference = np.linalg.norm(colours - np.flip(colours, axis), axis=-1)
+        difference = np.linalg.norm(colors - np.flip(colors, axis), axis=-1)
         halves.append(float(difference[both].mean()) if both.any() else 0.0)
     return shape, halves
 
 
 def _border(light: NDArray[np.float32], mask: Mask) -> list[float]:
-    """By eighths around the lesion's centre, how much lighter it is just outside of the border than just inside."""
+    """By eighths around the lesion's center, how much lighter it is just outside of the border than just inside."""
     width = max(1, round(0.04 * len(mask)))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
     own = mask.astype(np.uint8)
@@ -126,15 +126,15 @@ def _border(light: NDArray[np.float32], mask: Mask) -> list[float]:
     return steps
 
 
-def _colours(lab: NDArray[np.float32], mask: Mask) -> dict[str, float]:
-    """Share of the lesion that is nearest, in Lab, to each colour, where it is nearer to it than to skin."""
-    palette = np.array([*COLOURS.values()], np.float32)[None] / 255
+def _colors(lab: NDArray[np.float32], mask: Mask) -> dict[str, float]:
+    """Share of the lesion that is nearest, in Lab, to each color, where it is nearer to it than to skin."""
+    palette = np.array([*COLORS.values()], np.float32)[None] / 255
     references = cv2.cvtColor(palette, cv2.COLOR_RGB2LAB)[0]
-    if not mask.all():  # unaffected skin is no colour of the lesion
+    if not mask.all():  # unaffected skin is no color of the lesion
         references = np.vstack([references, np.median(lab[~mask], axis=0)])
     nearest = np.linalg.norm(lab[mask][:, None] - references, axis=-1).argmin(1)
     shares = np.bincount(nearest, minlength=len(references)) / len(nearest)
-    return {name: float(share) for name, share in zip(COLOURS, shares, strict=False)}
+    return {name: float(share) for name, share in zip(COLORS, shares, strict=False)}
 
 
 def _structures(light: NDArray[np.float32], mask: Mask) -> dict[str, float]:

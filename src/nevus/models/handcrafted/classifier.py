@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nevus._io import written_whole
-from nevus.data.parallel import ahead
+from nevus._io import atomic_path
+from nevus.data.parallel import prefetch_map
 from nevus.errors import NevusError
-from nevus.models.handcrafted.features import VERSION, names, vector
+from nevus.models.handcrafted.features import VERSION, names, feature_vector
 
 HANDCRAFTED = "handcrafted"
 """Stands in a bundle where others name their trunk."""
@@ -36,7 +36,7 @@ MOST_BYTES = 1 << 30
 
 def vectors(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Features of several pictures, uint8 (n, 128, 128, 3) to float32 (n, features)."""
-    return np.stack(list(ahead(vector, pixels))) if len(pixels) else np.empty((0, len(names())), np.float32)
+    return np.stack(list(prefetch_map(feature_vector, pixels))) if len(pixels) else np.empty((0, len(names())), np.float32)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def save_estimator(model: Handcrafted, path: Path) -> None:
     """
     import skops.io
 
-    with written_whole(path) as aside:
+    with atomic_path(path) as aside:
         aside.write_bytes(skops.io.dumps({"estimator": model.estimator, "features": VERSION}))
 
 

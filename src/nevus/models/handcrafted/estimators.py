@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from nevus.models.handcrafted.abcd import HIGHLY_SUSPICIOUS, SUSPICIOUS
 
 
-class ScoreRule(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class ABCDRuleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Calls by one feature, the total dermoscopy score: nothing is learnt.
 
     Called positive above 5.45 ("highly suspicious of melanoma"). Its probability is a way to write the rule
@@ -28,7 +28,7 @@ class ScoreRule(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(self, column: int = 0) -> None:
         self.column = column
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> ScoreRule:
+    def fit(self, X: ArrayLike, y: ArrayLike) -> ABCDRuleClassifier:
         """Note the classes.
 
         Raises:
@@ -53,7 +53,7 @@ class ScoreRule(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(self.classes_[self.predict_proba(X).argmax(1)])
 
 
-class NamedClusters(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class KMeansClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """k-means, each cluster named by the labels of the training images in it.
 
     The probability of a class is its share among them, one image of each class added (Laplace).
@@ -68,7 +68,7 @@ class NamedClusters(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.clusters = clusters
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> NamedClusters:
+    def fit(self, X: ArrayLike, y: ArrayLike) -> KMeansClassifier:
         """Find the clusters, then name them."""
         values, y = validate_data(self, X, y)
         self.classes_, codes = np.unique(y, return_inverse=True)

@@ -30,7 +30,7 @@ def _kind() -> str:
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
-class Remembered:
+class CachedFeatures:
     """`vectors` with a memory: a table in the cache that several systems, seeds and processes share.
 
     What an image took when it was computed is remembered, too, so that times can be told as if nothing had been.

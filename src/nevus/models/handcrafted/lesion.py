@@ -15,7 +15,7 @@ Mask = NDArray[np.bool_]
 def lesion_mask(pixels: Pixels) -> Mask | None:
     """Where the lesion is, roughly; None where nothing stands out.
 
-    Otsu's threshold (1979) on the distance of each pixel's colour from that of the surroundings, in Lab. Dark
+    Otsu's threshold (1979) on the distance of each pixel's color from that of the surroundings, in Lab. Dark
     corners do not count as lesion. Of the parts that remain the one counts that is largest, weighed by how near it
     lies to the middle, and with it all that are a quarter as large.
 
@@ -32,10 +32,10 @@ def lesion_mask(pixels: Pixels) -> Mask | None:
         return None
     distance = np.linalg.norm(lab - np.median(lab[around], axis=0), axis=-1) * lit
     level = cv2.threshold(np.clip(distance, 0, 255).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)[0]
-    count, parts, stats, centres = cv2.connectedComponentsWithStats((distance > max(level, 8)).astype(np.uint8))
+    count, parts, stats, centers = cv2.connectedComponentsWithStats((distance > max(level, 8)).astype(np.uint8))
     if count < 2:
         return None
-    off = np.hypot(*((centres[1:] - (side - 1) / 2) / (side / 2)).T)
+    off = np.hypot(*((centers[1:] - (side - 1) / 2) / (side / 2)).T)
     weight = stats[1:, cv2.CC_STAT_AREA] * np.exp(-2 * off**2)
     mask = np.isin(parts, 1 + np.flatnonzero(weight >= weight.max() / 4))
     return None if mask.mean() < 0.005 else np.asarray(mask)

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
-from nevus.models.handcrafted.estimators import NamedClusters, ScoreRule
+from nevus.models.handcrafted.estimators import KMeansClassifier, ABCDRuleClassifier
 
 
 def fault_of(estimator: Any, features: int) -> str:
@@ -98,12 +98,12 @@ def _mlp(one: MLPClassifier, width: int) -> bool:
     return [tuple(np.shape(weights)) for weights in one.coefs_] == [*pairwise(sizes)]
 
 
-def _clusters(one: NamedClusters, width: int) -> bool:
-    centres = tuple(np.shape(one.kmeans_.cluster_centers_))
-    return centres == (len(one.shares_), width) and np.shape(one.shares_)[1] == len(one.classes_)
+def _clusters(one: KMeansClassifier, width: int) -> bool:
+    centers = tuple(np.shape(one.kmeans_.cluster_centers_))
+    return centers == (len(one.shares_), width) and np.shape(one.shares_)[1] == len(one.classes_)
 
 
-def _rule(one: ScoreRule, width: int) -> bool:
+def _rule(one: ABCDRuleClassifier, width: int) -> bool:
     return isinstance(one.column, int) and 0 <= one.column < width
 
 
@@ -113,7 +113,7 @@ CHECKS: dict[type, Any] = {
     DecisionTreeClassifier: _tree,
     SVC: _svc,
     MLPClassifier: _mlp,
-    NamedClusters: _clusters,
-    ScoreRule: _rule,
+    KMeansClassifier: _clusters,
+    ABCDRuleClassifier: _rule,
 }
 """By type, whether the arrays of one fit together."""

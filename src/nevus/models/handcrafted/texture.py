@@ -1,4 +1,4 @@
-"""Texture of a lesion: local binary patterns, grey-level co-occurrence, Gabor filters, oriented gradients."""
+"""Texture of a lesion: local binary patterns, gray-level co-occurrence, Gabor filters, oriented gradients."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ def texture_features(pixels: Pixels, mask: Mask) -> dict[str, float]:
     """By name, of the luminance.
 
     - `lbp`: shares of the uniform, rotation-invariant local binary patterns (Ojala et al. 2002) under the mask.
-    - `glcm`: properties of the co-occurrence of grey levels (Haralick et al. 1973) in the lesion's frame: mean and
+    - `glcm`: properties of the co-occurrence of gray levels (Haralick et al. 1973) in the lesion's frame: mean and
       range over four directions.
     - `gabor`: energy of Gabor filters under the mask: mean and range over four directions.
     - `hog`: histograms of oriented gradients (Dalal and Triggs 2005) of the whole picture.
     """
-    grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
-    return {**_lbp(grey, mask), **_glcm(grey, mask), **_gabor(grey, mask), **_hog(grey)}
+    gray = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
+    return {**_lbp(gray, mask), **_glcm(gray, mask), **_gabor(gray, mask), **_hog(gray)}
 
 
-def _lbp(grey: NDArray[np.uint8], mask: Mask) -> dict[str, float]:
+def _lbp(gray: NDArray[np.uint8], mask: Mask) -> dict[str, float]:
     found: dict[str, float] = {}
     for points, radius in PATTERNS:
-        codes = local_binary_pattern(grey, points, radius, method="uniform")[mask].astype(int)
+        codes = local_binary_pattern(gray, points, radius, method="uniform")[mask].astype(int)
         shares = np.bincount(codes, minlength=points + 2) / len(codes)
         found |= {f"lbp:{points}:{code}": float(share) for code, share in enumerate(shares)}
     return found
 
 
-def _glcm(grey: NDArray[np.uint8], mask: Mask) -> dict[str, float]:
+def _glcm(gray: NDArray[np.uint8], mask: Mask) -> dict[str, float]:
     y, x = np.nonzero(mask)
-    # A frame of one pixel has no neighbours.
-    top, left = min(y.min(), len(grey) - 8), min(x.min(), len(grey) - 8)
-    frame = grey[top : max(y.max() + 1, top + 8), left : max(x.max() + 1, left + 8)]
+    # A frame of one pixel has no neighbors.
+    top, left = min(y.min(), len(gray) - 8), min(x.min(), len(gray) - 8)
+    frame = gray[top : max(y.max() + 1, top + 8), left : max(x.max() + 1, left + 8)]
     matrix = graycomatrix(frame // (256 // LEVELS), DISTANCES, ANGLES, LEVELS, symmetric=True, normed=True)
     found = {}
     for name in PROPERTIES:
@@ -67,8 +67,8 @@ def _kernels() -> list[tuple[float, NDArray[np.complex128]]]:
     return [(f, gabor_kernel(f, angle)) for f in FREQUENCIES for angle in ANGLES]
 
 
-def _gabor(grey: NDArray[np.uint8], mask: Mask) -> dict[str, float]:
-    light = grey.astype(np.float32) / 255
+def _gabor(gray: NDArray[np.uint8], mask: Mask) -> dict[str, float]:
+    light = gray.astype(np.float32) / 255
     light = light - light[mask].mean()
     energies: dict[float, list[float]] = {f: [] for f in FREQUENCIES}
     for frequency, kernel in _kernels():
@@ -82,7 +82,7 @@ def _gabor(grey: NDArray[np.uint8], mask: Mask) -> dict[str, float]:
     return found
 
 
-def _hog(grey: NDArray[np.uint8]) -> dict[str, float]:
-    cell = len(grey) // CELLS
-    values = hog(grey, ORIENTATIONS, (cell, cell), (1, 1), block_norm="L2")
+def _hog(gray: NDArray[np.uint8]) -> dict[str, float]:
+    cell = len(gray) // CELLS
+    values = hog(gray, ORIENTATIONS, (cell, cell), (1, 1), block_norm="L2")
     return {f"hog:{number}": float(value) for number, value in enumerate(values)}

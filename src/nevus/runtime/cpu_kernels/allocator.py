@@ -11,7 +11,7 @@ _MOST = 2**31 - 1
 
 
 @lru_cache(maxsize=1)
-def keep_memory() -> bool:
+def retain_heap() -> bool:
     """Let the C library keep freed memory for the next tensor, instead of giving it back to the system.
 
     glibc returns every block of 32 MB or more, and the top of its heap, at once, and the system clears the

@@ -1,4 +1,4 @@
-"""Group normalisation with ReLU, forward and backward, in channels_last.
+"""Group normalization with ReLU, forward and backward, in channels_last.
 
 PyTorch's kernel is slow in this layout; in the other one every convolution reorders its input. These go through
 each image twice, row by row, and keep the channels' numbers in the nearest cache.
@@ -184,7 +184,7 @@ class _GroupNorm(torch.autograd.Function):
         return dx, dgamma.sum(0), dbeta.sum(0), None, None, None
 
 
-class QuickGroupNorm(GroupNormAct):  # type: ignore[misc]
+class CPUGroupNorm(GroupNormAct):  # type: ignore[misc]
     """timm's GroupNormAct with the kernels above; numbers that they cannot take go the usual way."""
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,14 +6,14 @@ from timm.layers import GroupNormAct, StdConv2d
 from torch import nn
 
 from nevus.runtime.cpu_kernels import openmp as pool
-from nevus.runtime.cpu_kernels.allocator import keep_memory
-from nevus.runtime.cpu_kernels.group_norm import QuickGroupNorm
-from nevus.runtime.cpu_kernels.weight_standardization import QuickStdConv2d
+from nevus.runtime.cpu_kernels.allocator import retain_heap
+from nevus.runtime.cpu_kernels.group_norm import CPUGroupNorm
+from nevus.runtime.cpu_kernels.weight_standardization import CPUStdConv2d
 
-QUICK: dict[type[nn.Module], type[nn.Module]] = {GroupNormAct: QuickGroupNorm, StdConv2d: QuickStdConv2d}
+QUICK: dict[type[nn.Module], type[nn.Module]] = {GroupNormAct: CPUGroupNorm, StdConv2d: CPUStdConv2d}
 
 
-def quicken(network: nn.Module) -> bool:
+def use_cpu_kernels(network: nn.Module) -> bool:
     """Exchange the norms and convolutions of a BiT on a CPU for quick ones, in place.
 
     Parameters, their names and what is computed stay; only sums are taken in another order. Made for
@@ -32,7 +32,7 @@ def quicken(network: nn.Module) -> bool:
                 setattr(parent, name, _as(QUICK[type(child)], child))
                 found = True
     if found:
-        keep_memory()
+        retain_heap()
     return found
 
 

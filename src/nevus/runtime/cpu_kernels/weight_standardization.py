@@ -1,4 +1,4 @@
-"""Weight standardisation, forward and backward, with the rounding to bfloat16 in the same pass.
+"""Weight standardization, forward and backward, with the rounding to bfloat16 in the same pass.
 
 For a filter's weights w with mean m, biased variance v and s = 1 / sqrt(v + eps), z = (w - m) s (Qiao et al.
 2019, equation 5), and with g the gradient of z, dw = s (g - mean(g) - z mean(g z)).
@@ -131,7 +131,7 @@ class _Standardize(torch.autograd.Function):
         return dw, None, None
 
 
-class QuickStdConv2d(StdConv2d):  # type: ignore[misc]
+class CPUStdConv2d(StdConv2d):  # type: ignore[misc]
     """timm's StdConv2d with the kernels above; numbers that they cannot take go the usual way."""
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Colours of a lesion, and how they differ from its surroundings."""
+"""Colors of a lesion, and how they differ from its surroundings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def channels(pixels: Pixels) -> NDArray[np.float32]:
     """Lab and HSV, float32 (side, side, 7) in the order of `CHANNELS`.
 
     L in [0, 100], a and b about 0, saturation and value in [0, 1]. The hue is an angle, so its cosine and sine
-    stand for it, times the saturation: the hue of grey is noise.
+    stand for it, times the saturation: the hue of gray is noise.
     """
     unit = pixels.astype(np.float32) / 255
     lab = cv2.cvtColor(unit, cv2.COLOR_RGB2LAB)
@@ -26,7 +26,7 @@ def channels(pixels: Pixels) -> NDArray[np.float32]:
     return np.dstack([lab, saturation, value, saturation * np.cos(angle), saturation * np.sin(angle)])
 
 
-def colour_features(pixels: Pixels, mask: Mask) -> dict[str, float]:
+def color_features(pixels: Pixels, mask: Mask) -> dict[str, float]:
     """By name, of each of `CHANNELS` under the mask: mean, standard deviation, skewness and `QUANTILES`, and by
     how much its mean is above that of the surroundings.
     """
@@ -39,7 +39,7 @@ def colour_features(pixels: Pixels, mask: Mask) -> dict[str, float]:
     rows = {"mean": mean, "std": std, "skew": skew, "above_surroundings": above}
     rows |= {f"q{round(100 * q)}": row for q, row in zip(QUANTILES, quantiles, strict=True)}
     return {
-        f"colour:{channel}:{name}": float(value)
+        f"color:{channel}:{name}": float(value)
         for name, row in rows.items()
         for channel, value in zip(CHANNELS, row, strict=True)
     }
