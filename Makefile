@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
 DEMO_IMAGES := 1000
-DEMO_EPOCHS := 8
+DEMO_EPOCHS := 3
 
-.PHONY: demo test test-long check docs bench results clean
+.PHONY: demo test test-fast test-long check docs bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -16,7 +16,7 @@ DEMO_EPOCHS := 8
 # The main job, whole, on synthetic lesions: draw, audit, train, judge, predict.
 demo: .venv/ready
 	rm -rf $(DEMO)
-	$(BIN)/nevus phantom --n $(DEMO_IMAGES) --side 128 --out $(DEMO)/phantoms
+	$(BIN)/nevus phantom --n $(DEMO_IMAGES) --image-size 128 --out $(DEMO)/phantoms
 	$(BIN)/nevus audit $(DEMO)/phantoms --out $(DEMO)/audit
 	$(BIN)/nevus train $(DEMO)/phantoms --epochs $(DEMO_EPOCHS) --out $(DEMO)/run
 	$(BIN)/nevus evaluate $(DEMO)/phantoms --split test --bundle $(DEMO)/run/bundle --out $(DEMO)/evaluation
@@ -33,6 +33,12 @@ check: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The quick tests of every room, in under a minute.
+test-fast: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not long" tests/metrics tests/models/test_label_groups.py tests/models/test_spec.py \
+		tests/models/test_bit.py tests/bundle/test_bundle.py tests/runtime/test_tta.py tests/runtime/test_engines.py \
+		tests/training/test_config.py tests/data/test_manifest.py tests/data/test_splits.py tests/cli/test_main.py
+
 test-long: .venv/ready
 	$(BIN)/pytest -m long
 
@@ -44,9 +50,6 @@ bench: .venv/ready
 	$(BIN)/python -m benchmarks.engines
 	$(BIN)/python -m benchmarks.sizes
 	$(BIN)/python -m benchmarks.memory
-
-results: .venv/ready
-	$(BIN)/python -m experiments.render
 
 clean:
 	rm -rf .venv demo site

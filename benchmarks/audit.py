@@ -28,14 +28,13 @@ import cv2
 import numpy as np
 import pandas as pd
 import psutil
-from experiments.common import DATA
-from experiments.thresholds import EDITED
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from nevus.audit.duplicates.descriptors import AUDIT_IMAGE_SIZE
-from nevus.audit.duplicates.search import find_pairs
+from benchmarks.edits import DATA, EDITED
+from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE
+from nevus.auditing.duplicates.search import find_pairs
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.decoded import DecodedImages, decode_dataset
 from nevus.data.manifest import Manifest
@@ -51,8 +50,10 @@ class Perturbed:
     """Any number of squares in a file: the real ones, then these again, each changed in its own way."""
 
     def __init__(self, squares: DecodedImages, n: int, folder: Path) -> None:
-        self.side = AUDIT_IMAGE_SIZE
-        self._kept = np.lib.format.open_memmap(folder / f"{n}.npy", "w+", np.uint8, (n, AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE, 3))
+        self.image_size = AUDIT_IMAGE_SIZE
+        self._kept = np.lib.format.open_memmap(
+            folder / f"{n}.npy", "w+", np.uint8, (n, AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE, 3)
+        )
         for row in range(n):
             source = row % len(squares)
             self._kept[row] = self._one(squares[source : source + 1][0], row, row >= len(squares))
@@ -70,7 +71,9 @@ class Perturbed:
         if rng.random() < 0.5:
             image = np.ascontiguousarray(image[:, ::-1])
         warp = cv2.getRotationMatrix2D(rng.uniform(32, 96, 2), rng.uniform(-180, 180), rng.uniform(2.0, 3.0))
-        moved = cv2.warpAffine(image, warp, (AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE), borderMode=cv2.BORDER_REFLECT).astype(np.float32)
+        moved = cv2.warpAffine(image, warp, (AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE), borderMode=cv2.BORDER_REFLECT).astype(
+            np.float32
+        )
         return (moved * rng.uniform(0.8, 1.2) + rng.normal(0, 3, moved.shape)).clip(0, 255).astype(np.uint8)
 
 

@@ -24,13 +24,15 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.peers import ours
+from benchmarks.peers import classifier, ours
 from nevus._openvino import openvino
 from nevus.data.preprocess import Preprocess
-from nevus.export.formats import Probabilities, reader, write_onnx
-from nevus.export.int8_onnx import quantize
+from nevus.data.transforms import normalize
+from nevus.exporting.formats import Probabilities, reader, write_onnx
+from nevus.exporting.int8_onnx import quantize
 from nevus.runtime.device import machine
-from nevus.runtime.engines import TorchEngine, softmax
+from nevus.runtime.engines import softmax
+from nevus.runtime.feature_engine import TorchEngine
 from nevus.runtime.openvino_engine import Compiled
 
 NETWORKS = {"bit-r26x0.5": 128, "bit-m-r50x1": 224}
@@ -40,21 +42,21 @@ Work = Callable[[np.ndarray], object]
 TIMM = "timm in PyTorch"
 
 
-def works(name: str, side: int, folder: Path) -> dict[str, Work]:
+def works(name: str, image_size: int, folder: Path) -> dict[str, Work]:
     """Each engine, made for the threads that are set."""
-    net, preprocess = ours(name).eval(), Preprocess(side)
+    net, preprocess = ours(name).eval(), Preprocess(image_size)
     plain = folder / f"{name}.onnx"
     small = folder / f"{name}-int8.onnx"
     if not plain.exists():
-        write_onnx(Probabilities(net, preprocess).eval(), side, plain)
-        noise = np.random.default_rng(0).integers(0, 256, (16, side, side, 3), dtype=np.uint8)
+        write_onnx(Probabilities(classifier(name, image_size), preprocess).eval(), image_size, plain)
+        noise = np.random.default_rng(0).integers(0, 256, (16, image_size, image_size, 3), dtype=np.uint8)
         quantize(plain, small, noise)  # type: ignore[arg-type]
     core = openvino.Core()
     torch_engine = TorchEngine(net, preprocess)
 
     def timm(pixels: np.ndarray) -> object:
         with torch.inference_mode():
-            return net(preprocess.tensor(pixels)).softmax(1)
+            return net(normalize(pixels, preprocess)).softmax(1)
 
     made: dict[str, Work] = {
         TIMM: timm,
@@ -83,11 +85,11 @@ def milliseconds(made: dict[str, Work], pixels: np.ndarray, rounds: int) -> dict
     return {name: 1000 * statistics.median(found) / len(pixels) for name, found in seconds.items()}
 
 
-def gigaflop(name: str, side: int) -> float:
+def gigaflop(name: str, image_size: int) -> float:
     """Floating-point operations of one image through a network, in 10^9; multiplying and adding are two."""
     net = ours(name).eval()
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        net(torch.zeros(1, 3, side, side))
+        net(torch.zeros(1, 3, image_size, image_size))
     return float(counter.get_total_flops()) / 1e9
 
 
@@ -107,15 +109,26 @@ def measured() -> dict[str, Any]:
     threads = torch.get_num_threads()
     rows = []
     with tempfile.TemporaryDirectory() as place:
-        for name, side in NETWORKS.items():
+        for name, image_size in NETWORKS.items():
             for n in sorted({1, threads}):
                 torch.set_num_threads(n)
-                made = works(name, side, Path(place))
-                bound = {"gigaflop": gigaflop(name, side), "gigaflops": gigaflops()}
+                made = works(name, image_size, Path(place))
+                bound = {"gigaflop": gigaflop(name, image_size), "gigaflops": gigaflops()}
                 for batch in (1, 16):
-                    pixels = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
+                    pixels = np.random.default_rng(0).integers(
+                        0, 256, (batch, image_size, image_size, 3), dtype=np.uint8
+                    )
                     found = milliseconds(made, pixels, ROUNDS if batch == 1 else ROUNDS // 3)
-                    rows.append({"network": name, "side": side, "threads": n, "batch": batch, "ms": found, **bound})
+                    rows.append(
+                        {
+                            "network": name,
+                            "image_size": image_size,
+                            "threads": n,
+                            "batch": batch,
+                            "ms": found,
+                            **bound,
+                        }
+                    )
                     print(rows[-1], flush=True)
             torch.set_num_threads(threads)
     return {"machine": machine(), "torch": torch.__version__, "openvino": openvino.__version__, "rows": rows}
@@ -131,7 +144,7 @@ def main() -> None:
     for row in result["rows"]:
         base = row["ms"][TIMM]
         cells = [f"{row['ms'][name]:.1f} ({base / row['ms'][name]:.2f})" for name in names]
-        table.add_row(row["network"], str(row["side"]), str(row["threads"]), str(row["batch"]), *cells)
+        table.add_row(row["network"], str(row["image_size"]), str(row["threads"]), str(row["batch"]), *cells)
     Console(width=170).print(table)
     if "--keep" in sys.argv:
         path = RESULTS / "engines.json"

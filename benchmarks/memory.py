@@ -44,7 +44,7 @@ def one(count: int) -> dict[str, float]:
     from nevus.data.preprocess import Preprocess
     from nevus.training.batches import ImageBatches, soft_labels
     from nevus.training.config import DatasetStats
-    from nevus.training.overrides import Overrides, make_config
+    from nevus.training.overrides import make_config
 
     with tempfile.TemporaryDirectory() as folder:
         rng = np.random.default_rng(0)
@@ -54,7 +54,9 @@ def one(count: int) -> dict[str, float]:
         labels = np.array(["benign", "malignant"])[np.arange(count) % 2]
         columns = {"image": names, "label": labels, "group": names, "split": "train", "source": "drawn"}
         data = Manifest(pd.DataFrame(columns, dtype=str), Path(folder), ("benign", "malignant"), "drawn")
-        recipe = make_config("default", DatasetStats(count, 576.0, SIDE), "full", changes=Overrides(resize=SIDE))
+        recipe = make_config(
+            "best", DatasetStats(count, 576.0, SIDE), {"image_size": SIDE, "resize_size": SIDE, "tuning": "full"}
+        )
         with contextlib.closing(Cache(CacheConfig(Path(folder, "cache")))) as cache:
             before, began = private(), time.perf_counter()
             decoded = decode_dataset(data, SIDE, cache)
@@ -83,7 +85,7 @@ def main() -> None:
         rows.append({**found, "growth": growth, "held": held})
     Console().print(table)
     if "--keep" in sys.argv:
-        RESULT.write_text(json.dumps({"side": SIDE, "batches": BATCHES, "rows": rows}, indent=1) + "\n")
+        RESULT.write_text(json.dumps({"image_size": SIDE, "batches": BATCHES, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import transformers
 from torch import nn
 
 from nevus.models.bit import UNITS
-from nevus.models.registry import build_backbone
+from nevus.models.model import ImageClassifier, build_backbone, build_model
+from nevus.models.spec import ModelSpec
 
 SMALL = {"bit-r26x0.5": (26, 0.5), "bit-r26x1": (26, 1.0), "bit-r50x0.5": (50, 0.5), "bit-m-r50x1": (50, 1.0)}
 _LAYER = "bit.encoder.stages.{}.layers.{}.{}"
@@ -21,6 +22,17 @@ def ours(name: str) -> nn.Module:
     net = build_backbone(f"bit-r{depth}x{width:g}", classes=2, seed=0)
     nn.init.normal_(net.get_classifier().weight, std=0.01, generator=torch.Generator().manual_seed(0))
     return net
+
+
+def classifier(name: str, image_size: int) -> ImageClassifier:
+    """The same network, as nevus trains and exports it."""
+    net = ours(name)
+    spec = ModelSpec(backbone=f"bit-r{SMALL[name][0]}x{SMALL[name][1]:g}", classes=("0", "1"), image_size=image_size)
+    made = build_model(spec, build_backbone(spec.backbone, seed=0))
+    weight = net.get_classifier().weight.detach().flatten(1)
+    with torch.no_grad():
+        made.head.weight.copy_(weight)
+    return made
 
 
 class Transformers(nn.Module):

@@ -1,4 +1,4 @@
-"""What larger trunks of our own cost beside `bit-r26x0.5`: weights, training, inference, at 128 px.
+"""What larger backbones of our own cost beside `bit-r26x0.5`: weights, training, inference, at 128 px.
 
     python -m benchmarks.sizes [--keep]
 
@@ -18,9 +18,9 @@ from rich.table import Table
 
 from benchmarks.peers import ours
 from benchmarks.speed import medians, step_of
+from nevus.bundle.classifier import make_engine
 from nevus.data.preprocess import Preprocess
 from nevus.runtime.device import device, machine, to_device
-from nevus.runtime.engines import make_engine
 
 NAMES = ("bit-r26x0.5", "bit-r26x1", "bit-r50x0.5")
 SIDE, BATCH = 128, 32
@@ -28,7 +28,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 def measured() -> list[dict[str, Any]]:
-    """A row a trunk, measured in turns."""
+    """A row a backbone, measured in turns."""
     where, preprocess = device(), Preprocess(SIDE)
     nets = {name: ours(name) for name in NAMES}
     weights = {name: sum(p.numel() for p in net.parameters()) for name, net in nets.items()}

@@ -28,8 +28,9 @@ from torch import nn
 
 from benchmarks.peers import Transformers, ours
 from nevus.data.preprocess import Preprocess
+from nevus.data.transforms import normalize
 from nevus.runtime.device import Device, device, machine, to_device
-from nevus.runtime.engines import TorchEngine
+from nevus.runtime.feature_engine import TorchEngine
 
 NETWORKS = {"bit-r26x0.5": (128, 32), "bit-m-r50x1": (224, 8)}
 """Side in pixels and batch of the training step."""
@@ -53,11 +54,11 @@ def medians(works: dict[str, Work], images: int, rounds: int = ROUNDS) -> dict[s
     return {name: images / statistics.median(found) for name, found in seconds.items()}
 
 
-def step_of(net: nn.Module, where: Device, side: int, batch: int, *, fused: bool) -> Work:
+def step_of(net: nn.Module, where: Device, image_size: int, batch: int, *, fused: bool) -> Work:
     """One training step of a network that is in its place."""
     net.train()
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4, fused=fused)
-    x = torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(batch, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     x = x.to(where.device).contiguous(memory_format=where.memory_format)
     y = (torch.arange(batch) % 2).to(where.device)
 
@@ -73,26 +74,26 @@ def step_of(net: nn.Module, where: Device, side: int, batch: int, *, fused: bool
     return step
 
 
-def training(name: str, side: int, batch: int, *, with_ours: bool) -> dict[str, Work]:
+def training(name: str, image_size: int, batch: int, *, with_ours: bool) -> dict[str, Work]:
     """The training steps to compare."""
     where = device()
     works: dict[str, Work] = {}
     for layout, memory in LAYOUTS.items():
         net = ours(name).to(where.device, memory_format=memory)  # type: ignore[call-overload]
-        works[f"timm {layout}"] = step_of(net, Device(where.device, where.bf16, memory), side, batch, fused=False)
+        works[f"timm {layout}"] = step_of(net, Device(where.device, where.bf16, memory), image_size, batch, fused=False)
     theirs = Transformers(name).to(where.device)
     plain = Device(where.device, where.bf16, torch.contiguous_format)
-    works["transformers"] = step_of(theirs, plain, side, batch, fused=False)
+    works["transformers"] = step_of(theirs, plain, image_size, batch, fused=False)
     if with_ours:
         net = ours(name)
-        works["nevus"] = step_of(net, to_device(net, where), side, batch, fused=True)
+        works["nevus"] = step_of(net, to_device(net, where), image_size, batch, fused=True)
     return works
 
 
-def inference(name: str, side: int, batch: int) -> dict[str, Work]:
+def inference(name: str, image_size: int, batch: int) -> dict[str, Work]:
     """From uint8 images to logits."""
-    where, preprocess = device().device, Preprocess(side)
-    pixels = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
+    where, preprocess = device().device, Preprocess(image_size)
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, image_size, image_size, 3), dtype=np.uint8)
     engine = TorchEngine(ours(name), preprocess, where)
     works: dict[str, Work] = {"nevus": lambda: engine(pixels)}
 
@@ -101,7 +102,7 @@ def inference(name: str, side: int, batch: int) -> dict[str, Work]:
 
         def run() -> object:
             with torch.inference_mode():
-                return net(preprocess.tensor(pixels).to(where).contiguous(memory_format=memory)).cpu()
+                return net(normalize(pixels, preprocess).to(where).contiguous(memory_format=memory)).cpu()
 
         return run
 
@@ -126,7 +127,7 @@ def peak(dtype: torch.dtype, sizes: Sequence[int] = (512, 1024, 2048, 4096)) -> 
     return best
 
 
-def products(name: str, side: int) -> float:
+def products(name: str, image_size: int) -> float:
     """GFLOP of an image's forward pass in convolutions and the head: two a multiplication and addition."""
     total = 0.0
 
@@ -140,18 +141,18 @@ def products(name: str, side: int) -> float:
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.register_forward_hook(count)
     with torch.inference_mode():
-        net(torch.zeros(1, 3, side, side))
+        net(torch.zeros(1, 3, image_size, image_size))
     return total
 
 
-def row(kind: str, name: str, side: int, batch: int, found: dict[str, float], gflop: float, most: float) -> dict:
+def row(kind: str, name: str, image_size: int, batch: int, found: dict[str, float], gflop: float, most: float) -> dict:
     """One line of the table."""
     layout = max(LAYOUTS, key=lambda layout: found[f"timm {layout}"])
     best = found[f"timm {layout}"]
     return {
         "work": kind,
         "network": name,
-        "side": side,
+        "image_size": image_size,
         "batch": batch,
         "images_per_second": found,
         "timm_layout": layout,
@@ -165,26 +166,28 @@ def measured() -> dict:
     """All figures."""
     where = device()
     alone = {}
-    for name, (side, batch) in NETWORKS.items():  # before anything of ours is in the process
-        found = medians(training(name, side, batch, with_ours=False), batch, 5)
+    for name, (image_size, batch) in NETWORKS.items():  # before anything of ours is in the process
+        found = medians(training(name, image_size, batch, with_ours=False), batch, 5)
         alone[name] = max(found[f"timm {layout}"] for layout in LAYOUTS)
     precision = torch.bfloat16 if where.bf16 else torch.float32
     peaks = {str(dtype).removeprefix("torch."): peak(dtype) for dtype in {precision, torch.float32}}
     rows = []
-    for name, (side, batch) in NETWORKS.items():
-        gflop = products(name, side)
-        found = medians(training(name, side, batch, with_ours=True), batch)
+    for name, (image_size, batch) in NETWORKS.items():
+        gflop = products(name, image_size)
+        found = medians(training(name, image_size, batch, with_ours=True), batch)
         most = peaks[str(precision).removeprefix("torch.")]
         rows.append(
             {
-                **row("training step", name, side, batch, found, 3 * gflop, most),
+                **row("training step", name, image_size, batch, found, 3 * gflop, most),
                 "timm_alone": alone[name],
                 "precision": str(precision).removeprefix("torch."),
             }
         )
         for n in (1, 32):
-            found = medians(inference(name, side, n), n, ROUNDS if n > 1 else 3 * ROUNDS)
-            rows.append({**row("inference", name, side, n, found, gflop, peaks["float32"]), "precision": "float32"})
+            found = medians(inference(name, image_size, n), n, ROUNDS if n > 1 else 3 * ROUNDS)
+            rows.append(
+                {**row("inference", name, image_size, n, found, gflop, peaks["float32"]), "precision": "float32"}
+            )
     return {"machine": machine(), "torch": torch.__version__, "peak_gflops": peaks, "rounds": ROUNDS, "rows": rows}
 
 
@@ -200,7 +203,7 @@ def main() -> None:
         table.add_row(
             r["work"],
             r["network"],
-            str(r["side"]),
+            str(r["image_size"]),
             str(r["batch"]),
             r["precision"],
             f"{found['nevus']:.1f}",

@@ -33,7 +33,8 @@ from torch import nn
 
 from nevus.models.checkpoint import save_backbone
 from nevus.models.extra_architectures import OTHERS
-from nevus.models.registry import build_backbone, backbone_spec
+from nevus.models.model import build_backbone
+from nevus.models.registry import backbone_spec
 
 Arrays = Mapping[str, NDArray[np.float32]]
 
@@ -68,9 +69,9 @@ def checked(name: str, made: nn.Module, theirs: NDArray[np.float32], images: NDA
         raise SystemExit(f"{name} does not compute what its source does")
 
 
-def noise(side: int) -> NDArray[np.uint8]:
+def noise(image_size: int) -> NDArray[np.uint8]:
     """Two pictures."""
-    return np.random.default_rng(0).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (2, image_size, image_size, 3), dtype=np.uint8)
 
 
 def vgg16(folder: Path, out: Path) -> None:
@@ -172,18 +173,16 @@ def unfold(made: nn.Module, images: NDArray[np.uint8], name: str) -> None:
         norm.running_mean, norm.running_var = mean, var
 
 
-def photographs(side: int, count: int = 48) -> NDArray[np.uint8]:
+def photographs(image_size: int, count: int = 48) -> NDArray[np.uint8]:
     """Parts of the pictures that come with scikit-image."""
     rng = np.random.default_rng(0)
-    whole = [
-        Image.fromarray(picture) for picture in (data.astronaut(), data.chelsea(), data.coffee(), data.rocket())
-    ]
+    whole = [Image.fromarray(picture) for picture in (data.astronaut(), data.chelsea(), data.coffee(), data.rocket())]
     views = []
     for number in range(count):
         picture = whole[number % len(whole)]
         size = int(rng.integers(min(picture.size) // 2, min(picture.size)))
         left, top = (int(rng.integers(0, edge - size + 1)) for edge in picture.size)
-        views.append(np.asarray(picture.resize((side, side), box=(left, top, left + size, top + size))))
+        views.append(np.asarray(picture.resize((image_size, image_size), box=(left, top, left + size, top + size))))
     return np.stack(views)
 
 

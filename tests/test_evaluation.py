@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as sk
 
 import nevus
-from nevus.bundle.test_log import test_evaluations
+from nevus.bundle.test_log import read_test_log
 from nevus.data.readers.dispatch import read
 from nevus.errors import NevusError
 from nevus.evaluation import evaluate
@@ -34,10 +34,10 @@ def test_figures_are_those_of_the_predictions(classifier, phantoms):
 def test_only_a_look_at_test_is_logged(classifier, phantoms):
     manifest = read(phantoms)
     evaluate(classifier, manifest, "train", replicates=100)
-    assert test_evaluations(classifier.bundle) == []
+    assert read_test_log(classifier.bundle) == []
     evaluate(classifier, manifest, "test", replicates=100)
     evaluate(classifier, manifest, "all", replicates=100)
-    log = test_evaluations(classifier.bundle)
+    log = read_test_log(classifier.bundle)
     assert [entry["split"] for entry in log] == ["test", "all"]
     assert log[0]["data"]["digest"] == manifest.split("test").digest
 
@@ -74,7 +74,7 @@ def test_files(classifier, phantoms, tmp_path):
     found = evaluate(classifier, read(phantoms), "test", replicates=100)
     page = write_evaluation(found, classifier, tmp_path / "out").read_text()
     about = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    assert about["figures"]["accuracy"]["value"] == found.metrics["accuracy"].value
+    assert about["metrics"]["accuracy"]["value"] == found.metrics["accuracy"].value
     assert about["n"] == len(found.manifest)
     assert about["data"]["digest"] == read(phantoms).split("test").digest
     table = pd.read_csv(tmp_path / "out" / "predictions.csv")
@@ -93,12 +93,12 @@ def test_undefined_figures_are_null_in_json(classifier, class_folders, tmp_path)
     found = evaluate(classifier, read(class_folders({"benign": 3})), "all", replicates=100)
     write_evaluation(found, classifier, tmp_path / "out")
     about = json.loads((tmp_path / "out" / "evaluation.json").read_text())
-    assert about["figures"]["auroc"]["value"] is None
-    assert about["figures"]["sensitivity"] == {
+    assert about["metrics"]["auroc"]["value"] is None
+    assert about["metrics"]["sensitivity"] == {
         "value": None,
         "n": 0,
-        "low": None,
-        "high": None,
+        "ci_low": None,
+        "ci_high": None,
         "method": "wilson",
         "bootstrap": [None, None],
     }
@@ -133,15 +133,25 @@ def test_odd_labels_are_shown_as_they_are(class_folders, tmp_path, capsys, odd):
     from nevus.cli.main import main
 
     folder = class_folders({odd: 14, "other": 14, "third": 14})
-    run = ["train", str(folder), "--out", str(tmp_path / "run"), "--mode=head", "--side=32", "--steps=3"]
+    run = [
+        "train",
+        str(folder),
+        "--out",
+        str(tmp_path / "run"),
+        "--preset=fast",
+        "--set",
+        "image_size=32",
+        "--set",
+        "steps=3",
+    ]
     assert main(run) == 0
     words = ["evaluate", str(folder), "--split=all", "--bundle", str(tmp_path / "run" / "bundle")]
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr()
     assert f"recall of {odd}" in shown.out
     assert "these figures are on training images" in shown.err
-    assert "figures on training images" in (tmp_path / "out" / "evaluation.html").read_text()
-    assert not (tmp_path / "run" / "bundle" / "evaluations.jsonl").exists()
+    assert "metrics on training images" in (tmp_path / "out" / "evaluation.html").read_text()
+    assert not (tmp_path / "run" / "bundle" / "test_log.jsonl").exists()
 
 
 def test_a_classifier_that_adds_diagnoses_up_is_judged_on_them_too(class_folders, tmp_path):
@@ -149,17 +159,27 @@ def test_a_classifier_that_adds_diagnoses_up_is_judged_on_them_too(class_folders
     from nevus.cli.main import main
 
     folder = class_folders({"nv": 14, "mel": 14, "bcc": 14})
-    run = ["train", str(folder), "--out", str(tmp_path / "run"), "--mode=head", "--side=32", "--steps=3"]
-    assert main([*run, "--answer", "benign=nv", "malignant=mel,bcc:0.5"]) == 0
-    assert "- malignant: 0.5 x bcc + mel, added up" in (tmp_path / "run" / "bundle" / "README.md").read_text()
+    run = [
+        "train",
+        str(folder),
+        "--out",
+        str(tmp_path / "run"),
+        "--preset=fast",
+        "--set",
+        "image_size=32",
+        "--set",
+        "steps=3",
+    ]
+    assert main([*run, "--group-labels", "benign=nv", "malignant=mel,bcc", "--class-prior", "bcc=0.5"]) == 0
+    assert "- malignant is the sum of 0.5 x bcc + mel" in (tmp_path / "run" / "bundle" / "README.md").read_text()
     table, bundle = str(tmp_path / "run" / "manifest.parquet"), str(tmp_path / "run" / "bundle")
     words = ["evaluate", table, "--split", "test", "--bundle", bundle, "--out", str(tmp_path / "out")]
     assert main(words) == 0
     held = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     counts = read(tmp_path / "run" / "manifest.parquet").split("test").table["label"].value_counts()
     assert held["n"] == counts.sum()
-    assert held["figures"]["specificity"]["n"] == counts["nv"]
-    assert held["figures"]["sensitivity"]["n"] == counts["mel"] + counts["bcc"]
+    assert held["metrics"]["specificity"]["n"] == counts["nv"]
+    assert held["metrics"]["sensitivity"]["n"] == counts["mel"] + counts["bcc"]
     words = ["export", bundle, "--out", str(tmp_path / "small"), "--precision", "int8", "--data", table]
     assert main(words) == 0
 
@@ -168,7 +188,7 @@ def test_what_is_there_is_not_written_over(classifier, phantoms, tmp_path, capsy
     from nevus.cli.main import main
 
     bundle = str(classifier.bundle.folder)
-    words = ["evaluate", str(phantoms), "--split=train", "--replicates=100", "--bundle", bundle, "--out"]
+    words = ["evaluate", str(phantoms), "--split=train", "--bootstrap-samples=100", "--bundle", bundle, "--out"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "predictions.csv").write_text("years of work")
     assert main([*words, str(tmp_path / "mine")]) == 2
@@ -177,5 +197,5 @@ def test_what_is_there_is_not_written_over(classifier, phantoms, tmp_path, capsy
     assert main([*words, str(tmp_path / "own")]) == 0
     assert main([*words, str(tmp_path / "own")]) == 0
     assert main([*words, str(tmp_path / "own"), "--positive", "benign"]) == 2
-    assert main([*words, str(tmp_path / "own"), "--replicates", "0"]) == 2
+    assert main([*words, str(tmp_path / "own"), "--bootstrap-samples", "0"]) == 2
     assert main([*words, str(tmp_path / "own"), "--seed", "-1"]) == 2

@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import pickle
+from copy import deepcopy
 
 import numpy as np
 import pandas as pd
@@ -19,12 +21,20 @@ SKIPPED = {
     "check_array_api_input": "it wants SCIPY_ARRAY_API=1 before SciPy is imported; the head computes in PyTorch",
 }
 """scikit-learn's own checks that it skips here, with the reason. None is expected to fail."""
-SMALL = {"steps": 100, "batch": 32}
+SMALL = {"preset": "fast", "steps": 100, "batch_size": 32}
 IMAGES = {
-    "side": 32,
+    "tuning": "full",
+    "image_size": 32,
     "steps": 4,
-    "batch": 8,
-    "changes": {"resize": 40, "warmup": 1, "evaluate_every": 2, "precision": "fp32"},
+    "batch_size": 8,
+    "overrides": {
+        "resize_size": 40,
+        "warmup_steps": 1,
+        "eval_interval": 2,
+        "precision": "fp32",
+        "tta": "none",
+        "feature_stages": 0,
+    },
 }
 
 
@@ -69,7 +79,7 @@ def test_arrays_paths_and_pictures_are_the_same(images, tmp_path):
 
 def test_it_learns(images):
     X, y = images
-    settings = {**IMAGES, "mode": "head", "steps": 200, "changes": {"evaluate_every": 50}}
+    settings = {**IMAGES, "tuning": "linear-probe", "steps": 200, "overrides": {"eval_interval": 50}}
     assert BiTClassifier(**settings).fit(X[:20], y[:20]).score(X[20:], y[20:]) >= 0.9
     rows, labels = make_blobs(120, 6, centers=3, random_state=1)
     assert BiTClassifier(**SMALL).fit(rows[:80], labels[:80]).score(rows[80:], labels[80:]) > 0.95
@@ -82,7 +92,7 @@ def test_a_manifest_brings_everything_and_out_keeps_the_run(phantoms, tmp_path):
     assert p.shape == (60, 2)
     kept = nevus.load(tmp_path / "run" / "bundle")
     assert np.array_equal(kept.predict_proba(data.paths), p)
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["recipe"]["steps"] == 4
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]["steps"] == 4
     with pytest.raises(ValueError, match="brings its own labels"):
         BiTClassifier().fit(data, data.targets)
 
@@ -90,7 +100,7 @@ def test_a_manifest_brings_everything_and_out_keeps_the_run(phantoms, tmp_path):
 def test_groups_stay_together(images, tmp_path):
     X, y = images
     groups = np.arange(40) // 4 * 2 + np.arange(40) % 2
-    BiTClassifier(**IMAGES, validation=0.25, out=tmp_path / "run").fit(X, y, groups=groups)
+    BiTClassifier(**IMAGES, validation_fraction=0.25, out=tmp_path / "run").fit(X, y, groups=groups)
     table = pd.read_parquet(tmp_path / "run" / "manifest.parquet")
     assert set(table["split"]) == {"train", "validation"}
     assert table.groupby("group")["split"].nunique().max() == 1
@@ -131,20 +141,20 @@ def test_of_few_numbers_the_training_rows_are_looked_at(tmp_path):
 
 def test_class_weights_reach_a_head_on_numbers(tmp_path):
     rows, labels = make_blobs([90, 10], 2, centers=np.array([[0.0, 0.0], [1.0, 1.0]]), random_state=0)
-    last = {"evaluate_every": SMALL["steps"]}  # nothing is chosen: what the weights did is what is seen
-    plain = BiTClassifier(**SMALL, changes=last).fit(rows, labels)
-    balanced = BiTClassifier(**SMALL, changes={**last, "class_weights": "balanced"}, out=tmp_path / "run")
+    last = {"eval_interval": SMALL["steps"]}  # nothing is chosen: what the weights did is what is seen
+    plain = BiTClassifier(**SMALL, overrides=last).fit(rows, labels)
+    balanced = BiTClassifier(**SMALL, overrides={**last, "class_weights": "balanced"}, out=tmp_path / "run")
     balanced.fit(rows, labels)
     assert balanced.predict_proba(rows)[:, 1].mean() > plain.predict_proba(rows)[:, 1].mean() + 0.1
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert config["recipe"]["class_weights"] == "balanced"
+    assert config["config"]["class_weights"] == "balanced"
 
 
-@pytest.mark.parametrize("changes", [{"views": 2}, {"mean_of": 4}])
-def test_numbers_have_no_other_views(changes):
+@pytest.mark.parametrize("overrides", [{"augmented_copies": 2}, {"tta": "d4"}, {"feature_stages": 4}])
+def test_settings_of_images_are_refused_for_features(overrides):
     rows = np.random.default_rng(0).normal(size=(40, 4))
-    with pytest.raises(ValueError, match="numbers have no other views"):
-        BiTClassifier(**SMALL, changes=changes).fit(rows, (rows[:, 0] > 0).astype(int))
+    with pytest.raises(ValueError, match="it is for images"):
+        BiTClassifier(**SMALL, overrides=overrides).fit(rows, (rows[:, 0] > 0).astype(int))
 
 
 def test_a_column_of_paths(images, tmp_path):
@@ -166,14 +176,26 @@ def test_faults_are_value_errors(images, tmp_path):
     with pytest.raises(ValueError, match="39 labels for 40"):
         BiTClassifier(**IMAGES).fit(X, y[:-1])
     with pytest.raises(ValueError, match="validation share"):
-        BiTClassifier(**IMAGES, validation=1.0).fit(X, y)
+        BiTClassifier(**IMAGES, validation_fraction=1.0).fit(X, y)
     with pytest.raises(ValueError, match="color"):
-        BiTClassifier(changes={"color": 1}).fit(X, y)
-    with pytest.raises(ValueError, match="there is no recipe"):
-        BiTClassifier(recipe="best").fit(X, y)
+        BiTClassifier(**{**IMAGES, "overrides": {"color": 1}}).fit(X, y)
+    with pytest.raises(ValueError, match="Cannot use the preset"):
+        BiTClassifier(preset="better").fit(X, y)
     fitted = BiTClassifier(**IMAGES).fit(X, y)
     with pytest.raises(ValueError, match="fitted to images"):
         fitted.predict(np.zeros((2, 5)))
+
+
+def test_it_is_saved_pickled_and_cloned_after_a_prediction(images, tmp_path):
+    X, y = images
+    fitted = BiTClassifier(**IMAGES).fit(X, y)
+    p = fitted.predict_proba(X[:4])
+    fitted.save(tmp_path / "bundle")
+    assert np.array_equal(nevus.load(tmp_path / "bundle").predict_proba(X[:4]), p)
+    for copy in (pickle.loads(pickle.dumps(fitted)), deepcopy(fitted)):
+        assert np.array_equal(copy.predict_proba(X[:4]), p)
+    with pytest.raises(ValueError, match="fitted to features"):
+        BiTClassifier(**SMALL).fit(*make_blobs(40, 3, centers=2, random_state=0)).save(tmp_path / "none")
 
 
 def test_it_says_nothing_unless_asked(images, capsys):
@@ -186,8 +208,6 @@ def test_it_says_nothing_unless_asked(images, capsys):
 
 def test_seeds_may_be_generators(images):
     X, y = images
-    a, b = (
-        BiTClassifier(**IMAGES, random_state=np.random.RandomState(1)).fit(X, y).predict_proba(X) for _ in range(2)
-    )
+    a, b = (BiTClassifier(**IMAGES, random_state=np.random.RandomState(1)).fit(X, y).predict_proba(X) for _ in range(2))
     assert np.array_equal(a, b)
-    assert clone(BiTClassifier(**IMAGES)).get_params()["side"] == 32
+    assert clone(BiTClassifier(**IMAGES)).get_params()["image_size"] == 32

@@ -2,7 +2,7 @@
 
 Research use only. Not a medical device.
 
-The public API; each name is loaded when it is first used, so that `import nevus` costs nothing.
+The public API. Each name is loaded when it is first used, so `import nevus` costs nothing.
 """
 
 from __future__ import annotations
@@ -11,78 +11,59 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nevus.bundle.bundle import Bundle, load_bundle, save_bundle
-    from nevus.bundle.classifier import Classifier, Prediction, load
-    from nevus.data.images import decode
+    from nevus.api import audit, evaluate, export, find_duplicates, push_to_hub, train
+    from nevus.bundle.bundle import Bundle
+    from nevus.bundle.classifier import Classifier, load
     from nevus.data.manifest import Manifest
-    from nevus.data.preprocess import Preprocess
-    from nevus.data.readers.dispatch import DataConfig, read
-    from nevus.data.splits import SplitConfig, with_splits
+    from nevus.data.readers.dispatch import read
     from nevus.errors import ImageError, NevusError
-    from nevus.evaluation import Evaluation, evaluate
-    from nevus.metrics.report import MetricEstimate, compute_metrics
+    from nevus.models.spec import ModelSpec
     from nevus.sklearn import BiTClassifier
     from nevus.training.config import TrainConfig
-    from nevus.training.overrides import Overrides
-    from nevus.training.trainer import BiT
 
-_WHERE = {
-    "BiT": "nevus.training.trainer",
+_MODULES = {
     "BiTClassifier": "nevus.sklearn",
     "Bundle": "nevus.bundle.bundle",
     "Classifier": "nevus.bundle.classifier",
-    "DataConfig": "nevus.data.readers.dispatch",
-    "Evaluation": "nevus.evaluation",
-    "Figure": "nevus.metrics.report",
     "ImageError": "nevus.errors",
     "Manifest": "nevus.data.manifest",
+    "ModelSpec": "nevus.models.spec",
     "NevusError": "nevus.errors",
-    "Prediction": "nevus.bundle.classifier",
-    "Preprocess": "nevus.data.preprocess",
-    "Recipe": "nevus.training.config",
-    "RecipeChanges": "nevus.training.overrides",
-    "SplitConfig": "nevus.data.splits",
-    "decode": "nevus.data.images",
-    "evaluate": "nevus.evaluation",
-    "figures": "nevus.metrics.report",
+    "TrainConfig": "nevus.training.config",
+    "audit": "nevus.api",
+    "evaluate": "nevus.api",
+    "export": "nevus.api",
+    "find_duplicates": "nevus.api",
     "load": "nevus.bundle.classifier",
-    "load_bundle": "nevus.bundle.bundle",
+    "push_to_hub": "nevus.api",
     "read": "nevus.data.readers.dispatch",
-    "save_bundle": "nevus.bundle.bundle",
-    "with_splits": "nevus.data.splits",
+    "train": "nevus.api",
 }
 
 __all__ = [
-    "BiT",
     "BiTClassifier",
     "Bundle",
     "Classifier",
-    "DataConfig",
-    "Evaluation",
-    "Figure",
     "ImageError",
     "Manifest",
+    "ModelSpec",
     "NevusError",
-    "Prediction",
-    "Preprocess",
-    "Recipe",
-    "RecipeChanges",
-    "SplitConfig",
-    "decode",
+    "TrainConfig",
+    "audit",
     "evaluate",
-    "figures",
+    "export",
+    "find_duplicates",
     "load",
-    "load_bundle",
+    "push_to_hub",
     "read",
-    "save_bundle",
-    "with_splits",
+    "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
+    if name not in _MODULES:
         raise AttributeError(f"module 'nevus' has no attribute '{name}'")
-    return getattr(import_module(_WHERE[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

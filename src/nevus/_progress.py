@@ -16,9 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console(
-    stderr=True, soft_wrap=True, markup=False, highlight=False, quiet=os.environ.get("RANK", "0") != "0"
-)
+console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False, quiet=os.environ.get("RANK", "0") != "0")
 """Where everything that is not a result is said. File names and labels may hold brackets: no markup. Of
 several processes that train together the first one speaks."""
 

@@ -18,7 +18,7 @@ from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
 from nevus.metrics import scores
 from nevus.metrics.intervals import REPLICATES
-from nevus.metrics.report import ConfusionCounts, MetricEstimate, counts, compute_metrics
+from nevus.metrics.report import ConfusionCounts, MetricEstimate, compute_metrics, counts
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Evaluation:
             **self.about,
             "split": self.split,
             "n": len(self.manifest),
+            "n_groups": int(self.manifest.table["group"].nunique()),
             "skipped": list(self.skipped),
             "counts": asdict(self.counts) if self.counts else None,
             "confusion": self.matrix.tolist(),
@@ -63,9 +64,10 @@ class Evaluation:
 
 def map_labels(manifest: Manifest, bundle: Bundle) -> Manifest:
     """A data set with the classes of a classifier; labels may be diagnoses that it tells apart inside."""
-    if bundle.answer:
+    groups = bundle.spec.label_groups
+    if groups:
         manifest = manifest.with_table(
-            manifest.table.assign(label=bundle.answer.named(manifest.table["label"].tolist()))
+            manifest.table.assign(label=groups.group_labels(manifest.table["label"].tolist()))
         )
     return manifest.with_classes(bundle.classes)
 
@@ -114,13 +116,13 @@ def evaluate(
     about = {
         "bundle": {
             "digest": classifier.bundle.digest,
-            "backbone": classifier.bundle.backbone,
+            "backbone": classifier.bundle.spec.backbone,
             "trained_on": trained_on,
             "license": classifier.bundle.license,
         },
         "data": {"name": manifest.name, "digest": rows.digest},
         "engine": classifier.engine_name,
-        "views": classifier.views,
+        "tta": classifier.tta,
         "classes": list(classifier.classes),
         "on_training_images": own,
         "bootstrap": {"replicates": replicates, "seed": seed, "unit": "group"},
@@ -129,7 +131,7 @@ def evaluate(
     if looked_at_test:
         log_test_evaluation(
             classifier.bundle,
-            {key: about[key] for key in ("data", "views", "nevus")} | {"split": split, "n": len(rows)},
+            {key: about[key] for key in ("data", "tta", "nevus")} | {"split": split, "n": len(rows)},
         )
     good = np.zeros(len(rows), bool)
     p = np.zeros((len(rows), len(classifier.classes)))
@@ -145,9 +147,7 @@ def evaluate(
     if not good.any():
         raise NevusError(f"none of the {len(rows)} images of {manifest.name} can be used; the first: {skipped[0]}")
     if skipped:
-        console.print(
-            f"{len(skipped)} of {len(rows)} images cannot be used and are left out; the first: {skipped[0]}"
-        )
+        console.print(f"{len(skipped)} of {len(rows)} images cannot be used and are left out; the first: {skipped[0]}")
     kept = rows.where(good)
     y, p = y[good], p[good]
     k = len(classifier.classes)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +21,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from nevus._progress import silenced
-from nevus.bundle.classifier import Classifier
+from nevus.bundle.classifier import Classifier, load
 from nevus.data.images import Source, decode
 from nevus.data.manifest import REQUIRED, Manifest
 from nevus.data.splits import SplitConfig, with_splits
@@ -27,13 +29,13 @@ from nevus.errors import NevusError
 from nevus.models.registry import AUTO, backbone_spec
 from nevus.models.weights import resolve_backbone
 from nevus.runtime.engines import softmax
-from nevus.training.config import DatasetStats, Mode
+from nevus.training.config import DatasetStats, Tuning
 from nevus.training.linear_probe import LinearHead, fit_linear_probe
 from nevus.training.losses import class_weights
-from nevus.training.overrides import Overrides, changed, make_config, useful
+from nevus.training.overrides import drop_unused, make_config
 from nevus.training.preparation import Preparation
 from nevus.training.run_dir import RunDir
-from nevus.training.trainer import BiT
+from nevus.training.trainer import Trainer
 
 
 class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -43,8 +45,8 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     - images: a sequence of paths, PIL images or uint8 arrays (h, w, 3), or one uint8 array (n, h, w, 3);
     - a `Manifest`, which brings labels, groups and splits;
-    - numbers, an array (n, features): taken as features of a frozen trunk that were computed before. Then the head
-      alone is trained, whatever `mode` says.
+    - numbers, an array (n, features): taken as features of a frozen backbone that were computed before. Then the head
+      alone is trained, whatever `tuning` says.
 
     A part of the training images, cut by group, is held out to choose the best weights by. Of numbers, where a
     class has too few for that, the training rows themselves are looked at.
@@ -52,28 +54,26 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Research use only, not a medical device.
 
     Args:
-        trunk: name of the network; see `nevus models`.
-        mode: `full` trains every weight, `head` the linear head on the frozen trunk.
-        recipe: `default`, `hyperrule` or `paper`.
-        epochs: passes over the training images, instead of the recipe's length.
-        taps: stages whose means stand beside the trunk's own features.
-        spread: whether their standard deviations and maxima stand there, too.
+        backbone: name of the network; see `nevus models`.
+        preset: `best`, `fast`, `paper` or `hyperrule`; see `nevus.training.presets`.
+        tuning: `linear-probe`, `full` or `lp-ft`, instead of the preset's.
+        epochs: passes over the images, instead of the preset's length.
         weights: `auto`, `random`, or the path of a file.
-        lr: learning rate, instead of the recipe's; likewise `side`, `batch` and `steps`.
-        side: in pixels.
-        batch: images a step.
-        steps: length of the training.
-        changes: further changes to the recipe, as `{"mixup": 0.2}`.
-        validation: share of the training images that is held out.
+        lr: learning rate, instead of the preset's.
+        image_size: side of the network's input in pixels, instead of the preset's.
+        batch_size: images a step, instead of the preset's.
+        steps: length of the training, instead of the preset's.
+        overrides: further values of `TrainConfig`, as `{"mixup": 0.2}`.
+        validation_fraction: share of the training images that is held out.
         random_state: seed, or a generator to draw it from.
-        out: folder in which the run with its bundle is kept; by default it goes when the fit is done.
-        verbose: whether to show what goes on.
+        out: folder in which the run is kept; by default only the bundle is kept, as long as the estimator exists.
+        verbose: whether to show progress.
 
     Attributes:
         classes_: the labels, sorted.
         classifier_: the trained `Classifier`; None after a fit to features.
         head_: the trained `LinearHead` after a fit to features, else None.
-        n_features_in_: of features.
+        n_features_in_: number of features, after a fit to features.
 
     """
 
@@ -81,35 +81,31 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         backbone: str = AUTO,
         *,
-        mode: Mode = "full",
-        recipe: str = "default",
+        preset: str = "best",
+        tuning: Tuning | None = None,
         epochs: float | None = None,
-        taps: int = 0,
-        spread: bool = False,
         weights: str = "auto",
         lr: float | None = None,
-        side: int | None = None,
-        batch: int | None = None,
+        image_size: int | None = None,
+        batch_size: int | None = None,
         steps: int | None = None,
-        changes: dict[str, Any] | None = None,
-        validation: float = 0.15,
+        overrides: dict[str, Any] | None = None,
+        validation_fraction: float = 0.15,
         random_state: int | np.random.RandomState | None = 0,
         out: Path | str | None = None,
         verbose: bool = False,
     ) -> None:
         self.backbone = backbone
-        self.mode = mode
-        self.recipe = recipe
+        self.preset = preset
+        self.tuning = tuning
         self.epochs = epochs
-        self.taps = taps
-        self.spread = spread
         self.weights = weights
         self.lr = lr
-        self.side = side
-        self.batch = batch
+        self.image_size = image_size
+        self.batch_size = batch_size
         self.steps = steps
-        self.changes = changes
-        self.validation = validation
+        self.overrides = overrides
+        self.validation_fraction = validation_fraction
         self.random_state = random_state
         self.out = out
         self.verbose = verbose
@@ -126,8 +122,8 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: the data or a parameter is at fault.
 
         """
-        if not 0 < self.validation < 1:
-            raise ValueError(f"a validation share of {self.validation} is not between 0 and 1.")
+        if not 0 < self.validation_fraction < 1:
+            raise ValueError(f"a validation share of {self.validation_fraction} is not between 0 and 1.")
         with self._faults(), contextlib.ExitStack() as stack:
             X = _listed(X)
             if not self.verbose:
@@ -174,20 +170,22 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(self.classes_[best])
 
     def _fit_images(self, manifest: Manifest, folder: Path, seed: int) -> None:
-        method = BiT(
+        trainer = Trainer(
+            preset=self.preset,
             backbone=self.backbone,
-            mode=self.mode,
-            recipe=self.recipe,
+            weights=self.weights,
+            overrides=self._overrides(),
             epochs=self.epochs,
             seed=seed,
-            taps=self.taps,
-            spread=self.spread,
-            weights=self.weights,
-            changes=self._changes(),
-            # Here the caller knows the groups, and cross-validation would audit each fold anew.
-            preparation=Preparation(split=self._split(), audit=False),
+            # Here the caller knows the groups, and cross-validation would check each fold anew.
+            preparation=Preparation(split=self._split(), check_duplicates=False),
         )
-        self.classifier_: Classifier | None = method.fit(manifest, folder)
+        classifier = trainer.fit(manifest, folder)
+        if self.out is None:
+            kept = self._own_folder()
+            classifier.save(kept)
+            classifier = load(kept)
+        self.classifier_: Classifier | None = classifier
         self.head_: LinearHead | None = None
 
     def _fit_features(
@@ -200,28 +198,34 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             shown = ~held
         except NevusError:  # too few of a class: there are two classes, and the share was looked at
             shown = held = np.ones(len(values), bool)
-        facts = DatasetStats(int(shown.sum()), 0.0, backbone_spec(resolve_backbone(self.backbone)).side)
-        changes = useful(self._changes(), "head")  # of images, which are not there
-        recipe = make_config(self.recipe, facts, "head", epochs=self.epochs, changes=changes)
-        if recipe.views or recipe.mean_of > 1:
-            raise NevusError("numbers have no other views; leave views and mean_of out, or fit to images.")
-        config = {
+        size = backbone_spec(resolve_backbone(self.backbone)).image_size
+        overrides = {**self._overrides(), "tuning": "linear-probe"}
+        for name in ("feature_stages", "pooling", "tta", "probe_on", "augmented_copies"):
+            if name in overrides:
+                raise NevusError(f"Cannot set {name}: it is for images. Leave it out, or fit to images.")
+        config = make_config(
+            self.preset,
+            DatasetStats(int(shown.sum()), 0.0, size),
+            {**drop_unused(overrides, "linear-probe"), "feature_stages": 0, "tta": "none"},
+            epochs=self.epochs,
+        )
+        settings = {
             "method": "bit",
             "features": values.shape[1],
-            "recipe": asdict(recipe),
-            "changes": changed(self._changes()),
+            "config": asdict(config),
+            "overrides": self._overrides(),
             "seed": seed,
             "split": asdict(self._split()),
         }
-        with RunDir.open(folder, config) as run:
+        with RunDir.open(folder, settings) as run:
             self.head_ = fit_linear_probe(
                 values[shown],
                 targets[shown],
                 values[held],
                 targets[held],
-                recipe,
+                config,
                 run,
-                class_weights=class_weights(targets[shown], len(self.classes_), recipe),
+                class_weights=class_weights(targets[shown], len(self.classes_), config),
                 seed=seed,
             )
         self.classifier_ = None
@@ -253,15 +257,52 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return Manifest(table, Path("/"), tuple(str(name) for name in self.classes_), "arrays")
 
     def _split(self) -> SplitConfig:
-        return SplitConfig(validation=self.validation, test=0)
+        return SplitConfig(val_fraction=self.validation_fraction, test_fraction=0)
 
-    def _changes(self) -> Overrides:
-        own = {name: getattr(self, name) for name in ("lr", "side", "batch", "steps")}
-        given = {name: value for name, value in own.items() if value is not None}
-        try:
-            return Overrides(**{**(self.changes or {}), **given})
-        except TypeError as error:
-            raise ValueError(f"changes: {error}; see `nevus recipe` for the names.") from None
+    def _own_folder(self) -> Path:
+        """Name a folder for the bundle that is removed together with this estimator."""
+        folder = tempfile.mkdtemp(prefix="nevus-")
+        self._remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return Path(folder) / "bundle"
+
+    def _overrides(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in ("tuning", "lr", "image_size", "batch_size", "steps")}
+        return {**(self.overrides or {}), **{name: value for name, value in own.items() if value is not None}}
+
+    def save(self, folder: Path | str) -> None:
+        """Save the trained bundle to a new folder, which `nevus.load` reads.
+
+        Raises:
+            ValueError: it was fitted to features, or the folder exists.
+
+        """
+        check_is_fitted(self)
+        if self.classifier_ is None:
+            raise ValueError("Cannot save a bundle: this classifier was fitted to features. Fit it to images.")
+        with self._faults():
+            self.classifier_.save(folder)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Take the files of the bundle along, since its folder exists only as long as this estimator."""
+        state = dict(super().__getstate__())
+        if state.pop("_remove", None) is not None and self.classifier_ is not None:
+            folder = self.classifier_.bundle.folder
+            assert folder is not None
+            state["classifier_"] = None
+            state["_files"] = {path.name: path.read_bytes() for path in folder.iterdir()}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Write the files of the bundle to a folder of its own."""
+        state = dict(state)
+        files = state.pop("_files", None)
+        super().__setstate__(state)
+        if files is not None:
+            folder = self._own_folder()
+            folder.mkdir()
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
+            self.classifier_ = load(folder)
 
     def _seed(self) -> int:
         if isinstance(self.random_state, int | np.integer):

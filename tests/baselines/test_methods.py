@@ -1,10 +1,11 @@
 import pytest
 
 from nevus.baselines.learners import LEARNERS
-from nevus.baselines.methods import METHODS, is_network, resolve_method, method_spec
+from nevus.baselines.methods import METHODS, is_network, method_spec, resolve_method
 from nevus.errors import NevusError
 from nevus.models.checkpoint import save_backbone
-from nevus.models.registry import build_backbone, backbone_spec
+from nevus.models.model import build_backbone
+from nevus.models.registry import backbone_spec
 
 
 def test_every_system_is_a_network_or_a_learner():
@@ -27,7 +28,7 @@ def test_nothing_is_random_unless_it_is_asked_for(tmp_path):
             resolve_method(method_spec(name), "auto")
     assert resolve_method(method_spec("vgg16"), "random") == ("timm/vgg16", "random")
     assert resolve_method(method_spec("bit"), "random") == ("bit-r26x0.5", "random")
-    path = tmp_path / "weights.safetensors"
+    path = tmp_path / "model.safetensors"
     save_backbone(build_backbone("vgg16-base", classes=0), path, {"architecture": "vgg16-base"})
     assert resolve_method(method_spec("vgg16"), str(path)) == ("vgg16-base", str(path))
     save_backbone(build_backbone("bit-r26x0.5", classes=0), path, {})

@@ -5,14 +5,14 @@ import pytest
 
 import nevus
 from nevus.baselines.train import HandcraftedTrainer
-from nevus.bundle.bundle import FILE as ESTIMATOR
 from nevus.bundle.bundle import load_bundle
 from nevus.data.readers.dispatch import read
 from nevus.errors import NevusError
-from nevus.export.export import export
+from nevus.exporting.export import export
+from nevus.models.handcrafted.classifier import FILE as ESTIMATOR
 from nevus.training.preparation import Preparation
 
-UNAUDITED = Preparation(audit=False)
+UNAUDITED = Preparation(check_duplicates=False)
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +23,15 @@ def trained(phantoms, tmp_path_factory):
 
 def test_the_run_and_the_bundle(trained):
     classifier, out = trained
-    assert {path.name for path in (out / "bundle").iterdir()} == {"bundle.json", "README.md", ESTIMATOR}
+    assert {path.name for path in (out / "bundle").iterdir()} == {
+        "config.json",
+        "README.md",
+        "training_images.parquet",
+        ESTIMATOR,
+    }
     bundle = load_bundle(out / "bundle")
-    assert bundle.backbone == "handcrafted"
-    assert set(bundle.provenance["recipe"]["chosen"]) == {"svc__C", "svc__gamma"}
+    assert bundle.spec.backbone == "handcrafted"
+    assert set(bundle.provenance["config"]["chosen"]) == {"svc__C", "svc__gamma"}
     card = (out / "bundle" / "README.md").read_text()
     assert "support vector machine" in card
     assert "Research use only" in card
@@ -44,9 +49,9 @@ def test_the_same_seed_gives_the_same_and_a_finished_run_is_taken(trained, phant
     again = HandcraftedTrainer("svm", preparation=UNAUDITED).fit(read(phantoms), tmp_path / "again")
     paths = read(out / "manifest.parquet").split("test").paths
     assert (again.predict_proba(paths) == classifier.predict_proba(paths)).all()
-    before = (out / "bundle" / "bundle.json").stat().st_mtime_ns
+    before = (out / "bundle" / "config.json").stat().st_mtime_ns
     HandcraftedTrainer("svm", preparation=UNAUDITED).fit(read(phantoms), out, resume=True)
-    assert (out / "bundle" / "bundle.json").stat().st_mtime_ns == before
+    assert (out / "bundle" / "config.json").stat().st_mtime_ns == before
     with pytest.raises(NevusError, match="seed was 0, is 1"):
         HandcraftedTrainer("svm", seed=1, preparation=UNAUDITED).fit(read(phantoms), out, resume=True)
 
@@ -83,7 +88,7 @@ def test_it_has_no_graph(trained, phantoms, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"classes": ["a", "b", "c"]}, "other classes or pictures"),
+        ({"classes": ["a", "b", "c"], "fine_classes": ["a", "b", "c"]}, "for other classes"),
         ({"backbone": "bit-r26x0.5"}, "its files have no digests"),
     ],
 )
@@ -93,9 +98,10 @@ def test_a_description_that_does_not_fit(trained, tmp_path, change, words):
     from nevus.bundle.bundle import _digest
 
     shutil.copytree(trained[1] / "bundle", tmp_path / "bundle")
-    path = tmp_path / "bundle" / "bundle.json"
-    about = {**json.loads(path.read_text()), **change}
+    path = tmp_path / "bundle" / "config.json"
+    about = json.loads(path.read_text())
+    about["model"].update(change)
     about.pop("digest")
     path.write_text(json.dumps({**about, "digest": _digest(about)}))
     with pytest.raises(NevusError, match=words):
-        load_bundle(tmp_path / "bundle")
+        load_bundle(tmp_path / "bundle").load_estimator()

@@ -5,14 +5,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import nevus
 from nevus._io import sha256_file
-from nevus.bundle import builtin as builtin_names
+from nevus.bundle import builtin
 from nevus.bundle import bundle as bundles
 from nevus.bundle import test_log as looks
 from nevus.bundle.bundle import load_bundle
 from nevus.bundle.classifier import Classifier
 from nevus.bundle.model_card import DISCLAIMER
-from nevus.bundle.test_log import test_evaluations, log_test_evaluation
 from nevus.cli.main import main
 from nevus.data.public.corrected_splits import corrected_table, with_corrected_split
 from nevus.data.readers.dispatch import read
@@ -23,7 +23,7 @@ from nevus.errors import NevusError
 def shelf(tmp_path, monkeypatch, bundle_folder):
     """A package with one classifier."""
     shutil.copytree(bundle_folder, tmp_path / "classifiers" / "malignant-benign")
-    monkeypatch.setattr(builtin_names, "CLASSIFIERS", tmp_path / "classifiers")
+    monkeypatch.setattr(builtin, "CLASSIFIERS", tmp_path / "classifiers")
     return tmp_path / "classifiers" / "malignant-benign"
 
 
@@ -32,7 +32,7 @@ def test_a_name_is_a_classifier_of_the_package(shelf, tmp_path, monkeypatch, bun
     monkeypatch.chdir(tmp_path)
     shutil.copytree(bundle_folder, "malignant-benign")
     assert load_bundle("malignant-benign").folder != shelf  # one's own goes first
-    with pytest.raises(NevusError, match="or the name of one that comes with nevus: malignant-benign"):
+    with pytest.raises(NevusError, match="or the name of a built-in classifier: malignant-benign"):
         load_bundle("lesion-99")
 
 
@@ -42,21 +42,23 @@ def test_predict_works_without_a_bundle_of_ones_own(shelf, picture, tmp_path, ca
     out, err = capsys.readouterr()
     assert "p_malignant" in out
     said = " ".join(err.split())
-    assert "comes with nevus: weak on images from elsewhere; license of its weights" in said
+    assert "is a built-in demonstration" in said
 
 
 def test_looks_at_a_shipped_classifier_are_not_written_into_the_package(shelf):
     shutil.copy(shelf / "README.md", shelf / "kept")
     before = sorted(path.name for path in shelf.iterdir())
-    log_test_evaluation(load_bundle("malignant-benign"), {"n": 3})
-    assert [entry["n"] for entry in test_evaluations(load_bundle("malignant-benign"))] == [3]
+    looks.log_test_evaluation(load_bundle("malignant-benign"), {"n": 3})
+    assert [entry["n"] for entry in looks.read_test_log(load_bundle("malignant-benign"))] == [3]
     assert sorted(path.name for path in shelf.iterdir()) == before
-    assert bundles.resolve_bundle is builtin_names.resolve_bundle
+    assert bundles.resolve_bundle is builtin.resolve_bundle
     assert looks.is_builtin(shelf)
 
 
-OWN = Path(builtin_names.__file__).parent
-LISTS = sorted([*OWN.glob("models/shipped/*.images.parquet"), *OWN.glob("classifiers/*/images.parquet")])
+OWN = Path(nevus.__file__).parent
+LISTS = sorted(
+    [*OWN.glob("pretrained/backbones/*.images.parquet"), *OWN.glob("pretrained/classifiers/*/training_images.parquet")]
+)
 
 
 @pytest.mark.parametrize("path", LISTS, ids=lambda path: str(path.relative_to(OWN)))
@@ -87,7 +89,7 @@ def test_no_image_of_a_test_split_is_in_what_is_shipped(path, real):
     assert not seen & {bytes.fromhex(sha256_file(file).removeprefix("sha256:"))[:16] for file in files}
 
 
-@pytest.mark.parametrize("name", builtin_names.builtin_names())
+@pytest.mark.parametrize("name", builtin.builtin_names())
 def test_a_shipped_classifier_is_whole_and_says_what_it_is(name, picture):
     found = load_bundle(name)
     assert found.license.startswith("CC BY-NC")
@@ -95,8 +97,9 @@ def test_a_shipped_classifier_is_whole_and_says_what_it_is(name, picture):
     assert DISCLAIMER in card
     p = Classifier(found).predict_proba(np.asarray(picture(200, 150)))
     assert p.shape == (1, len(found.classes))
-    assert f"the mean over {found.views} views" in card
-    assert (found.preprocess.side, found.views) == (192, {"malignant-benign": 6, "lesion-7": 8}[name])
+    assert f"Test-time augmentation: `{found.tta}`" in card
+    tta = {"malignant-benign": "invariant", "lesion-7": "d4"}[name]
+    assert (found.spec.image_size, found.tta) == (192, tta)
     assert (
         set(found.classes)
         == {
@@ -108,7 +111,7 @@ def test_a_shipped_classifier_is_whole_and_says_what_it_is(name, picture):
 
 def test_the_package_stays_small():
     size = sum(path.stat().st_size for path in OWN.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    assert size < 40e6
+    assert size < 62e6  # and 60 MB as a wheel, which compresses weights by a tenth
 
 
 def test_models_lists_the_shipped_classifiers(shelf, capsys):

@@ -4,19 +4,32 @@ import re
 import pandas as pd
 import pytest
 from PIL import Image
-from tests.audit.conftest import EDITS
+from tests.auditing.conftest import EDITS
 
 from nevus.bundle.bundle import load_bundle
 from nevus.phantoms.dataset import PhantomConfig, write
 
-SMALL = ["--side", "32", "--resize", "40", "--steps", "2", "--batch", "8", "--warmup", "1", "--evaluate-every", "2"]
+SMALL = [
+    "--set",
+    "image_size=32",
+    "--set",
+    "resize_size=40",
+    "--set",
+    "steps=2",
+    "--set",
+    "batch_size=8",
+    "--set",
+    "warmup_steps=1",
+    "--set",
+    "eval_interval=2",
+]
 
 
 @pytest.fixture(scope="module")
 def leaky(tmp_path_factory):
     """Phantoms of 144 pixels in class folders, without ids; four test images are copies of training images."""
     drawn, folder = tmp_path_factory.mktemp("drawn") / "set", tmp_path_factory.mktemp("leaky") / "set"
-    write(PhantomConfig(n=60, side=144, seed=5, repeats=0, test=0.2), drawn, workers=1)
+    write(PhantomConfig(n=60, image_size=144, seed=5, repeats=0, test=0.2), drawn, workers=1)
     for path in drawn.rglob("*/*/*.jpg"):
         there = folder / path.relative_to(drawn)
         there.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +97,7 @@ def test_against_another_set(nevus, leaky, tmp_path):
             EDITS["reduced"](image).save(other / "images" / f"{number}.png")
         rows.append({"image": f"images/{number}.png", "label": "nv", "lesion_id": f"L{number // 2}"})
     pd.DataFrame(rows).to_csv(other / "manifest.csv", index=False)
-    status, out, _ = nevus("audit", leaky, "--against", other, "--out", tmp_path / "audit")
+    status, out, _ = nevus("audit", leaky, "--reference", other, "--out", tmp_path / "audit")
     assert status == 0
     assert re.search(r"pairs with other sets\W+[456]\b", out)
     table = pd.read_parquet(tmp_path / "audit" / "manifest.parquet")
@@ -95,7 +108,7 @@ def test_against_another_set(nevus, leaky, tmp_path):
 
 def test_audit_by_a_trunk(nevus, leaky, tmp_path):
     status, _, _ = nevus(
-        "audit", leaky, "--trunk", "bit-r26x0.5", "--weights", "random", "--out", tmp_path / "audit"
+        "audit", leaky, "--backbone", "bit-r26x0.5", "--weights", "random", "--out", tmp_path / "audit"
     )
     assert status == 0
     assert json.loads((tmp_path / "audit" / "audit.json").read_text())["backbone"] == "bit-r26x0.5"
@@ -104,7 +117,7 @@ def test_audit_by_a_trunk(nevus, leaky, tmp_path):
 def test_split_is_free_of_leaks(nevus, leaky, audited, tmp_path):
     for number, data in enumerate((leaky, audited / "manifest.parquet")):
         out = tmp_path / f"{number}.parquet"
-        status, said, _ = nevus("split", data, "--out", out, "--split.test", "0.25", "--split.seed", "3")
+        status, said, _ = nevus("split", data, "--out", out, "--test-fraction", "0.25", "--split-seed", "3")
         assert status == 0
         assert "60 groups, 0 leaks" in said
         table = pd.read_parquet(out)
@@ -134,7 +147,7 @@ def test_training_says_what_it_found_and_drops_it(nevus, leaky, tmp_path):
         "evaluate", leaky, "--bundle", tmp_path / "official" / "bundle", "--out", tmp_path / "e", "--drop-leaks"
     )
     assert status == 0
-    assert "4 test images that show what a training image shows are left out" in said
+    assert "4 test images that share a lesion with a training image are excluded" in said
     judged = json.loads((tmp_path / "e" / "evaluation.json").read_text())
     assert judged["n"] == sum(1 for _ in (leaky / "test").rglob("*.jpg"))  # the copies are .png
 
@@ -147,7 +160,7 @@ def test_a_bundle_names_the_audit_that_it_was_trained_on(nevus, audited, tmp_pat
 
 
 def test_training_without_an_audit(nevus, leaky, tmp_path):
-    status, _, said = nevus("train", leaky, "--out", tmp_path / "run", "--no-audit", *SMALL)
+    status, _, said = nevus("train", leaky, "--out", tmp_path / "run", "--no-check-duplicates", *SMALL)
     assert status == 0
     assert "audit" not in said.replace(str(tmp_path), "")
     assert load_bundle(tmp_path / "run" / "bundle").provenance["data"]["audit"] is None
@@ -155,6 +168,6 @@ def test_training_without_an_audit(nevus, leaky, tmp_path):
 
 def test_no_corrected_split_of_an_unknown_set(nevus, leaky, tmp_path):
     for words in (["train", leaky, "--out", tmp_path / "run"], ["split", leaky, "--out", tmp_path / "a.csv"]):
-        status, _, said = nevus(*words, "--split", "corrected")
+        status, _, said = nevus(*words, "--use-corrected-split")
         assert status == 2
         assert "no corrected split of set comes with nevus" in said

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from nevus.bundle.bundle import load_bundle
 
-QUICK = ["--side=32", "--batch=8", "--steps=30", "--warmup=2", "--evaluate-every=2", "--precision=fp32"]
+QUICK = ["--set", "image_size=32", "batch_size=8", "steps=30", "warmup_steps=2", "eval_interval=2", "precision=fp32"]
+QUICK += ["tta=none", "feature_stages=0"]
 
 
 def start(data, out, mode):
@@ -26,7 +27,7 @@ def start(data, out, mode):
         str(data),
         "--out",
         str(out),
-        "--mode",
+        "--tuning",
         mode,
         "--resume",
         *QUICK,
@@ -47,18 +48,18 @@ def lines(out):
 
 
 def weights(out):
-    return load_file(out / "bundle" / "weights.safetensors")
+    return load_file(out / "bundle" / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
 def whole(phantoms, tmp_path_factory):
     runs = tmp_path_factory.mktemp("whole")
-    for mode in ("full", "head"):
+    for mode in ("full", "linear-probe"):
         finish(start(phantoms, runs / mode, mode))
     return runs
 
 
-@pytest.mark.parametrize("mode", ["full", "head"])
+@pytest.mark.parametrize("mode", ["full", "linear-probe"])
 def test_killed_at_several_points_and_resumed(phantoms, tmp_path, whole, mode):
     out = tmp_path / "run"
     killed = 0
@@ -77,6 +78,16 @@ def test_killed_at_several_points_and_resumed(phantoms, tmp_path, whole, mode):
     assert all(torch.equal(expected[k], found[k]) for k in expected)
 
 
+def test_a_first_run_whose_kernels_are_not_compiled_yet_ends_with_the_same_weights(
+    phantoms, tmp_path, whole, monkeypatch
+):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
+    finish(start(phantoms, tmp_path / "run", "full"))
+    assert list((tmp_path / "numba").rglob("*.nbi"))
+    expected, found = weights(whole / "full"), weights(tmp_path / "run")
+    assert all(torch.equal(expected[k], found[k]) for k in expected)
+
+
 def test_sigterm_is_told_and_lets_the_folder_go(phantoms, tmp_path, whole):
     for attempt in range(6):  # a training so short may be over before the signal comes
         out = tmp_path / f"run{attempt}"
@@ -88,7 +99,7 @@ def test_sigterm_is_told_and_lets_the_folder_go(phantoms, tmp_path, whole):
         if process.returncode:
             break
     assert process.returncode == 143
-    assert "nevus: terminated; what was written is whole" in err
+    assert "nevus: Terminated. Files that were written are complete" in err
     assert "Traceback" not in err
     finish(start(phantoms, out, "full"))
     expected, found = weights(whole / "full"), weights(out)
@@ -126,11 +137,11 @@ def test_a_full_disk_is_told_and_nothing_is_lost(phantoms, small_disk, whole):
 def test_the_bundle_is_whole_or_not_there(phantoms, tmp_path, whole):
     """A bundle's half that a kill left behind is swept away by the next one."""
     out = tmp_path / "run"
-    shutil.copytree(whole / "head", out)
+    shutil.copytree(whole / "linear-probe", out)
     shutil.rmtree(out / "bundle")
     half = Path(out / ".bundle.part")
     half.mkdir()
-    (half / "weights.safetensors").write_bytes(b"half")
-    finish(start(phantoms, out, "head"))
+    (half / "model.safetensors").write_bytes(b"half")
+    finish(start(phantoms, out, "linear-probe"))
     assert not half.exists()
     assert os.listdir(out / "bundle")

@@ -1,39 +1,60 @@
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
-from nevus.cli.main import COMMANDS
+from nevus.cli._help import _flags
+from nevus.cli.main import COMMANDS, NAMES
 
 
 def test_help_lists_every_command(nevus):
     status, out, _ = nevus("--help")
     assert status == 0
-    for name in COMMANDS:
+    for name in NAMES:
         assert f"  {name} " in out
     assert "not a medical device" in out
-    assert nevus()[1] == out
+    assert all(title in out for title in COMMANDS)
+    assert nevus()[1] == nevus("help")[1] == out
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_each_command_has_help(nevus, name):
     status, out, _ = nevus(name, "--help")
     assert status == 0
     assert f"nevus {name}" in out
+    assert nevus("help", name)[1] == out
 
 
 def test_unknown_commands_and_flags_exit_with_2(nevus):
     status, _, err = nevus("trian")
     assert status == 2
-    assert "there is no command 'trian'" in err
+    assert "Did you mean train?" in err
     assert nevus("train", "data", "--oot", "x")[0] == 2
 
 
 def test_an_option_that_is_given_twice_is_told(nevus):
     """Only the last would count, and nobody would see it."""
-    status, _, err = nevus("audit", "data", "--against", "a", "--against", "b", "--out", "x")
+    status, _, err = nevus("audit", "data", "--reference", "a", "--reference", "b", "--out", "x")
     assert status == 2
-    assert "--against is given twice" in err
+    assert "Cannot use --reference twice" in err
+
+
+def test_a_number_that_is_none_is_told(nevus):
+    status, _, err = nevus("train", "data", "--epochs", "three")
+    assert status == 2
+    assert "'three' is no number" in err
+
+
+def test_every_flag_is_explained(nevus):
+    """Each shown flag has a text, and none refers to another command's help alone."""
+    for name in NAMES:
+        out = nevus(name, "--help-all")[1]
+        assert "As in" not in out
+    for command in NAMES:
+        module = import_module(f"nevus.cli.{command}")
+        unexplained = [flag.name for flag in _flags(module.Command) if len(flag.text.split(" [")[0]) < 8]
+        assert not unexplained, command
 
 
 def test_version(nevus):
@@ -59,4 +80,4 @@ def test_an_interrupt_is_told(nevus, monkeypatch, bundle_folder, picture, tmp_pa
     monkeypatch.setattr(Classifier, "stream", interrupted)
     status, _, err = nevus("predict", tmp_path / "a.png", "--bundle", bundle_folder)
     assert status == 130
-    assert "interrupted" in err
+    assert "Interrupted" in err

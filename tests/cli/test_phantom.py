@@ -1,5 +1,5 @@
 def test_it_prints_the_bayes_accuracy(nevus, tmp_path):
-    status, out, _ = nevus("phantom", "--n", 5, "--side", 32, "--out", tmp_path / "set", "--noise", 0.3)
+    status, out, _ = nevus("phantom", "--n", 5, "--image-size", "32", "--out", tmp_path / "set", "--noise", 0.3)
     assert status == 0
     assert "5 images of" in out
     assert "Bayes accuracy of the law: 0.9551" in out

@@ -28,7 +28,18 @@ def on_a_terminal(*arguments) -> tuple[int, str]:
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_training_shows_loss_accuracy_speed_and_time_left(phantoms, tmp_path):
-    quick = ["--side", 32, "--batch", 8, "--steps", 9, "--warmup", 1, "--evaluate-every", 3]
+    quick = [
+        "--set",
+        "image_size=32",
+        "--set",
+        "batch_size=8",
+        "--set",
+        "steps=9",
+        "--set",
+        "warmup_steps=1",
+        "--set",
+        "eval_interval=3",
+    ]
     status, shown = on_a_terminal("train", phantoms, "--out", tmp_path / "run", *quick)
     assert status == 0, shown
     assert "Traceback" not in shown

@@ -17,26 +17,37 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 
 from nevus.bundle.bundle import load_bundle
 from nevus.comparison.isolated import run_in_subprocess
-from nevus.comparison.plan import ComparisonConfig, with_time_estimates, make_trials
-from nevus.comparison.runner import PLAN, UNITS, compare
+from nevus.comparison.plan import ComparisonConfig, make_trials, with_time_estimates
+from nevus.comparison.runner import PLAN, TRIALS, compare
 from nevus.comparison.table import result_rows
 from nevus.comparison.trial import DONE, failure_of, load_predictions
 from nevus.data.readers.dispatch import read
 from nevus.errors import NevusError
 from nevus.models.checkpoint import save_backbone
-from nevus.models.registry import build_backbone
+from nevus.models.model import build_backbone
 from nevus.report.comparison import blocks, write_comparison
 from nevus.report.comparison_cells import FIGURES, heads
 from nevus.report.comparison_files import as_csv, as_latex
 from nevus.training.config import DatasetStats
-from nevus.training.overrides import Overrides, make_config
+from nevus.training.overrides import make_config
 from nevus.training.preparation import Preparation
 from nevus.training.runtime_estimate import Throughput
 
-WITHOUT_LENGTH = Overrides(side=32, batch=8, precision="fp32")
-QUICK = Overrides(side=32, batch=8, steps=4, warmup=1, evaluate_every=2, precision="fp32")
-PREPARATION = Preparation(audit=False)
-WANTED = ComparisonConfig(("bit", "svm", "abcd-rule"), ("head",), seeds=2, changes=QUICK, backbone="bit-r26x0.5-generic")
+WITHOUT_LENGTH = {"tta": "none", "feature_stages": 0, "image_size": 32, "batch_size": 8, "precision": "fp32"}
+QUICK = {
+    "tta": "none",
+    "feature_stages": 0,
+    "image_size": 32,
+    "batch_size": 8,
+    "steps": 4,
+    "warmup_steps": 1,
+    "eval_interval": 2,
+    "precision": "fp32",
+}
+PREPARATION = Preparation(check_duplicates=False)
+WANTED = ComparisonConfig(
+    ("bit", "svm", "abcd-rule"), ("linear-probe",), seeds=2, overrides=QUICK, backbone="bit-r26x0.5-generic"
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +55,7 @@ def elsewhere(tmp_path_factory):
     from nevus.phantoms.dataset import PhantomConfig, write
 
     folder = tmp_path_factory.mktemp("elsewhere") / "set"
-    write(PhantomConfig(n=40, side=64, seed=9), folder, workers=1)
+    write(PhantomConfig(n=40, image_size=64, seed=9), folder, workers=1)
     return read(folder)
 
 
@@ -57,8 +68,8 @@ def compared(phantoms, elsewhere, tmp_path_factory):
 
 def test_every_figure_of_the_table_against_what_was_said(compared, monkeypatch):
     found = result_rows(compared)
-    assert [(row.system, row.mode, row.half) for row in found] == [
-        ("bit", "head", "pretrained"),
+    assert [(row.system, row.tuning, row.initialization) for row in found] == [
+        ("bit", "linear-probe", "pretrained"),
         ("svm", "", "features"),
         ("abcd-rule", "", "features"),
         ("dermatologists", "", "readers"),
@@ -66,7 +77,7 @@ def test_every_figure_of_the_table_against_what_was_said(compared, monkeypatch):
     ]
     for row in found[:3]:
         for name, figures in (("test", row.metrics), ("elsewhere", row.elsewhere)):
-            y, p, images = load_predictions(compared / UNITS / row.name, name)
+            y, p, images = load_predictions(compared / TRIALS / row.name, name)
             assert len(set(images)) == len(y)
             assert figures["accuracy"].value == pytest.approx(accuracy_score(y, p.argmax(1)))
             assert figures["auroc"].value == pytest.approx(roc_auc_score(y, p[:, 1]))
@@ -77,13 +88,13 @@ def test_every_figure_of_the_table_against_what_was_said(compared, monkeypatch):
         assert len(row.times) == 2
         assert row.times[0] == row.seconds
         assert not row.resumed
-        folder = compared / UNITS / row.name / "bundle"
+        folder = compared / TRIALS / row.name / "bundle"
         assert row.bytes == sum(path.stat().st_size for path in folder.iterdir() if path.suffix != ".jsonl")
     bit = found[0]
     assert bit.parameters > 3e6
     assert "bit-r26x0.5-generic" in bit.start
     assert np.isnan(bit.paper)  # these are not the paper's images
-    y = load_predictions(compared / UNITS / bit.name, "test")[0]
+    y = load_predictions(compared / TRIALS / bit.name, "test")[0]
     monkeypatch.setattr("nevus.comparison.table.SUPPORT", tuple(np.bincount(y).tolist()))
     found = result_rows(compared)
     assert found[0].paper == 0.8813
@@ -91,14 +102,14 @@ def test_every_figure_of_the_table_against_what_was_said(compared, monkeypatch):
 
 
 def test_features_that_are_remembered_count_with_their_time(compared):
-    first, second = (row for row in result_rows(compared) if row.half == "features")
+    first, second = (row for row in result_rows(compared) if row.initialization == "features")
     assert second.feature_seconds == pytest.approx(first.feature_seconds, rel=0.5)
     assert all(row.seconds > row.feature_seconds for row in (first, second))
 
 
 def test_each_looked_at_the_test_split_once(compared):
-    for folder in (compared / UNITS).glob("*-seed?"):
-        looks = (folder / "bundle" / "evaluations.jsonl").read_text().splitlines()
+    for folder in (compared / TRIALS).glob("*-seed?"):
+        looks = (folder / "bundle" / "test_log.jsonl").read_text().splitlines()
         assert len(looks) == 2  # at the test split, and at the images from elsewhere
 
 
@@ -106,14 +117,21 @@ def test_finished_units_are_not_repeated_and_others_can_be_added(compared, phant
     out = tmp_path / "out"
     shutil.copytree(compared, out)
     before = {path: path.stat().st_mtime_ns for path in out.rglob(DONE)}
-    shutil.rmtree(out / UNITS / "svm-seed1")
-    more = ComparisonConfig(("bit", "svm", "kmeans"), ("head",), seeds=2, changes=QUICK, backbone="bit-r26x0.5-generic")
+    shutil.rmtree(out / TRIALS / "svm-seed1")
+    more = ComparisonConfig(
+        ("bit", "svm", "kmeans"), ("linear-probe",), seeds=2, overrides=QUICK, backbone="bit-r26x0.5-generic"
+    )
     compare(read(phantoms), out, more, PREPARATION, others=elsewhere)
     for path, then in before.items():
         if "svm-seed1" not in str(path):
             assert path.stat().st_mtime_ns == then
-    assert [row.system for row in result_rows(out) if row.half != "readers"] == ["bit", "svm", "kmeans", "abcd-rule"]
-    a, b = (load_predictions(folder / UNITS / "svm-seed1", "test")[1] for folder in (compared, out))
+    assert [row.system for row in result_rows(out) if row.initialization != "readers"] == [
+        "bit",
+        "svm",
+        "kmeans",
+        "abcd-rule",
+    ]
+    a, b = (load_predictions(folder / TRIALS / "svm-seed1", "test")[1] for folder in (compared, out))
     assert (a == b).all()
     with pytest.raises(NevusError, match="was made with another others"):
         compare(read(phantoms), out, more, PREPARATION)
@@ -126,7 +144,7 @@ def test_a_failing_system_is_a_row_that_says_why(class_folders, tmp_path, monkey
     three = read(class_folders({"a": 12, "b": 12, "c": 12}))
     from nevus.data.splits import SplitConfig
 
-    cut = Preparation(SplitConfig(test=0.3), audit=False)
+    cut = Preparation(SplitConfig(test_fraction=0.3), check_duplicates=False)
     drawn = []
     monkeypatch.setattr("nevus.comparison.runner.OFTEN", 0.0)
     out = tmp_path / "out"
@@ -136,7 +154,7 @@ def test_a_failing_system_is_a_row_that_says_why(class_folders, tmp_path, monkey
     assert "two classes" in found["abcd-rule"].failure
     assert not found["kmeans"].failure
     assert np.isnan(found["abcd-rule"].seconds)
-    assert failure_of("abcd-rule-seed0", out / UNITS).exists()
+    assert failure_of("abcd-rule-seed0", out / TRIALS).exists()
     write_comparison(out)
     assert "two classes" in (out / "table.html").read_text()
     assert "two classes" in (out / "table.tex").read_text()
@@ -144,36 +162,39 @@ def test_a_failing_system_is_a_row_that_says_why(class_folders, tmp_path, monkey
 
 
 def test_the_tests_are_against_the_halfs_own_bit(phantoms, tmp_path):
-    wanted = ComparisonConfig(("bit", "bit-bn"), ("head",), changes=QUICK, backbone="bit-r26x0.5-generic")
+    wanted = ComparisonConfig(
+        ("bit", "bit-bn"), ("linear-probe",), random=True, overrides=QUICK, backbone="bit-r26x0.5-generic"
+    )
     out = tmp_path / "out"
     compare(read(phantoms), out, wanted, PREPARATION)
-    found = {(row.system, row.half): row for row in result_rows(out) if row.half != "readers"}
+    found = {(row.system, row.initialization): row for row in result_rows(out) if row.initialization != "readers"}
     assert set(found) == {("bit", "pretrained"), ("bit", "random"), ("bit-bn", "random")}
     assert found["bit", "pretrained"].reference
     assert found["bit", "random"].reference
     other = found["bit-bn", "random"]
-    y, p, _ = load_predictions(out / UNITS / other.name, "test")
-    _, q, _ = load_predictions(out / UNITS / found["bit", "random"].name, "test")
+    y, p, _ = load_predictions(out / TRIALS / other.name, "test")
+    _, q, _ = load_predictions(out / TRIALS / found["bit", "random"].name, "test")
     b = int(((p.argmax(1) == y) & (q.argmax(1) != y)).sum())
     c = int(((p.argmax(1) != y) & (q.argmax(1) == y)).sum())
     assert other.mcnemar.p == pytest.approx(binomtest(b, b + c).pvalue if b + c else 1.0)
     assert other.delong.difference == pytest.approx(roc_auc_score(y, p[:, 1]) - roc_auc_score(y, q[:, 1]))
     assert "random" in other.start
-    recipe = load_bundle(out / UNITS / other.name / "bundle").provenance["recipe"]
-    assert recipe["mode"] == "full"
+    config = load_bundle(out / TRIALS / other.name / "bundle").provenance["config"]
+    assert config["tuning"] == "full"
 
 
 def test_what_is_planned(phantoms):
     planned, lacking = make_trials(ComparisonConfig())
     assert sum("are not on this machine" in sentence for sentence in lacking) == 5
-    assert {unit.half for unit in planned if unit.system == "bit"} == {"pretrained", "random"}
-    assert {unit.mode for unit in planned if unit.half == "random"} == {"full"}
+    assert {unit.initialization for unit in planned} == {"pretrained", "features"}  # nothing from random weights
+    every, _ = make_trials(ComparisonConfig(random=True))
+    assert {unit.tuning for unit in every if unit.initialization == "random"} == {"full"}
     assert len({unit.name for unit in planned}) == len(planned)
-    alone, lacking = make_trials(ComparisonConfig(("bit", "svm"), ("head", "full")))
+    alone, lacking = make_trials(ComparisonConfig(("bit", "svm"), ("linear-probe", "full")))
     assert not lacking
-    assert [unit.name for unit in alone] == ["bit-head-seed0", "bit-full-seed0", "svm-seed0"]
+    assert [unit.name for unit in alone] == ["bit-linear-probe-seed0", "bit-full-seed0", "svm-seed0"]
     asked, _ = make_trials(ComparisonConfig(("bit", "vgg16"), weights={"vgg16": "random"}))
-    assert {unit.name for unit in asked} == {"bit-head-seed0", "bit-full-random-seed0", "vgg16-full-random-seed0"}
+    assert {unit.name for unit in asked} == {"bit-linear-probe-seed0", "vgg16-full-random-seed0"}
     with pytest.raises(NevusError, match="has no weights of its own"):
         make_trials(ComparisonConfig(("bit", "svm"), backbone="bit-r26x0.5"))
     with pytest.raises(NevusError, match="bit-m-r50x1 are not on this machine"):
@@ -190,17 +211,21 @@ def test_changes_reach_the_networks_that_have_a_use_for_them(phantoms):
     from nevus.data.splits import SplitConfig, with_splits
 
     manifest = with_splits(read(phantoms), SplitConfig())
-    for field, value, mode in (("resize", 48, "full"), ("turns", True, "full"), ("views", 2, "head")):
-        changes = Overrides(side=32, batch=8, **{field: value})
-        both = ComparisonConfig(("bit",), ("head", "full"), backbone="bit-r26x0.5-generic", changes=changes)
+    for field, value, tuning in (
+        ("resize_size", 48, "full"),
+        ("rot90", True, "full"),
+        ("augmented_copies", 2, "linear-probe"),
+    ):
+        changes = {**WITHOUT_LENGTH, field: value}
+        both = ComparisonConfig(("bit",), ("linear-probe", "full"), backbone="bit-r26x0.5-generic", overrides=changes)
         chosen = with_time_estimates(both, make_trials(both)[0], manifest)
-        methods = {unit.mode: unit.method(PREPARATION, changes) for unit in chosen if unit.half == "pretrained"}
-        other = {"full": "head", "head": "full"}[mode]
-        assert getattr(methods[mode].changes, field) == value
-        assert getattr(methods[other].changes, field) is None
-        assert methods[other].changes.batch == 8
-        alone = ComparisonConfig(("bit",), (other,), backbone="bit-r26x0.5-generic", changes=changes)
-        with pytest.raises(NevusError, match=f"--{field}"):
+        trainers = {unit.tuning: unit.method(PREPARATION, changes) for unit in chosen}
+        other = {"full": "linear-probe", "linear-probe": "full"}[tuning]
+        assert trainers[tuning].overrides[field] == value
+        assert field not in trainers[other].overrides
+        assert trainers[other].overrides["batch_size"] == 8
+        alone = ComparisonConfig(("bit",), (other,), backbone="bit-r26x0.5-generic", overrides=changes)
+        with pytest.raises(NevusError, match=f"Cannot set {field}"):
             with_time_estimates(alone, make_trials(alone)[0], manifest)
 
 
@@ -208,24 +233,28 @@ def test_a_budget_is_shared_and_random_starts_get_the_same_time(phantoms):
     from nevus.data.splits import SplitConfig, with_splits
 
     manifest = with_splits(read(phantoms), SplitConfig())
-    changes = Overrides(side=32, batch=8, precision="fp32")
-    wanted = ComparisonConfig(("bit", "bit-bn"), ("full",), budget=1000.0, changes=changes)
+    changes = WITHOUT_LENGTH
+    wanted = ComparisonConfig(("bit", "bit-bn"), ("full",), random=True, budget=1000.0, overrides=changes)
     chosen = with_time_estimates(wanted, make_trials(wanted)[0], manifest)
     assert [unit.expected for unit in chosen] == pytest.approx([1000 / 3] * 3)
     assert all(unit.epochs > 1 for unit in chosen)
-    alike = ComparisonConfig(("bit", "bit-bn"), ("head",), changes=changes)
-    random = [unit for unit in with_time_estimates(alike, make_trials(alike)[0], manifest) if unit.half == "random"]
+    alike = ComparisonConfig(("bit", "bit-bn"), ("linear-probe",), random=True, overrides=changes)
+    random = [
+        unit for unit in with_time_estimates(alike, make_trials(alike)[0], manifest) if unit.initialization == "random"
+    ]
     assert random[0].expected == random[1].expected
-    short = ComparisonConfig(("bit",), ("full",), budget=0.001, changes=changes)
+    short = ComparisonConfig(("bit",), ("full",), budget=0.001, overrides=changes)
     assert with_time_estimates(short, make_trials(short)[0], manifest)[0].epochs == pytest.approx(
         8 / len(manifest.split("train")), rel=0.01
     )
-    short = ComparisonConfig(("bit", "svm"), ("full",), budget=0.001, changes=changes)
-    headless = ComparisonConfig(("bit",), ("head",), budget=9.0, changes=changes)
-    with pytest.raises(NevusError, match="there are none; add --modes full"):
+    short = ComparisonConfig(("bit", "svm"), ("full",), budget=0.001, overrides=changes)
+    headless = ComparisonConfig(("bit",), ("linear-probe",), budget=9.0, overrides=changes)
+    with pytest.raises(NevusError, match="there are none; add --tuning full"):
         with_time_estimates(headless, make_trials(headless)[0], manifest)
-    known = [unit for unit in chosen if unit.half == "random"]
-    later = with_time_estimates(wanted, make_trials(ComparisonConfig(("vgg16",), ("full",), changes=changes))[0], manifest, known)
+    known = [unit for unit in chosen if unit.initialization == "random"]
+    later = with_time_estimates(
+        wanted, make_trials(ComparisonConfig(("vgg16",), ("full",), random=True, overrides=changes))[0], manifest, known
+    )
     assert later[0].expected == known[0].expected  # whoever comes later gets the same
     with pytest.raises(NevusError, match="raise --budget"):
         with_time_estimates(short, make_trials(short)[0], manifest)
@@ -238,14 +267,16 @@ def test_a_budget_counts_looks_and_what_they_write(phantoms, monkeypatch, budget
     from nevus.data.splits import SplitConfig, with_splits
 
     clock = Throughput(step=0.002, look=0.001, writing=0.3)
-    monkeypatch.setattr(plan, "speed", lambda *_args: clock)
+    monkeypatch.setattr(plan, "measure_throughput", lambda *_args: clock)
     manifest = with_splits(read(phantoms), SplitConfig())
     n = len(manifest.split("train"))
-    changes = Overrides(side=32, batch=8, steps=4, precision="fp32")  # a share of the budget sets the length
-    wanted = ComparisonConfig(("bit",), ("full",), backbone="bit-r26x0.5-generic", budget=budget, changes=changes)
+    changes = {**WITHOUT_LENGTH, "steps": 4}  # a share of the budget sets the length
+    wanted = ComparisonConfig(("bit",), ("full",), backbone="bit-r26x0.5-generic", budget=budget, overrides=changes)
     (unit,) = with_time_estimates(wanted, make_trials(wanted)[0], manifest)
-    recipe = make_config("default", DatasetStats(n, 128 * 128, 128), "full", epochs=unit.epochs, changes=WITHOUT_LENGTH)
-    looks = math.ceil(recipe.steps / recipe.evaluate_every)
+    recipe = make_config(
+        "best", DatasetStats(n, 128 * 128, 128), {**WITHOUT_LENGTH, "tuning": "full"}, epochs=unit.epochs
+    )
+    looks = math.ceil(recipe.steps / recipe.eval_interval)
     held = 0.15 * n
     seconds = recipe.steps * 8 * 0.002 + looks * (0.3 + held * 0.001) + (held + n) * 0.001
     assert seconds == pytest.approx(budget, rel=0.1, abs=0.35)
@@ -264,13 +295,13 @@ def test_the_files(compared):
     table = list(csv.DictReader((compared / "table.csv").read_text().splitlines()))
     for plain, row in zip(table, found, strict=True):
         assert plain["system"] == row.system
-        if row.half == "readers":
+        if row.initialization == "readers":
             assert float(plain["sensitivity"]) == row.metrics["sensitivity"].value
             continue
         for name in FIGURES:
             if name in row.metrics:
                 assert float(plain[name]) == row.metrics[name].value
-                low = row.metrics[name].low
+                low = row.metrics[name].ci_low
                 assert plain[f"{name}_low"] == ("" if np.isnan(low) else str(low))
         assert float(plain["accuracy_sd"]) == pytest.approx(np.std(row.accuracies, ddof=1))
     assert as_csv(found) == (compared / "table.csv").read_text()
@@ -283,7 +314,7 @@ def test_the_files(compared):
 
 def test_the_pages_tables_leave_out_what_is_empty(compared):
     found = result_rows(compared)
-    drawn = blocks([row for row in found if row.half == "features"], found)
+    drawn = blocks([row for row in found if row.initialization == "features"], found)
     assert len(drawn) == len(heads(found))
     assert "parameters M" not in drawn[-1].heads  # of networks only
     for block in drawn:
@@ -292,7 +323,7 @@ def test_the_pages_tables_leave_out_what_is_empty(compared):
     svm = next(row for row in found if row.system == "svm")
     shown = dict(zip(drawn[0].heads, dict(drawn[0].lines)["SVM"], strict=True))
     assert shown["accuracy %"].startswith(f"{100 * svm.metrics['accuracy'].value:.1f} (")
-    (people,) = blocks([row for row in found if row.half == "readers"], found)
+    (people,) = blocks([row for row in found if row.initialization == "readers"], found)
     assert people.title == "On the images of these studies"
     assert people.heads == ["sensitivity %", "specificity %"]
     failing = [replace(svm, failure="for want of memory"), svm]
@@ -303,8 +334,8 @@ def test_what_learns_from_features_is_held_against_the_pretrained_bit(compared):
     bit, svm, rule = result_rows(compared)[:3]
     assert bit.reference
     for row in (svm, rule):
-        y, p, _ = load_predictions(compared / UNITS / row.name, "test")
-        q = load_predictions(compared / UNITS / bit.name, "test")[1]
+        y, p, _ = load_predictions(compared / TRIALS / row.name, "test")
+        q = load_predictions(compared / TRIALS / bit.name, "test")[1]
         b, c = (int(((u.argmax(1) == y) & (v.argmax(1) != y)).sum()) for u, v in ((p, q), (q, p)))
         assert (row.mcnemar.only_second, row.mcnemar.only_first) in ((b, c), (c, b))
         assert row.mcnemar.p == pytest.approx(binomtest(b, b + c).pvalue if b + c else 1.0)
@@ -319,12 +350,15 @@ def test_other_settings_are_not_mixed_into_a_comparison(compared, phantoms, else
     out = tmp_path / "out"
     shutil.copytree(compared, out)
     for wanted, words in (
-        (ComparisonConfig(("bit",), changes=QUICK, backbone="bit-r26x0.5-dermoscopy"), "other weights, trunk, recipe or taps"),
         (
-            ComparisonConfig(("bit",), changes=QUICK, backbone="bit-r26x0.5-generic", taps=2),
-            "other weights, trunk, recipe or taps",
+            ComparisonConfig(("bit",), overrides=QUICK, backbone="bit-r26x0.5-dermoscopy"),
+            "other weights, backbone or preset",
         ),
-        (ComparisonConfig(("bit",), backbone="bit-r26x0.5-generic"), "was made with another changes"),
+        (
+            ComparisonConfig(("bit",), overrides=QUICK, backbone="bit-r26x0.5-generic", preset="paper"),
+            "other weights, backbone or preset",
+        ),
+        (ComparisonConfig(("bit",), backbone="bit-r26x0.5-generic"), "was made with another overrides"),
     ):
         with pytest.raises(NevusError, match=words):
             compare(read(phantoms), out, wanted, PREPARATION, others=elsewhere)
@@ -333,7 +367,7 @@ def test_other_settings_are_not_mixed_into_a_comparison(compared, phantoms, else
 def test_what_failed_before_it_began_is_tried_again(phantoms, tmp_path):
     out = tmp_path / "out"
     wanted = ComparisonConfig(
-        ("bit",), weights={"bit": str(tmp_path / "own.safetensors")}, changes=QUICK, backbone="bit-r26x0.5"
+        ("bit",), weights={"bit": str(tmp_path / "own.safetensors")}, overrides=QUICK, backbone="bit-r26x0.5"
     )
     save_backbone(build_backbone("bit-r26x0.5-bn", classes=0), tmp_path / "own.safetensors", {})
     compare(read(phantoms), out, wanted, PREPARATION)
@@ -343,7 +377,7 @@ def test_what_failed_before_it_began_is_tried_again(phantoms, tmp_path):
     row = result_rows(out)[0]
     assert not row.failure
     assert "a test of ours" in row.start
-    assert not failure_of(row.name, out / UNITS).exists()
+    assert not failure_of(row.name, out / TRIALS).exists()
 
 
 def dies(_path):
@@ -367,17 +401,17 @@ def test_killed_in_the_middle_a_unit_goes_on(phantoms, tmp_path, compared):
     """The bundle is there, but what was measured is not: it is not trained again, and its times are marked."""
     out = tmp_path / "out"
     shutil.copytree(compared, out)
-    unit = out / UNITS / "bit-head-seed0"
+    unit = out / TRIALS / "bit-linear-probe-seed0"
     (unit / DONE).unlink()
-    before = (unit / "bundle" / "bundle.json").stat().st_mtime_ns
-    wanted = ComparisonConfig(("bit",), changes=QUICK, backbone="bit-r26x0.5-generic")
+    before = (unit / "bundle" / "config.json").stat().st_mtime_ns
+    wanted = ComparisonConfig(("bit",), overrides=QUICK, backbone="bit-r26x0.5-generic")
     held = json.loads((out / PLAN).read_text())["settings"]["others"]["name"]
     assert held
     plan = json.loads((out / PLAN).read_text())
     plan["settings"]["others"] = None
     (out / PLAN).write_text(json.dumps(plan))
     compare(read(phantoms), out, wanted, PREPARATION)
-    assert (unit / "bundle" / "bundle.json").stat().st_mtime_ns == before
+    assert (unit / "bundle" / "config.json").stat().st_mtime_ns == before
     assert result_rows(out)[0].resumed
     assert "> " in (write_comparison(out).parent / "table.html").read_text().replace("&gt;", ">")
 
@@ -392,23 +426,7 @@ def test_images_from_elsewhere_have_the_same_labels(phantoms, elsewhere, tmp_pat
     renamed = elsewhere.with_table(elsewhere.table.replace({"label": {"malignant": "mel"}}))
     with pytest.raises(NevusError, match="has the label 'mel', which .* has not"):
         compare(read(phantoms), tmp_path / "out", WANTED, PREPARATION, others=renamed)
-    assert not (tmp_path / "out" / UNITS).exists()
-
-
-def test_intervals_draw_whole_lesions_where_these_have_several_images(compared, tmp_path):
-    out = tmp_path / "out"
-    shutil.copytree(compared, out)
-    path = out / UNITS / "svm-seed0" / DONE
-    held = json.loads(path.read_text())
-    plain = held["figures"]["test"]["accuracy"]
-    for groups, ends in (
-        (held["n"]["test"], (plain["low"], plain["high"])),
-        (held["n"]["test"] - 1, tuple(plain["bootstrap"])),
-    ):
-        held["groups"]["test"] = groups
-        path.write_text(json.dumps(held))
-        figure = next(row for row in result_rows(out) if row.system == "svm").metrics["accuracy"]
-        assert (figure.low, figure.high) == ends
+    assert not (tmp_path / "out" / TRIALS).exists()
 
 
 @pytest.mark.long
@@ -421,8 +439,8 @@ def test_a_unit_ends_with_who_waits_for_it(tmp_path):
         "    Path(path).write_text(str(os.getpid()))\n"
         "    time.sleep(600)\n"
         "if __name__ == '__main__':\n"
-        "    from nevus.comparison.isolated import apart\n"
-        "    apart(work, sys.argv[1])\n"
+        "    from nevus.comparison.isolated import run_in_subprocess\n"
+        "    run_in_subprocess(work, sys.argv[1])\n"
     )
     process = subprocess.Popen([sys.executable, script, told])
     until = time.time() + 120
@@ -439,5 +457,5 @@ def test_a_unit_ends_with_who_waits_for_it(tmp_path):
 
 def test_the_plan_is_kept(compared):
     held = json.loads((compared / PLAN).read_text())
-    assert len(held["units"]) == 6
-    assert all(unit["expected"] > 0 for unit in held["units"])
+    assert len(held["trials"]) == 6
+    assert all(unit["expected"] > 0 for unit in held["trials"])

@@ -49,7 +49,7 @@ def test_each_image_is_decoded_once(class_folders, opened, decoded):
     for _ in range(3):  # epochs
         assert np.array_equal(again.pixels[np.array([3, 0, 8, 3])], expected[[3, 0, 8, 3]])
         assert np.array_equal(again.pixels[2:5], expected[2:5])
-        assert np.array_equal(again.pixels.part(slice(2, 8))[np.array([1])], expected[[3]])
+        assert np.array_equal(again.pixels.subset(slice(2, 8))[np.array([1])], expected[[3]])
     assert len(decoded) == 9
     decode_dataset(data, 20, opened())
     assert len(decoded) == 18

@@ -116,9 +116,7 @@ def test_gray_of_12_bits_over_its_range(tmp_path):
 
 def test_window_decides_what_is_black_and_white(tmp_path):
     values = np.linspace(0, 4095, 400).round().reshape(20, 20).astype(np.uint16)
-    made = dataset(
-        values, "MONOCHROME2", 12, WindowCenter=1000, WindowWidth=400, RescaleSlope=1, RescaleIntercept=0
-    )
+    made = dataset(values, "MONOCHROME2", 12, WindowCenter=1000, WindowWidth=400, RescaleSlope=1, RescaleIntercept=0)
     found = decode(written(tmp_path / "a.dcm", made))[..., 0]
     assert (found[values < 800] == 0).all()
     assert (found[values > 1200] == 255).all()

@@ -33,7 +33,7 @@ def manifest(labels, groups=None, splits=None):
 def test_no_group_is_split_apart_and_classes_keep_their_share(sizes, seed, share):
     groups = [f"g{i}" for i, size in enumerate(sizes) for _ in range(size)]
     labels = ["ab"[i % 2] for i, size in enumerate(sizes) for _ in range(size)]
-    made = with_splits(manifest(labels, groups), SplitConfig(validation=share, test=0.2, seed=seed))
+    made = with_splits(manifest(labels, groups), SplitConfig(val_fraction=share, test_fraction=0.2, split_seed=seed))
     assert made.table.groupby("group")["split"].nunique().max() == 1
     assert set(made.table["split"]) == {"train", "validation", "test"}
     counts = made.counts()
@@ -45,9 +45,9 @@ def test_no_group_is_split_apart_and_classes_keep_their_share(sizes, seed, share
 
 
 def test_seed_decides():
-    one = with_splits(manifest(["a", "b"] * 50), SplitConfig(seed=1))
-    again = with_splits(manifest(["a", "b"] * 50), SplitConfig(seed=1))
-    other = with_splits(manifest(["a", "b"] * 50), SplitConfig(seed=2))
+    one = with_splits(manifest(["a", "b"] * 50), SplitConfig(split_seed=1))
+    again = with_splits(manifest(["a", "b"] * 50), SplitConfig(split_seed=1))
+    other = with_splits(manifest(["a", "b"] * 50), SplitConfig(split_seed=2))
     assert one.digest == again.digest
     assert one.digest != other.digest
 
@@ -65,15 +65,15 @@ def test_faults_get_one_sentence():
     with pytest.raises(NevusError, match=r"has one class only \('a'\)"):
         with_splits(manifest(["a"] * 9), SplitConfig())
     with pytest.raises(NevusError, match="the class 'b' has 3 independent images, fewer than the"):
-        with_splits(manifest(["a"] * 90 + ["b"] * 3), SplitConfig(test=0))
+        with_splits(manifest(["a"] * 90 + ["b"] * 3), SplitConfig(test_fraction=0))
     with pytest.raises(NevusError, match="has no train split"):
         with_splits(manifest(["a", "b"], splits=["test", "test"]), SplitConfig())
     with pytest.raises(NevusError, match="not between 0 and 1"):
-        with_splits(manifest(["a", "b"] * 9), SplitConfig(validation=1.5))
+        with_splits(manifest(["a", "b"] * 9), SplitConfig(val_fraction=1.5))
 
 
 def test_a_rare_class_gets_a_coarser_cut_before_it_is_refused():
-    made = with_splits(manifest(["a"] * 90 + ["b"] * 8, splits=["train"] * 98), SplitConfig(validation=0.15))
+    made = with_splits(manifest(["a"] * 90 + ["b"] * 8, splits=["train"] * 98), SplitConfig(val_fraction=0.15))
     assert made.counts().loc["validation"].min() >= 1
 
 
@@ -84,5 +84,5 @@ def test_given_splits_that_break_groups_are_kept_and_told(capsys):
     made = with_splits(manifest(labels, groups, splits), SplitConfig())
     assert (made.table["split"] == "test").sum() == 30
     assert "puts 30 groups" in capsys.readouterr().err
-    with pytest.raises(NevusError, match="correct --split.seed"):
-        with_splits(manifest(["a", "b"] * 9), SplitConfig(seed=-1))
+    with pytest.raises(NevusError, match="correct --split-seed"):
+        with_splits(manifest(["a", "b"] * 9), SplitConfig(split_seed=-1))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from nevus.errors import NevusError
 from nevus.metrics import scores
 from nevus.metrics.intervals import bootstrap, bootstrap_weights, delong_interval, delong_variance, wilson_interval
-from nevus.metrics.report import counts, compute_metrics
+from nevus.metrics.report import compute_metrics, counts
 
 
 def test_wilson_against_the_formula():
@@ -43,9 +43,7 @@ def test_delong_agrees_with_the_bootstrap():
     y, p = sample(400, 1)
     area = float(scores.auroc(y == 1, p[:, 1], np.ones(400)))
     low, high = delong_interval(y == 1, p[:, 1], area)
-    drawn = bootstrap(
-        {"auroc": lambda w: scores.auroc(y == 1, p[:, 1], w)}, np.arange(400), replicates=4000, seed=0
-    )
+    drawn = bootstrap({"auroc": lambda w: scores.auroc(y == 1, p[:, 1], w)}, np.arange(400), replicates=4000, seed=0)
     assert drawn["auroc"] == pytest.approx((low, high), abs=0.006)
 
 
@@ -93,11 +91,11 @@ def test_figures_of_two_classes():
     assert found["npv"].value == cells.tn / (cells.tn + cells.fn)
     assert found["sensitivity"].n == cells.tp + cells.fn
     assert found["ppv"].n == cells.tp + cells.fp
-    assert (found["accuracy"].low, found["accuracy"].high) == wilson_interval(cells.tp + cells.tn, 300)
+    assert (found["accuracy"].ci_low, found["accuracy"].ci_high) == wilson_interval(cells.tp + cells.tn, 300)
     assert found["auroc"].method == "delong"
     assert set(found) >= {"cross_entropy", "balanced_accuracy", "f1", "mcc", "auprc", "brier"}
     for figure in found.values():
-        assert figure.low <= figure.value <= figure.high
+        assert figure.ci_low <= figure.value <= figure.ci_high
 
 
 def test_figures_of_three_classes():
@@ -121,7 +119,7 @@ def test_figures_with_a_class_missing_stay_undefined():
     found = compute_metrics(y, p, ("benign", "malignant"), np.arange(6), replicates=50)
     for name in ("sensitivity", "ppv", "auroc", "mcc", "balanced_accuracy"):
         assert np.isnan(found[name].value), name
-        assert np.isnan(found[name].low), name
+        assert np.isnan(found[name].ci_low), name
     assert found["sensitivity"].n == 0
     assert found["accuracy"].value == 1
 
@@ -145,8 +143,8 @@ def test_a_bootstrap_whose_draws_all_agree_knows_nothing():
     y = np.array([0, 0, 1, 1])
     found = compute_metrics(y, np.eye(2)[y] * 0.98 + 0.01, ("a", "b"), np.arange(4), replicates=300)
     assert found["balanced_accuracy"].value == 1
-    assert np.isnan(found["balanced_accuracy"].low)
-    assert found["accuracy"].low < 0.6
+    assert np.isnan(found["balanced_accuracy"].ci_low)
+    assert found["accuracy"].ci_low < 0.6
 
 
 def test_no_images_and_no_numbers_have_no_figures():

@@ -6,7 +6,8 @@ from torch import nn
 
 from nevus.errors import NevusError
 from nevus.models.bit import bit
-from nevus.models.registry import BACKBONES, feature_width, build_backbone, parameter_count, without_head
+from nevus.models.model import build_backbone, without_head
+from nevus.models.registry import BACKBONES, BackboneSpec, feature_width, parameter_count
 from nevus.models.reparameterize import fold_weight_standardization, standardized
 
 
@@ -16,19 +17,17 @@ from nevus.models.reparameterize import fold_weight_standardization, standardize
 )
 def test_backbone_parameters_are_the_published_ones(name, millions):
     with torch.device("meta"):
-        count = parameter_count(bit(name))
+        count = sum(p.numel() for p in bit(name).parameters())
     assert count / 1e6 == pytest.approx(millions, abs=0.005)
     if name == "bit-r50x1":
         assert count == 23_500_352
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    ("name", "millions"), [("bit-r101x3", 381.79), ("bit-r152x2", 232.24), ("bit-r152x4", 928.34)]
-)
+@pytest.mark.parametrize(("name", "millions"), [("bit-r101x3", 381.79), ("bit-r152x2", 232.24), ("bit-r152x4", 928.34)])
 def test_large_backbone_parameters(name, millions):
     with torch.device("meta"):
-        assert parameter_count(bit(name)) / 1e6 == pytest.approx(millions, abs=0.005)
+        assert sum(p.numel() for p in bit(name).parameters()) / 1e6 == pytest.approx(millions, abs=0.005)
 
 
 @pytest.mark.parametrize("name", ["bit-r26x0.5", "bit-r26x1", "bit-r50x0.5", "bit-m-r50x1"])
@@ -114,7 +113,7 @@ def test_the_global_generator_is_left_alone():
 def test_unknown_names_are_told(name):
     with pytest.raises(NevusError, match="is no BiT"):
         bit(name)
-    with pytest.raises(NevusError, match="there is no trunk"):
+    with pytest.raises(NevusError, match="there is no backbone"):
         build_backbone(name, classes=0)
 
 
@@ -123,3 +122,10 @@ def test_the_trunk_does_not_depend_on_the_number_of_classes():
     for other in backbones[1:]:
         assert list(other) == list(backbones[0])
         assert all(torch.equal(other[key], backbones[0][key]) for key in other)
+
+
+@pytest.mark.parametrize("name", ["bit-r26x0.5", "bit-r26x1", "bit-r50x0.5", "bit-r26x0.5-bn", "bit-r101x1"])
+def test_parameters_are_counted_without_a_network(name):
+    with torch.device("meta"):
+        expected = sum(p.numel() for p in bit(name).parameters())
+    assert parameter_count(BackboneSpec(name, name, 128)) == expected

@@ -3,13 +3,13 @@ import torch
 
 from nevus.errors import NevusError
 from nevus.models.checkpoint import read_backbone, save_backbone
-from nevus.models.registry import build_backbone
+from nevus.models.model import build_backbone
 from nevus.models.weights import load_pretrained
 
 
 def test_a_trunk_comes_back_in_half_precision_without_its_head_and_says_what_it_is(tmp_path):
     net = build_backbone("bit-r26x0.5", classes=3, seed=4)
-    path = tmp_path / "trunk.safetensors"
+    path = tmp_path / "backbone.safetensors"
     save_backbone(net, path, {"architecture": "bit-r26x0.5", "license": "CC BY-NC 4.0"})
     weights, about = read_backbone(path)
     assert about["license"] == "CC BY-NC 4.0"
@@ -25,7 +25,7 @@ def test_a_trunk_comes_back_in_half_precision_without_its_head_and_says_what_it_
 
 
 def test_a_damaged_file_and_weights_out_of_range_are_told(tmp_path):
-    path = tmp_path / "trunk.safetensors"
+    path = tmp_path / "backbone.safetensors"
     path.write_bytes(b"no safetensors at all")
     with pytest.raises(NevusError, match="is damaged"):
         read_backbone(path)

@@ -5,7 +5,8 @@ from torch.nn import functional as F
 from nevus.errors import NevusError
 from nevus.models.checkpoint import save_backbone
 from nevus.models.extra_architectures import Uncounted
-from nevus.models.registry import build_backbone, backbone_spec
+from nevus.models.model import build_backbone
+from nevus.models.registry import backbone_spec
 from nevus.models.weights import load_pretrained
 
 OTHERS = {"vgg16-base": 512, "resnet50-half": 1024, "inception-v3-keras": 2048, "bit-r26x0.5-bn": 1024}
@@ -18,15 +19,15 @@ def test_a_network_its_features_and_its_file(name, tmp_path):
     with torch.no_grad():
         features = backbone(x)
     assert features.shape == (1, OTHERS[name])
-    save_backbone(backbone, tmp_path / "weights.safetensors", {"architecture": name, "license": "MIT"}, half=False)
-    made, said = load_pretrained(name, classes=3, weights=str(tmp_path / "weights.safetensors"))
+    save_backbone(backbone, tmp_path / "model.safetensors", {"architecture": name, "license": "MIT"}, half=False)
+    made, said = load_pretrained(name, classes=3, weights=str(tmp_path / "model.safetensors"))
     assert "MIT" in said
     with torch.no_grad():
         assert (made.eval()(x) == 0).all()  # the head is zero
         made.reset_classifier(0)
         assert torch.allclose(made.eval()(x), features, atol=1e-5)
     with pytest.raises(NevusError, match="does not fit the network"):
-        load_pretrained("bit-r26x0.5", classes=2, weights=str(tmp_path / "weights.safetensors"))
+        load_pretrained("bit-r26x0.5", classes=2, weights=str(tmp_path / "model.safetensors"))
 
 
 def test_means_that_count_no_padding():
@@ -46,4 +47,4 @@ def test_the_variant_with_batch_normalization_differs_in_its_norms_alone():
     }
     assert shapes == theirs
     assert not any(type(module).__name__ == "StdConv2d" for module in batch.modules())
-    assert backbone_spec("bit-r26x0.5-bn").side == 128
+    assert backbone_spec("bit-r26x0.5-bn").image_size == 128

@@ -5,29 +5,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nevus.errors import NevusError
-from nevus.models.label_groups import LabelGroups, GroupedLogits
+from nevus.models.label_groups import LabelGroups
+from nevus.models.multi_stage import GroupedLogits
 from nevus.runtime.engines import softmax
 
-DIAGNOSES = ("bcc", "bkl", "mel", "nv")
-WORDS = ("benign=nv,bkl", "malignant=mel,bcc")
+FINE = ("bcc", "bkl", "mel", "nv")
+GROUPS = ("benign=nv,bkl", "malignant=mel,bcc")
 
 
-@settings(deadline=None)  # the first call starts torch's threads
+@settings(deadline=None)
 @given(st.lists(st.lists(st.floats(-30, 30, width=32), min_size=4, max_size=4), min_size=1, max_size=5))
-def test_probabilities_are_added_up(rows):
+def test_probabilities_are_summed(rows):
     logits = np.array(rows, np.float32)
-    answer = LabelGroups.of(WORDS, DIAGNOSES)
-    apart, world = softmax(logits), softmax(answer.logits(logits))
-    np.testing.assert_allclose(world[:, 0], apart[:, 1] + apart[:, 3], atol=1e-5)
-    np.testing.assert_allclose(world.sum(1), 1)
+    fine, coarse = softmax(logits), softmax(LabelGroups.parse(GROUPS, FINE).group_logits(logits))
+    np.testing.assert_allclose(coarse[:, 0], fine[:, 1] + fine[:, 3], atol=1e-5)
+    np.testing.assert_allclose(coarse.sum(1), 1)
 
 
-def test_targets_follow():
-    answer = LabelGroups.of(WORDS, DIAGNOSES)
-    assert answer.classes == ("benign", "malignant")
-    assert answer.targets(np.array([0, 1, 2, 3])).tolist() == [1, 0, 1, 0]
-    assert answer.as_dict() == {"benign": ["bkl", "nv"], "malignant": ["bcc", "mel"]}
-    assert answer.named(["nv", "mel", "malignant", "scc"]) == ["benign", "malignant", "malignant", "scc"]
+def test_labels_and_targets_are_grouped():
+    groups = LabelGroups.parse(GROUPS, FINE)
+    assert groups.classes == ("benign", "malignant")
+    assert groups.group_targets(np.array([0, 1, 2, 3])).tolist() == [1, 0, 1, 0]
+    assert groups.as_dict() == {"benign": ["bkl", "nv"], "malignant": ["bcc", "mel"]}
+    assert groups.group_labels(["nv", "mel", "malignant", "scc"]) == ["benign", "malignant", "malignant", "scc"]
 
 
 @settings(deadline=None)
@@ -35,56 +35,48 @@ def test_targets_follow():
     st.lists(st.lists(st.floats(-20, 20, width=32), min_size=4, max_size=4), min_size=1, max_size=5),
     st.lists(st.floats(0.01, 50), min_size=4, max_size=4),
 )
-def test_odds_are_bayes_with_other_priors(rows, odds):
+def test_the_class_prior_follows_bayes_rule(rows, factors):
     logits = np.array(rows, np.float32)
-    words = [f"benign=nv:{odds[3]!r},bkl:{odds[1]!r}", f"malignant=mel:{odds[2]!r},bcc:{odds[0]!r}"]
-    answer = LabelGroups.of(words, DIAGNOSES)
-    posterior = softmax(logits).astype(float) * odds
+    prior = [f"{name}={factor!r}" for name, factor in zip(FINE, factors, strict=True)]
+    groups = LabelGroups.parse(GROUPS, FINE, prior)
+    posterior = softmax(logits).astype(float) * factors
     posterior /= posterior.sum(1, keepdims=True)
-    np.testing.assert_allclose(softmax(answer.logits(logits))[:, 1], posterior[:, 0] + posterior[:, 2], atol=1e-4)
-    again = LabelGroups.of([f"{name}={','.join(parts)}" for name, parts in answer.as_dict().items()], DIAGNOSES)
-    assert again == answer
+    found = softmax(groups.group_logits(logits))[:, 1]
+    np.testing.assert_allclose(found, posterior[:, 0] + posterior[:, 2], atol=1e-4)
+    assert LabelGroups.from_dict(groups.as_dict(), FINE, groups.prior_dict()) == groups
 
 
-def test_odds_of_one_are_none_and_are_told_otherwise():
-    assert LabelGroups.of(["benign=nv:1,bkl", "malignant=mel,bcc:1.0"], DIAGNOSES) == LabelGroups.of(WORDS, DIAGNOSES)
-    answer = LabelGroups.of(["benign=nv,bkl:0.25", "malignant=mel,bcc : 2"], DIAGNOSES)
-    assert answer.odds == (2, 0.25, 1, 1)
-    assert answer.sums() == {"benign": "0.25 x bkl + nv", "malignant": "2 x bcc + mel"}
-    assert answer.named(["nv", "bkl", "bcc"]) == ["benign", "benign", "malignant"]
-    assert answer.targets(np.arange(4)).tolist() == [1, 0, 1, 0]
+def test_a_prior_of_one_is_none():
+    assert LabelGroups.parse(GROUPS, FINE, ["nv=1", "bcc=1.0"]) == LabelGroups.parse(GROUPS, FINE)
+    groups = LabelGroups.parse(GROUPS, FINE, ["bkl=0.25", "bcc = 2"])
+    assert groups.class_prior == (2, 0.25, 1, 1)
+    assert groups.describe() == {"benign": "0.25 x bkl + nv", "malignant": "2 x bcc + mel"}
 
 
-def test_a_colon_in_a_name_is_no_odds():
-    assert LabelGroups.of(["a=nv:1,x: y", "b=mel"], ("mel", "nv:1", "x: y")).odds == ()
-
-
-@pytest.mark.parametrize("words", [WORDS, ("benign=nv,bkl:0.1", "malignant=mel,bcc:0.1")])
-def test_a_network_answers_as_its_logits_do(words):
-    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 4))
-    answer = LabelGroups.of(words, DIAGNOSES)
-    x = torch.randn(5, 3, 2, 2)
-    with torch.no_grad():
-        np.testing.assert_allclose(GroupedLogits(net, answer)(x), answer.logits(net(x).numpy()), rtol=1e-6)
+@pytest.mark.parametrize("prior", [(), ("bkl=0.1", "bcc=0.1")])
+def test_the_network_layer_gives_the_same_logits(prior):
+    groups = LabelGroups.parse(GROUPS, FINE, prior)
+    logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    np.testing.assert_allclose(GroupedLogits(groups)(logits), groups.group_logits(logits.numpy()), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("groups", "prior", "words"),
     [
-        (["benign=nv,bkl,mel,bcc"], "two classes"),
-        (["benign=nv", "malignant=mel,bcc"], "'bkl' belongs"),
-        (["benign=nv,bkl,mel", "malignant=mel,bcc"], "twice"),
-        (["benign=nv,bkl", "malignant=mel,bcc,scc"], "'scc', which is no class"),
-        (["benign", "malignant=mel"], "--answer benign is no new"),
-        (["a=nv,bkl", "a=mel,bcc"], "no new"),
-        (["benign=nv,bkl:0", "malignant=mel,bcc"], "'bkl' the odds 0"),
-        (["benign=nv,bkl:nan", "malignant=mel,bcc"], "'bkl' the odds nan"),
-        (["benign=nv,bkl:inf", "malignant=mel,bcc"], "'bkl' the odds inf"),
-        (["benign=nv,bkl:-1", "malignant=mel,bcc"], "'bkl' the odds -1"),
-        (["benign=nv,bkl:0.5,bkl", "malignant=mel,bcc"], "'bkl' twice"),
-        (["benign=nv,bkl:rare", "malignant=mel,bcc"], "'bkl:rare', which is no class"),
+        (["benign=nv,bkl,mel,bcc"], [], "only one class"),
+        (["benign=nv", "malignant=mel,bcc"], [], "'bkl' is in no class"),
+        (["benign=nv,bkl,mel", "malignant=mel,bcc"], [], "'mel' is named twice"),
+        (["benign=nv,bkl", "malignant=mel,bcc,scc"], [], "'scc' is no class of the data"),
+        (["benign", "malignant=mel"], [], "--group-labels 'benign': it is no new"),
+        (["a=nv,bkl", "a=mel,bcc"], [], "no new"),
+        (GROUPS, ["bkl=0"], "prior of 'bkl' by 0"),
+        (GROUPS, ["bkl=nan"], "prior of 'bkl' by nan"),
+        (GROUPS, ["bkl=inf"], "prior of 'bkl' by inf"),
+        (GROUPS, ["bkl=-1"], "prior of 'bkl' by -1"),
+        (GROUPS, ["bkl=rare"], "--class-prior 'bkl=rare'"),
+        (GROUPS, ["scc=2"], "'scc' is no class of the data"),
     ],
 )
-def test_what_makes_no_answer_is_told(words, told):
-    with pytest.raises(NevusError, match=told):
-        LabelGroups.of(words, DIAGNOSES)
+def test_wrong_groups_are_refused(groups, prior, words):
+    with pytest.raises(NevusError, match=words):
+        LabelGroups.parse(groups, FINE, prior)

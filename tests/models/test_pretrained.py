@@ -7,14 +7,16 @@ from nevus._io import sha256_file
 from nevus.cli.main import main
 from nevus.errors import NevusError
 from nevus.models import registry, weights
+from nevus.models.cached import on_this_machine
 from nevus.models.checkpoint import read_backbone, save_backbone
-from nevus.models.registry import PRETRAINED, BACKBONES, BackboneSpec, default_backbone, is_permissive, build_backbone
-from nevus.models.weights import license_of_weights, on_this_machine, load_pretrained
+from nevus.models.model import build_backbone
+from nevus.models.registry import BACKBONES, PRETRAINED, BackboneSpec, default_backbone, is_permissive
+from nevus.models.weights import license_of_weights, load_pretrained
 
 
 @pytest.fixture
 def two(tmp_path, monkeypatch):
-    """A package with two trunks: one for any purpose, one for research."""
+    """A package with two backbones: one for any purpose, one for research."""
     shelf = tmp_path / "shipped"
     shelf.mkdir()
     for seed, name in enumerate(("free", "research")):
@@ -24,7 +26,7 @@ def two(tmp_path, monkeypatch):
             name,
             "bit-r26x0.5",
             128,
-            "shipped",
+            "builtin",
             f"{name}.safetensors",
             license,
             "a test",
@@ -32,10 +34,10 @@ def two(tmp_path, monkeypatch):
         )
         for name, license in (("free", "Apache-2.0"), ("research", "CC BY-NC 4.0"))
     }
-    named = {**specs, **{k: v for k, v in BACKBONES.items() if v.origin != "shipped"}}
-    monkeypatch.setattr(registry, "TRUNKS", named)
-    monkeypatch.setattr(weights, "TRUNKS", named)
-    monkeypatch.setattr(weights, "SHIPPED", shelf)
+    named = {**specs, **{k: v for k, v in BACKBONES.items() if v.origin != "builtin"}}
+    monkeypatch.setattr(registry, "BACKBONES", named)
+    monkeypatch.setattr(weights, "BACKBONES", named)
+    monkeypatch.setattr(weights, "PRETRAINED", shelf)
     return specs
 
 
@@ -94,15 +96,18 @@ def test_the_license_of_weights(two, tmp_path):
 
 
 def test_license_permissive_refuses_others(two, phantoms, tmp_path, capsys):
-    words = ["train", str(phantoms), "--out", str(tmp_path / "run"), "--license", "permissive"]
-    assert main([*words, "--trunk", "research"]) == 2
-    assert "CC BY-NC 4.0, which --license permissive leaves out" in capsys.readouterr().err
+    words = ["train", str(phantoms), "--out", str(tmp_path / "run"), "--permissive-only"]
+    assert main([*words, "--backbone", "research"]) == 2
+    assert "CC BY-NC 4.0, which --permissive-only excludes" in capsys.readouterr().err
     other = weights.PRETRAINED / "research.safetensors"  # which does not say what it is under
-    assert main([*words, "--trunk", "bit-r26x0.5", "--weights", str(other)]) == 2
-    assert "a license that is not told, which --license permissive" in capsys.readouterr().err
-    assert main([*words, "--mode", "head", "--side", "32", "--epochs", "1", "--no-audit"]) == 0
-    assert "--trunk auto takes free" in capsys.readouterr().err
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["backbone"] == "free"
+    assert main([*words, "--backbone", "bit-r26x0.5", "--weights", str(other)]) == 2
+    assert "not known, which --permissive-only excludes" in capsys.readouterr().err
+    assert (
+        main([*words, "--tuning", "linear-probe", "--set", "image_size=32", "--epochs", "1", "--no-check-duplicates"])
+        == 0
+    )
+    assert "auto takes free" in capsys.readouterr().err
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["model"]["backbone"] == "free"
 
 
 def test_what_the_package_ships_is_whole_and_says_what_it_is():
@@ -116,4 +121,4 @@ def test_what_the_package_ships_is_whole_and_says_what_it_is():
         assert about["license"] == one["license"]
         assert about["architecture"] == one["architecture"] == BACKBONES[name].architecture
         assert sha256_file(PRETRAINED / one["file"]) == one["digest"]
-        assert BACKBONES[name].origin == "shipped"
+        assert BACKBONES[name].origin == "builtin"

@@ -10,9 +10,11 @@ from safetensors.torch import save_file
 from nevus.errors import NevusError
 from nevus.models import weights
 from nevus.models.bit import bit
+from nevus.models.cached import cached_file, on_this_machine
+from nevus.models.model import build_backbone
 from nevus.models.npz import write_npz
-from nevus.models.registry import BACKBONES, build_backbone, backbone_spec
-from nevus.models.weights import cached_file, download, fetch, on_this_machine, load_pretrained
+from nevus.models.registry import BACKBONES, backbone_spec
+from nevus.models.weights import download, fetch, load_pretrained
 
 
 @pytest.fixture(autouse=True)
@@ -173,7 +175,7 @@ def test_weights_from_a_path(tmp_path):
 
 def test_names_of_timm_and_the_hub():
     spec = backbone_spec("timm/resnet18.a1_in1k")
-    assert (spec.origin, spec.side, spec.architecture) == ("hub", 224, "timm/resnet18")
+    assert (spec.origin, spec.image_size, spec.architecture) == ("hub", 224, "timm/resnet18")
     assert spec.mean == pytest.approx((0.485, 0.456, 0.406))
     with pytest.raises(NevusError, match="the weights of timm/resnet18.a1_in1k are not on this machine"):
         load_pretrained("timm/resnet18.a1_in1k", classes=2)
@@ -200,12 +202,11 @@ def test_timm_s_tags_of_bit_are_trunks():
 def test_a_trunk_of_timm_is_trained_saved_and_used(name, phantoms, tmp_path):
     import nevus
     from nevus.data.readers.dispatch import read
-    from nevus.training.overrides import Overrides
-    from nevus.training.trainer import BiT
+    from nevus.training.trainer import Trainer
 
-    changes = Overrides(side=32, batch=8, steps=3, warmup=1, evaluate_every=2)
-    BiT(backbone=name, changes=changes).fit(read(phantoms), tmp_path / "run")
+    changes = {"image_size": 32, "batch_size": 8, "steps": 3, "warmup_steps": 1, "eval_interval": 2}
+    Trainer(backbone=name, overrides=changes).fit(read(phantoms), tmp_path / "run")
     classifier = nevus.load(tmp_path / "run" / "bundle")
-    assert classifier.bundle.preprocess.mean == pytest.approx((0.485, 0.456, 0.406))
+    assert classifier.bundle.spec.mean == pytest.approx((0.485, 0.456, 0.406))
     p = classifier.predict_proba(phantoms / "contact-sheet.jpg")
     assert p.sum() == pytest.approx(1)

@@ -30,7 +30,7 @@ def test_bayes_accuracy_is_what_the_best_reader_reaches():
 
 
 def test_same_seed_same_bytes(tmp_path):
-    config = PhantomConfig(n=6, side=48, seed=9)
+    config = PhantomConfig(n=6, image_size=48, seed=9)
     write(config, tmp_path / "one", workers=1)
     write(config, tmp_path / "two", workers=1)
     table = pd.read_csv(tmp_path / "one" / "manifest.csv")
@@ -39,8 +39,8 @@ def test_same_seed_same_bytes(tmp_path):
 
 
 def test_processes_draw_the_same(tmp_path):
-    write(PhantomConfig(n=100, side=32), tmp_path / "one", workers=1)
-    write(PhantomConfig(n=100, side=32), tmp_path / "two", workers=2)
+    write(PhantomConfig(n=100, image_size=32), tmp_path / "one", workers=1)
+    write(PhantomConfig(n=100, image_size=32), tmp_path / "two", workers=2)
     names = pd.read_csv(tmp_path / "one" / "manifest.csv")["image"]
     assert all((tmp_path / "one" / n).read_bytes() == (tmp_path / "two" / n).read_bytes() for n in names)
 
@@ -100,5 +100,5 @@ def test_files_are_what_the_manifest_says(phantoms):
 def test_a_folder_with_a_set_is_kept(phantoms):
     with pytest.raises(NevusError, match="holds a data set already"):
         write(PhantomConfig(n=3), phantoms)
-    with pytest.raises(NevusError, match="correct --side"):
-        PhantomConfig(side=5)
+    with pytest.raises(NevusError, match="correct --image-size"):
+        PhantomConfig(image_size=5)

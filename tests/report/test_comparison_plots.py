@@ -14,7 +14,7 @@ from nevus.report.comparison_plots import readers, times, trade
 def row(name, accuracy, seconds, *, sensitivity=0.9, specificity=0.8):
     values = {"accuracy": accuracy, "sensitivity": sensitivity, "specificity": specificity}
     figures = {key: MetricEstimate(value, 100, value - 0.05, value + 0.05, "wilson") for key, value in values.items()}
-    return ResultRow(name, name, name.upper(), "", "features", figures=figures, seconds=seconds)
+    return ResultRow(name, name, name.upper(), "", "features", metrics=figures, seconds=seconds)
 
 
 ROWS = [row("svm", 0.86, 104.0), row("ann", 0.84, 158.0, sensitivity=0.8, specificity=0.7)]

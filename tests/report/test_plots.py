@@ -20,9 +20,9 @@ def test_curves_show_what_scikit_learn_computes(k):
     drawn = ax.lines[1:]
     assert len(drawn) == (1 if k == 2 else k)
     cls = 1 if k == 2 else 0
-    fpr, tpr, _ = roc_curve(y == cls, p[:, cls])
-    assert np.array_equal(drawn[0].get_xdata(), fpr)
-    assert np.array_equal(drawn[0].get_ydata(), tpr)
+    fpr, tpr, _ = roc_curve(y == cls, p[:, cls], drop_intermediate=False)
+    assert np.allclose(drawn[0].get_xdata(), fpr, atol=1e-12)
+    assert np.allclose(drawn[0].get_ydata(), tpr, atol=1e-12)
     assert len(plots.precision_recall(y, p, classes).axes[0].lines) == 2 * len(drawn)
 
 

@@ -84,12 +84,12 @@ def test_group_norm_keeps_what_is_no_number():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("sizes", [(3, 20, 3, 1), (64, 32, 1, 1), (40, 24, 1, 2), (8, 16, 3, 2)])
-@pytest.mark.parametrize("side", [2, 9])
-def test_standardized_convolution_is_timm_s_in_float64(sizes, side, dtype):
+@pytest.mark.parametrize("image_size", [2, 9])
+def test_standardized_convolution_is_timm_s_in_float64(sizes, image_size, dtype):
     into, out, kernel, stride = sizes
     conv, quick = modules(StdConv2d, into, out, kernel, stride=stride, eps=1e-8)
     conv.to(memory_format=torch.channels_last)
-    x = channels_last(2, into, side, side, dtype=dtype).requires_grad_()
+    x = channels_last(2, into, image_size, image_size, dtype=dtype).requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
         y = quick(x)
     assert y.dtype == dtype

@@ -3,20 +3,22 @@ import pytest
 import torch
 
 from nevus.data.preprocess import Preprocess
+from nevus.data.transforms import normalize
 from nevus.errors import NevusError
-from nevus.models.registry import build_backbone
-from nevus.runtime import engines as inference
-from nevus.runtime import openvino_engine as graph
+from nevus.models.model import build_backbone
+from nevus.runtime import feature_engine as features
+from nevus.runtime import openvino_engine
 from nevus.runtime.device import Device, device
-from nevus.runtime.engines import TorchEngine, run_batched, softmax
+from nevus.runtime.engines import cpu_threads, file_engine, run_batched, softmax
+from nevus.runtime.feature_engine import TorchEngine, feature_engine, network_engine
 
 
-def test_engine_gives_the_network_s_output():
-    net = build_backbone("bit-r26x0.5", classes=0, seed=2)
+def test_an_engine_gives_the_network_s_output():
+    net = build_backbone("bit-r26x0.5", seed=2)
     pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
     engine = TorchEngine(net, Preprocess(32))
     with torch.inference_mode():
-        expected = net.eval()(Preprocess(32).tensor(pixels)).numpy()
+        expected = net.eval()(normalize(pixels, Preprocess(32))).numpy()
     assert np.allclose(engine(pixels), expected, atol=1e-4)
     assert np.allclose(run_batched(engine, pixels, what="x", batch=2), expected, atol=1e-4)
 
@@ -28,30 +30,47 @@ def test_softmax_against_torch():
     assert np.allclose(softmax(logits).sum(1), 1)
 
 
-def test_bfloat16_is_refused_where_the_cpu_has_none(monkeypatch):
-    net = build_backbone("bit-r26x0.5", classes=2, seed=0)
-    monkeypatch.setattr(inference, "has_bf16", lambda _: False)
+def test_threads_follow_the_environment(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert cpu_threads() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert cpu_threads() >= 1
+
+
+def test_a_damaged_model_file_is_one_sentence(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(NevusError, match=r"Cannot load .*model.onnx") as caught:
+        file_engine(tmp_path / "model.onnx", "onnx")
+    assert "\n" not in str(caught.value)
+
+
+def test_bfloat16_is_refused_where_the_cpu_has_none(monkeypatch, bundle_folder):
+    net = build_backbone("bit-r26x0.5", seed=0)
+    monkeypatch.setattr(features, "has_bf16", lambda _: False)
+    monkeypatch.setattr(openvino_engine, "cpu_has_bf16", lambda: False)
     with pytest.raises(NevusError, match="--engine openvino"):
-        inference.make_engine(net, Preprocess(32), name="openvino-bf16")
-    with pytest.raises(NevusError, match="bfloat16; leave --precision bf16 out"):
-        inference.feature_engine(net, inference.make_engine(net, Preprocess(32)), "bf16")
+        file_engine(bundle_folder / "model.onnx", "openvino-bf16")
+    with pytest.raises(NevusError, match="Leave precision=bf16 out"):
+        feature_engine(net, Preprocess(32), TorchEngine(net, Preprocess(32)), "bf16")
 
 
-def test_bfloat16_is_asked_for_and_nothing_but_where_it_is_named(monkeypatch, bf16_asked):
-    net = build_backbone("bit-r26x0.5", classes=2, seed=0)
-    asked = bf16_asked(graph)
-    monkeypatch.setattr(inference, "has_bf16", lambda _: True)
+def test_bfloat16_is_used_only_where_it_is_named(monkeypatch, bf16_asked, bundle_folder):
+    net = build_backbone("bit-r26x0.5", seed=0)
+    asked = bf16_asked(openvino_engine)
+    monkeypatch.setattr(openvino_engine, "cpu_has_bf16", lambda: True)
     pixels = np.zeros((2, 32, 32, 3), np.uint8)
-    for name in ("openvino-bf16", "openvino", "auto"):
-        assert inference.make_engine(net, Preprocess(32), name=name)(pixels).shape == (2, 2)
-    assert asked == [True, False, False]
-    asked.clear()
+    for name in ("openvino-bf16", "openvino"):
+        assert file_engine(bundle_folder / "model.onnx", name)(pixels).shape == (2, 2)
+    assert asked == [True, False]
+    asked = bf16_asked(features)
+    monkeypatch.setattr(features, "has_bf16", lambda _: True)
     for precision in ("bf16", "fp32", "auto"):
-        assert inference.feature_engine(net, inference.make_engine(net, Preprocess(32)), precision)(pixels).shape == (2, 2)
+        exact = network_engine(net, Preprocess(32))
+        assert feature_engine(net, Preprocess(32), exact, precision)(pixels).shape == (2, 1024)
     assert asked == [False, True, False, False]  # what computes exactly is not made twice
 
 
-def test_precision_can_be_insisted_on():
+def test_precision_can_be_asked_for():
     assert device("bf16").bf16
     assert not device("fp32").bf16
     assert isinstance(device("auto").bf16, bool)

@@ -6,13 +6,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nevus.data.preprocess import Preprocess
-from nevus.training.batches import FeatureBatches, ImageBatches, SoftLabels, sample_mixup, mixup, step_indices, soft_labels
+from nevus.training.batches import (
+    FeatureBatches,
+    ImageBatches,
+    SoftLabels,
+    mixup,
+    sample_mixup,
+    soft_labels,
+    step_indices,
+)
 from nevus.training.config import DatasetStats
-from nevus.training.overrides import Overrides, make_config
+from nevus.training.overrides import make_config
 
 
 def recipe(**changes):
-    return make_config("default", DatasetStats(20, 1e5, 32), "full", changes=Overrides(**changes))
+    return make_config("hyperrule", DatasetStats(20, 1e5, 32), {"image_size": 32, "resize_size": 40, **changes})
 
 
 @settings(max_examples=60, deadline=None)
@@ -33,7 +41,7 @@ def test_orders_differ_by_epoch_and_seed():
 def test_a_batch_is_a_function_of_seed_and_step():
     pixels = np.random.default_rng(0).integers(0, 256, (20, 40, 40, 3), dtype=np.uint8)
     labels = soft_labels(np.arange(20) % 2, 2, 0.0)
-    r = recipe(batch=8, mixup=0.4)
+    r = recipe(batch_size=8, mixup=0.4)
     one, other = (ImageBatches(pixels, labels, r, Preprocess(32), 7) for _ in range(2))
     other(0), other(3)
     torch.manual_seed(0)
@@ -77,7 +85,7 @@ def test_mixup_mixes_images_and_labels_by_one_share():
 
 def test_feature_batches():
     features = torch.randn(10, 4)
-    batches = FeatureBatches(features, soft_labels(np.arange(10) % 2, 2, 0), recipe(batch=10), 1)
+    batches = FeatureBatches(features, soft_labels(np.arange(10) % 2, 2, 0), recipe(batch_size=10), 1)
     x, y = batches(0)
     rows = step_indices(10, 10, 1, 0)
     assert torch.equal(x, features[rows])
@@ -86,7 +94,7 @@ def test_feature_batches():
 
 def test_each_image_in_a_step_has_one_of_its_views():
     features = torch.arange(3.0)[:, None, None] * 100 + torch.arange(10.0)[None, :, None].expand(3, 10, 2)
-    batches = FeatureBatches(features, soft_labels(np.arange(10) % 2, 2, 0), recipe(batch=10), 1)
+    batches = FeatureBatches(features, soft_labels(np.arange(10) % 2, 2, 0), recipe(batch_size=10), 1)
     seen = set()
     for step in range(12):
         x, _ = batches(step)
@@ -101,7 +109,7 @@ def test_each_image_in_a_step_has_one_of_its_views():
 @given(st.integers(1, 12), st.integers(1, 4), st.sampled_from([0.0, 0.3]), st.integers(0, 5))
 def test_parts_make_up_the_global_batch(batch, current_world, mixup, step):
     pixels = np.random.default_rng(0).integers(0, 256, (7, 40, 40, 3), dtype=np.uint8)
-    r = recipe(batch=batch, mixup=mixup, side=32, resize=40)
+    r = recipe(batch_size=batch, mixup=mixup, image_size=32, resize_size=40)
     labels = soft_labels(np.arange(7) % 2, 2, 0)
     batches = ImageBatches(pixels, labels, r, Preprocess(32), 3)
     x, y = batches(step)

@@ -3,8 +3,9 @@ import dataclasses
 import pytest
 
 from nevus.errors import NevusError
-from nevus.training.config import RECIPES, DatasetStats, TrainConfig, default, hyperrule, learning_rate, paper
-from nevus.training.overrides import Overrides, changed, make_config
+from nevus.training.config import DatasetStats, TrainConfig, learning_rate
+from nevus.training.overrides import make_config, override_names
+from nevus.training.presets import PRESETS, best, hyperrule, paper
 
 SMALL = DatasetStats(2241, 224 * 224, 128)
 
@@ -30,97 +31,156 @@ def published_rate(step, size, base=0.003):
 
 @pytest.mark.parametrize("size", [1000, 19_999, 20_000, 499_999, 500_000])
 def test_hyperrule_is_the_published_one(size):
-    recipe = hyperrule(DatasetStats(size, 600 * 450, 128))
-    assert published_rate(recipe.steps - 1, size) is not None
-    assert published_rate(recipe.steps, size) is None
-    for step in range(recipe.steps):
-        assert learning_rate(recipe, step) == pytest.approx(published_rate(step, size)), step
-    assert recipe.mixup == (0.0 if size < 20_000 else 0.1)
-    assert (recipe.resize, recipe.side) == (512, 480)
-    assert (recipe.momentum, recipe.weight_decay, recipe.nesterov) == (0.9, 0.0, False)
-    assert recipe.crop[0] * recipe.resize == pytest.approx(recipe.side)
+    config = hyperrule(DatasetStats(size, 600 * 450, 128))
+    assert published_rate(config.steps - 1, size) is not None
+    assert published_rate(config.steps, size) is None
+    for step in range(config.steps):
+        assert learning_rate(config, step) == pytest.approx(published_rate(step, size)), step
+    assert config.mixup == (0.0 if size < 20_000 else 0.1)
+    assert (config.resize_size, config.image_size) == (512, 480)
+    assert (config.momentum, config.weight_decay, config.nesterov) == (0.9, 0.0, False)
+    assert config.crop_scale[0] * config.resize_size == pytest.approx(config.image_size)
 
 
 def test_hyperrule_of_small_images_and_another_batch():
-    assert (hyperrule(DatasetStats(500, 95 * 96, 128)).resize, hyperrule(DatasetStats(500, 95 * 96, 128)).side) == (160, 128)
-    assert hyperrule(DatasetStats(500, 96 * 96, 128)).side == 480
-    recipe = hyperrule(SMALL, batch=128)
-    assert recipe.lr == pytest.approx(0.003 / 4)
-    assert (recipe.warmup, recipe.decays, recipe.steps) == (400, (800, 1200, 1600), 2000)
+    small = hyperrule(DatasetStats(500, 95 * 96, 128))
+    assert (small.resize_size, small.image_size) == (160, 128)
+    assert hyperrule(DatasetStats(500, 96 * 96, 128)).image_size == 480
+    config = hyperrule(SMALL, batch_size=128)
+    assert config.lr == pytest.approx(0.003 / 4)
+    assert (config.warmup_steps, config.lr_milestones, config.steps) == (400, (800, 1200, 1600), 2000)
 
 
-def test_paper_s_recipe():
-    recipe = paper(SMALL)
-    assert (recipe.steps, recipe.batch, recipe.lr, recipe.side) == (500, 512, 0.03, 224)
-    assert (recipe.decays, recipe.evaluate_every, recipe.weight_decay) == ((200, 300, 400), 10, 0)
-    assert learning_rate(recipe, 0) == 0.03
-    assert learning_rate(recipe, 200) == 0.03
-    assert learning_rate(recipe, 201) == pytest.approx(0.003)
-    assert learning_rate(recipe, 499) == pytest.approx(0.00003)
-    assert paper(SMALL, batch=64).lr == pytest.approx(0.03 / 8)
-    assert paper(SMALL, batch=64).decays == (1600, 2400, 3200)
+def test_the_paper_s_preset():
+    config = paper(SMALL)
+    assert (config.steps, config.batch_size, config.lr, config.image_size) == (500, 512, 0.03, 224)
+    assert (config.lr_milestones, config.eval_interval, config.weight_decay) == ((200, 300, 400), 10, 0)
+    assert learning_rate(config, 0) == 0.03
+    assert learning_rate(config, 200) == 0.03
+    assert learning_rate(config, 201) == pytest.approx(0.003)
+    assert learning_rate(config, 499) == pytest.approx(0.00003)
+    assert paper(SMALL, batch_size=64).lr == pytest.approx(0.03 / 8)
+    assert paper(SMALL, batch_size=64).lr_milestones == (1600, 2400, 3200)
+
+
+def test_best_is_the_measured_recipe():
+    """The flags of the measured run: 12 epochs, lr 0.03, 160 px, four stages with statistics, eight views."""
+    config = make_config("best", SMALL)
+    assert (config.tuning, config.lr, config.image_size, config.resize_size) == ("lp-ft", 0.03, 160, 200)
+    assert (config.feature_stages, config.pooling, config.tta) == (4, "stats", "d4")
+    assert config.steps == round(2241 / 32 * 12)
+    assert (config.checkpoint, config.class_weights) == ("best", "none")
+
+
+def test_best_suits_other_data_and_networks():
+    tiny = best(DatasetStats(170, 1e5, 128))
+    assert tiny.steps == 300
+    seven = best(DatasetStats(6761, 1e5, 128, imbalance=58, classes=7))
+    assert (seven.class_weights, seven.checkpoint) == ("balanced", "last")
+    assert seven.steps == round(6761 / 32 * 6)
+    large = best(DatasetStats(2241, 1e5, 224, parameters=928_000_000))
+    assert (large.image_size, large.micro_batch_size, large.lr) == (224, 8, 0.01)
+    assert best(DatasetStats(2241, 1e5, 224, stages=0)).pooling == "avg"
 
 
 def test_cosine_rises_and_falls():
-    recipe = default(SMALL)
-    rates = [learning_rate(recipe, step) for step in range(recipe.steps)]
+    config = best(SMALL)
+    rates = [learning_rate(config, step) for step in range(config.steps)]
     top = rates.index(max(rates))
-    assert top == recipe.warmup
-    assert max(rates) == pytest.approx(recipe.lr)
+    assert top == config.warmup_steps
+    assert max(rates) == pytest.approx(config.lr)
     assert rates[:top] == sorted(rates[:top])
     assert rates[top:] == sorted(rates[top:], reverse=True)
-    assert rates[-1] < 0.01 * recipe.lr
+    assert rates[-1] < 0.01 * config.lr
 
 
-@pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("mode", ["head", "full"])
-def test_epochs_set_the_length(name, mode):
-    short = make_config(name, SMALL, mode, epochs=2, changes=Overrides(batch=64))
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("tuning", ["linear-probe", "full", "lp-ft"])
+def test_epochs_set_the_length(name, tuning):
+    short = make_config(name, SMALL, {"batch_size": 64, "tuning": tuning}, epochs=2)
     assert short.steps == pytest.approx(2 * SMALL.images / 64, abs=1)
-    assert short.mode == mode
-    assert short.name == name
-    assert all(decay < short.steps for decay in short.decays)
+    assert (short.tuning, short.preset) == (tuning, name)
+    assert all(milestone < short.steps for milestone in short.lr_milestones)
 
 
-def test_every_field_can_be_changed_and_is_recorded():
-    fields = {f.name for f in dataclasses.fields(TrainConfig)} - {"name", "mode"}
-    assert {f.name for f in dataclasses.fields(Overrides)} == fields
-    changes = Overrides(lr=0.5, mixup=0.3, turns=False)
-    recipe = make_config("default", SMALL, "full", changes=changes)
-    assert (recipe.lr, recipe.mixup, recipe.turns) == (0.5, 0.3, False)
-    assert changed(changes) == {"lr": 0.5, "mixup": 0.3, "turns": False}
-    other = make_config("hyperrule", SMALL, "full", changes=Overrides(side=96))
-    assert (other.side, other.resize) == (96, 102)
+def test_every_field_can_be_overridden():
+    assert set(override_names()) == {f.name for f in dataclasses.fields(TrainConfig)} - {"preset"}
+    config = make_config("best", SMALL, {"lr": 0.5, "mixup": "0.3", "rot90": "false", "crop_scale": "0.5,1"})
+    assert (config.lr, config.mixup, config.rot90, config.crop_scale) == (0.5, 0.3, False, (0.5, 1.0))
+    other = make_config("hyperrule", SMALL, {"image_size": "96"})
+    assert (other.image_size, other.resize_size) == (96, 102)
 
 
 def test_steps_scale_the_whole_schedule():
-    short = make_config("hyperrule", SMALL, "full", changes=Overrides(steps=50, batch=64))
-    assert (short.steps, short.warmup, short.decays) == (50, 10, (20, 30, 40))
+    short = make_config("hyperrule", SMALL, {"steps": 50, "batch_size": 64})
+    assert (short.steps, short.warmup_steps, short.lr_milestones) == (50, 10, (20, 30, 40))
     assert short.lr == pytest.approx(0.003 / 8)
-    with pytest.raises(NevusError, match="give one of them"):
-        make_config("default", SMALL, "full", epochs=3, changes=Overrides(steps=50))
+    with pytest.raises(NevusError, match="Give one"):
+        make_config("best", SMALL, {"steps": 50}, epochs=3)
     for epochs in (float("nan"), -1.0, 0.0, float("inf")):
-        with pytest.raises(NevusError, match="correct --epochs"):
-            make_config("default", SMALL, "full", epochs=epochs)
-    for name in RECIPES:
-        assert make_config(name, SMALL, "full", changes=Overrides(steps=1)).warmup == 0
+        with pytest.raises(NevusError, match="Correct --epochs"):
+            make_config("best", SMALL, epochs=epochs)
+    for name in PRESETS:
+        assert make_config(name, SMALL, {"steps": 1}).warmup_steps == 0
 
 
 @pytest.mark.parametrize(
-    "change",
+    "override",
     [
         {"lr": 0.0},
-        {"batch": 0},
-        {"crop": (0.5, 1.5)},
+        {"batch_size": 0},
+        {"crop_scale": (0.5, 1.5)},
         {"momentum": 1.0},
-        {"side": 8},
+        {"image_size": 8},
         {"mixup": -1.0},
-        {"clip": float("nan")},
-        {"side": 10**6},
+        {"clip_grad_norm": float("nan")},
+        {"image_size": 10**6},
     ],
 )
-def test_values_that_make_no_sense_name_their_flag(change):
-    with pytest.raises(NevusError, match=f"correct --{next(iter(change))}"):
-        make_config("default", SMALL, "full", changes=Overrides(**change))
-    with pytest.raises(NevusError, match="there is no recipe 'best'"):
-        make_config("best", SMALL, "full")
+def test_values_out_of_range_name_their_field(override):
+    with pytest.raises(NevusError, match=f"correct {next(iter(override))}"):
+        make_config("best", SMALL, override)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ({"learning_rate": 1}, "no such field"),
+        ({"batchsize": 1}, "Did you mean batch_size"),
+        ({"lr": "three"}, "Cannot set lr=three: give a number"),
+        ({"steps": 1.5}, "give a whole number"),
+        ({"rot90": "maybe"}, "give true or false"),
+        ({"tta": "five"}, "choose one of none, flip"),
+        ({"crop_scale": "0.5"}, "give 2 numbers"),
+        ({"preset": "fast"}, "no such field"),
+        ({"probe_on": "tta-mean"}, "has no effect with tuning=lp-ft"),
+        ({"augmented_copies": 1}, "has no effect with tuning=lp-ft"),
+    ],
+)
+def test_wrong_overrides_are_one_sentence(override, words):
+    with pytest.raises(NevusError, match=words) as caught:
+        make_config("best", SMALL, override)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_preset_is_refused():
+    with pytest.raises(NevusError, match="Choose one of best, fast, paper, hyperrule"):
+        make_config("default", SMALL)
+
+
+def test_a_probe_on_whole_images_records_no_augmentation():
+    for name in PRESETS:
+        config = make_config(name, SMALL, {"tuning": "linear-probe"})
+        assert config.resize_size == config.image_size
+        assert (config.crop_scale, config.hflip, config.rot90, config.brightness) == ((1, 1), False, False, 0)
+        moving = make_config(name, SMALL, {"tuning": "linear-probe", "augmented_copies": 1})
+        assert moving.resize_size > moving.image_size
+
+
+@pytest.mark.parametrize(
+    "override", [{"brightness": 0.3}, {"crop_scale": (0.5, 1.0)}, {"resize_size": 150}, {"rot90": True}]
+)
+def test_augmentation_without_copies_is_refused_for_a_probe(override):
+    with pytest.raises(NevusError, match="has no effect with tuning=linear-probe. Set augmented_copies"):
+        make_config("fast", SMALL, override)
+    assert make_config("fast", SMALL, {**override, "augmented_copies": 1}).augmented_copies == 1

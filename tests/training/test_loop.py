@@ -6,20 +6,28 @@ import torch
 from torch import nn
 
 from nevus.errors import NevusError
-from nevus.models.registry import build_backbone
+from nevus.models.model import build_backbone
 from nevus.runtime.device import Device
 from nevus.training.config import DatasetStats
 from nevus.training.loop import ValidationResult, gradients, train
 from nevus.training.losses import CrossEntropy
-from nevus.training.overrides import Overrides, make_config
+from nevus.training.overrides import make_config
 from nevus.training.run_dir import RunDir
 
 CPU = Device(torch.device("cpu"), bf16=False)
 
 
 def recipe(**changes):
-    base = {"batch": 8, "steps": 12, "warmup": 2, "evaluate_every": 4, "lr": 0.05, "precision": "fp32"}
-    return make_config("default", DatasetStats(24, 1e5, 32), "full", changes=Overrides(**{**base, **changes}))
+    base = {
+        "tuning": "full",
+        "batch_size": 8,
+        "steps": 12,
+        "warmup_steps": 2,
+        "eval_interval": 4,
+        "lr": 0.05,
+        "precision": "fp32",
+    }
+    return make_config("best", DatasetStats(24, 1e5, 32), {**base, **changes})
 
 
 def data(seed=0, n=24):
@@ -38,7 +46,9 @@ def judge(net):
     x, y = data(1)
     with torch.inference_mode():
         logits = net(x)
-    return ValidationResult(float(nn.functional.cross_entropy(logits, y)), float((logits.argmax(1) == y).float().mean()))
+    return ValidationResult(
+        float(nn.functional.cross_entropy(logits, y)), float((logits.argmax(1) == y).float().mean())
+    )
 
 
 def small():
@@ -69,7 +79,9 @@ def test_it_learns_and_logs(tmp_path):
 
 
 @pytest.mark.parametrize("stop", [1, 4, 5, 11])
-@pytest.mark.parametrize("extra", [{}, {"average": 0.9, "nesterov": True, "clip": 0.5, "keep": "last"}])
+@pytest.mark.parametrize(
+    "extra", [{}, {"ema_decay": 0.9, "nesterov": True, "clip_grad_norm": 0.5, "checkpoint": "last"}]
+)
 def test_interrupted_and_resumed_ends_with_the_same_bits(tmp_path, stop, extra):
     whole = fit(tmp_path / "whole", recipe(**extra))
 
@@ -98,7 +110,7 @@ def test_micro_batches_add_up_to_the_batch(size):
     found = {}
     for micro in (0, size):
         net.zero_grad()
-        loss, accuracy = gradients(net, x, y, recipe(micro_batch=micro), CPU, CrossEntropy(weights))
+        loss, accuracy = gradients(net, x, y, recipe(micro_batch_size=micro), CPU, CrossEntropy(weights))
         found[micro] = (loss, accuracy, torch.cat([p.grad.flatten() for p in net.parameters()]))
     assert found[0][0] == pytest.approx(found[size][0], rel=1e-4)
     assert found[0][1] == found[size][1]
@@ -109,7 +121,7 @@ def test_class_weights_weigh_the_loss():
     net = small()
     x = torch.randn(4, 5)
     y = nn.functional.one_hot(torch.tensor([0, 0, 0, 1]), 2).float()
-    loss, _ = gradients(net, x, y, recipe(batch=4), CPU, CrossEntropy(torch.tensor([2 / 3, 2.0])))
+    loss, _ = gradients(net, x, y, recipe(batch_size=4), CPU, CrossEntropy(torch.tensor([2 / 3, 2.0])))
     expected = nn.functional.cross_entropy(
         net(x), torch.tensor([0, 0, 0, 1]), weight=torch.tensor([2 / 3, 2.0]), reduction="sum"
     )
@@ -138,7 +150,7 @@ def test_average_follows_the_weights(tmp_path):
 
     net = small()
     with RunDir.open(tmp_path / "run", {}) as run:
-        r = recipe(average=0.5, evaluate_every=1, steps=4, keep="last")
+        r = recipe(ema_decay=0.5, eval_interval=1, steps=4, checkpoint="last")
         train(net, batches, watching, r, run, CPU, images=24, objective=CrossEntropy())
     plain = []
     with RunDir.open(tmp_path / "plain", {}) as run:
@@ -147,7 +159,7 @@ def test_average_follows_the_weights(tmp_path):
             plain.append(n.state_dict()["0.weight"].clone())
             return ValidationResult(1.0, 0.5)
 
-        r = recipe(evaluate_every=1, steps=4, keep="last")
+        r = recipe(eval_interval=1, steps=4, checkpoint="last")
         train(small(), batches, watch_plain, r, run, CPU, images=24, objective=CrossEntropy())
     expected = small().state_dict()["0.weight"]
     for step, weight in enumerate(plain):
@@ -182,7 +194,7 @@ def test_a_validation_loss_that_is_not_finite_is_told(tmp_path, keep):
             small(),
             batches,
             lambda _: ValidationResult(float("nan"), 0.5),
-            recipe(keep=keep),
+            recipe(checkpoint=keep),
             run,
             CPU,
             images=24,

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from nevus.models.spec import ModelSpec
 from nevus.training import runtime_estimate as timing
 from nevus.training.config import DatasetStats
-from nevus.training.overrides import Overrides, make_config
+from nevus.training.overrides import make_config
 
-FACTS = DatasetStats(1000, 128 * 128, 32)
-BACKBONE = "bit-r26x0.5"
+STATS = DatasetStats(1000, 128 * 128, 32)
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def work(monkeypatch):
 
     clock = Clock()
 
-    def images_of(n, side):
-        done.append((n, side))
+    def images_of(n, image_size):
+        done.append((n, image_size))
         clock.now += 0.002 + 0.001 * n
 
     class Engine:
@@ -42,8 +42,8 @@ def work(monkeypatch):
 
     monkeypatch.setattr(timing, "time", clock)
     monkeypatch.setattr(timing, "TorchEngine", Engine)
-    monkeypatch.setattr(timing, "engine", lambda *_args, **_more: Engine())
-    monkeypatch.setattr(timing, "frozen", lambda *_args: Engine())
+    monkeypatch.setattr(timing, "network_engine", lambda *_args, **_more: Engine())
+    monkeypatch.setattr(timing, "feature_engine", lambda *_args: Engine())
     monkeypatch.setattr(timing, "gradients", gradients)
 
     def save_tensors(path, tensors, _notes):
@@ -55,37 +55,39 @@ def work(monkeypatch):
     return done
 
 
-def recipe(mode, **changes):
-    return replace(make_config("default", FACTS, mode, changes=Overrides(side=32)), **changes)
+def config(tuning, **changes):
+    overrides = {"tuning": tuning, "image_size": 32, "tta": "none", "feature_stages": 0}
+    return replace(make_config("best", STATS, overrides), **changes)
 
 
 def expected(wanted):
-    return timing.estimate_seconds(wanted, BACKBONE, FACTS, 2)
+    spec = ModelSpec("bit-r26x0.5", ("a", "b"), image_size=32)
+    return timing.estimate_seconds(wanted, spec, STATS.images)
 
 
 def test_a_step_is_measured_with_as_many_images_as_it_will_have(work):
-    full = recipe("full", batch=64, micro_batch=0, steps=101, evaluate_every=50)
-    each, looked = 0.001 + 0.002 / 64, 0.001 + 0.002 / timing.BATCH
+    full = config("full", batch_size=64, micro_batch_size=0, steps=101, eval_interval=50)
+    each, looked = 0.001 + 0.002 / 64, 0.001 + 0.002 / timing.INFERENCE_BATCH_SIZE
     looks = 3 * 0.15 * 1000 + 1150
     written = 3 * 4 * 0.25  # the best weights, and a checkpoint of three times their size
     assert expected(full) == pytest.approx(101 * 64 * each + looks * looked + written)
-    assert {(64, 32), (timing.BATCH, 32)} <= set(work)
+    assert {(64, 32), (timing.INFERENCE_BATCH_SIZE, 32)} <= set(work)
     work.clear()
-    expected(replace(full, micro_batch=16))
-    assert max(n for n, _ in work) == timing.BATCH
+    expected(replace(full, micro_batch_size=16))
+    assert max(n for n, _ in work) == timing.INFERENCE_BATCH_SIZE
     assert (16, 32) in work
 
 
 def test_of_slow_networks_a_few_images_are_measured(work, monkeypatch):
     monkeypatch.setattr(timing, "PATIENCE", 0.02)
-    expected(recipe("full", batch=64, micro_batch=0))
+    expected(config("full", batch_size=64, micro_batch_size=0))
     assert {n for n, _ in work} == {timing.SAMPLE}
 
 
 def test_a_head_counts_every_view(work):
-    once = expected(recipe("head"))
-    each = 0.001 + 0.002 / timing.BATCH
+    once = expected(config("linear-probe"))
+    each = 0.001 + 0.002 / timing.INFERENCE_BATCH_SIZE
     assert once == pytest.approx(1150 * each)
-    assert expected(recipe("head", mean_of=4)) == pytest.approx(4 * once)
-    assert expected(recipe("head", views=3)) == pytest.approx(once + 3000 * each)
-    assert (timing.BATCH, 32) in work
+    assert expected(config("linear-probe", tta="crop-color")) == pytest.approx(4 * once)
+    assert expected(config("linear-probe", augmented_copies=3)) == pytest.approx(once + 3000 * each)
+    assert (timing.INFERENCE_BATCH_SIZE, 32) in work

@@ -6,7 +6,7 @@ import pandas as pd
 from nevus.data.manifest import Manifest
 from nevus.training.config import DatasetStats
 from nevus.training.losses import MAX_WEIGHT, source_balancing_weights
-from nevus.training.overrides import Overrides, make_config
+from nevus.training.overrides import make_config
 
 
 def manifest(rows):
@@ -17,7 +17,7 @@ def manifest(rows):
 
 
 def recipe(reweigh):
-    return make_config("default", DatasetStats(60, 1, 32), "full", changes=Overrides(reweigh=reweigh))
+    return make_config("best", DatasetStats(60, 1, 32), {"sample_weighting": reweigh})
 
 
 def test_under_the_weights_the_source_tells_nothing():

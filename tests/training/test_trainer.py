@@ -6,23 +6,49 @@ import pytest
 import torch
 
 import nevus
-from nevus.bundle.bundle import load_bundle
+from nevus.bundle.bundle import TRAINING_IMAGES, load_bundle
 from nevus.data.manifest import ordered_classes
 from nevus.data.readers.dispatch import read
 from nevus.errors import NevusError
+from nevus.models.model import build_backbone
+from nevus.models.registry import backbone_spec
 from nevus.runtime.device import Device
+from nevus.training import linear_probe, record
 from nevus.training.config import DatasetStats
 from nevus.training.losses import class_weights
-from nevus.training.overrides import Overrides, make_config
-from nevus.training.preparation import Preparation
-from nevus.training.trainer import BiT
+from nevus.training.overrides import make_config
+from nevus.training.preparation import Preparation, dataset_stats
+from nevus.training.trainer import Trainer
 
-QUICK = {"side": 32, "resize": 40, "batch": 8, "steps": 6, "warmup": 1, "evaluate_every": 3, "precision": "fp32"}
+QUICK = {
+    "tuning": "full",
+    "image_size": 32,
+    "resize_size": 40,
+    "batch_size": 8,
+    "steps": 6,
+    "warmup_steps": 1,
+    "eval_interval": 3,
+    "precision": "fp32",
+    "feature_stages": 0,
+    "tta": "none",
+}
+PROBE = {
+    "tuning": "linear-probe",
+    "resize_size": None,
+    "warmup_steps": None,
+    "steps": 30,
+    "lr": 1.0,
+    "eval_interval": 10,
+}
 
 
-def fit(data, out, mode="full", resume=False, **changes):
-    method = BiT(backbone="bit-r26x0.5", mode=mode, seed=2, changes=Overrides(**{**QUICK, **changes}))
-    return method.fit(read(data), out, resume=resume)
+def trainer(**overrides):
+    values = {name: value for name, value in {**QUICK, **overrides}.items() if value is not None}
+    return Trainer(backbone="bit-r26x0.5", seed=2, overrides=values, preparation=Preparation(check_duplicates=False))
+
+
+def fit(data, out, resume=False, **overrides):
+    return trainer(**overrides).fit(read(data), out, resume=resume)
 
 
 @pytest.fixture(scope="module")
@@ -32,34 +58,55 @@ def trained(phantoms, tmp_path_factory):
 
 
 def weights(folder):
-    return load_bundle(folder).network.state_dict()
+    return load_bundle(folder).load_network().state_dict()
 
 
-def test_the_run_holds_what_it_should(trained, phantoms):
+def test_the_run_folder_is_complete(trained, phantoms):
     _, out = trained
-    for name in ("config.json", "manifest.parquet", "metrics.jsonl", "checkpoint.safetensors", "skipped.txt"):
+    names = ("config.json", "train.toml", "manifest.parquet", "metrics.jsonl", "checkpoint.safetensors", "skipped.txt")
+    for name in names:
         assert (out / name).is_file()
     config = json.loads((out / "config.json").read_text())
-    assert config["recipe"]["steps"] == 6
-    assert config["changes"]["side"] == 32
+    assert config["config"]["steps"] == 6
+    assert config["overrides"]["image_size"] == 32
     again = read(out / "manifest.parquet")
     assert again.splits() == ("train", "validation", "test")
     cut = again.table[again.table["split"] != "test"]  # the test split is the set's own
     assert cut.groupby("group")["split"].nunique().max() == 1
 
 
-def test_the_bundle_gives_what_was_judged(trained):
+def test_the_bundle_predicts_what_was_recorded(trained):
     _, out = trained
     provenance = load_bundle(out / "bundle").provenance
-    fit_figures = provenance["fit"]["validation"]
+    metrics = provenance["fit"]["validation"]
     rows = read(out / "manifest.parquet").split("validation")
     p = nevus.load(out / "bundle").predict_proba(rows.paths)
-    assert fit_figures["accuracy"]["value"] == pytest.approx(float((p.argmax(1) == rows.targets).mean()))
+    assert metrics["accuracy"]["value"] == pytest.approx(float((p.argmax(1) == rows.targets).mean()))
     loss = -np.log(p[np.arange(len(rows)), rows.targets]).mean()
-    assert fit_figures["cross_entropy"]["value"] == pytest.approx(loss, abs=1e-5)
+    assert metrics["cross_entropy"]["value"] == pytest.approx(loss, abs=1e-5)
     assert provenance["data"]["digest"] == read(out / "manifest.parquet").digest
     assert len(provenance["history"]) == 2
     assert "Research use only" in (out / "bundle" / "README.md").read_text()
+
+
+def test_the_bundle_holds_an_index_of_its_training_images(trained):
+    import pandas as pd
+
+    _, out = trained
+    index = pd.read_parquet(out / "bundle" / TRAINING_IMAGES)
+    rows = read(out / "manifest.parquet").split("train")
+    assert sorted(index["image"]) == sorted(f"{path.parent.name}/{path.name}" for path in rows.paths)
+    assert index["digest"].map(len).eq(16).all()
+
+
+def test_every_engine_gives_the_same_probabilities(trained):
+    _, out = trained
+    paths = read(out / "manifest.parquet").paths[:5]
+    onnx, openvino, torch_ = (
+        nevus.load(out / "bundle", engine=name).predict_proba(paths) for name in ("onnx", "openvino", "torch")
+    )
+    np.testing.assert_allclose(onnx, torch_, atol=1e-4)
+    np.testing.assert_allclose(openvino, torch_, atol=1e-4)
 
 
 def test_same_seed_same_weights(trained, phantoms, tmp_path):
@@ -68,188 +115,118 @@ def test_same_seed_same_weights(trained, phantoms, tmp_path):
     assert all(torch.equal(v, weights(out / "bundle")[k]) for k, v in weights(tmp_path / "again/bundle").items())
 
 
-def test_head_trains_the_head_alone(phantoms, tmp_path):
-    from nevus.models.registry import build_backbone
-
-    fit(phantoms, tmp_path / "head", "head", resize=None, steps=100, lr=1.0, standardize=True)
-    found, start = weights(tmp_path / "head" / "bundle"), build_backbone("bit-r26x0.5", classes=2, seed=2).state_dict()
-    changed = {k for k in found if not torch.equal(found[k], start[k])}
-    assert changed == {"head.fc.weight", "head.fc.bias"}
-    fit_of = load_bundle(tmp_path / "head" / "bundle").provenance["fit"]
-    assert fit_of["training_loss"] < np.log(2)
+def test_a_linear_probe_changes_the_head_alone(phantoms, tmp_path):
+    fit(phantoms, tmp_path / "run", **{**PROBE, "steps": 100, "standardize_features": True})
+    after, start = weights(tmp_path / "run" / "bundle"), build_backbone("bit-r26x0.5", seed=2).state_dict()
+    assert all(torch.equal(after[f"features.backbone.{key}"], value) for key, value in start.items())
+    assert set(after) == {f"features.backbone.{key}" for key in start} | {"head.weight", "head.bias"}
+    assert load_bundle(tmp_path / "run" / "bundle").provenance["fit"]["training_loss"] < np.log(2)
 
 
-def test_taps_are_saved_with_the_bundle_and_used_again(phantoms, tmp_path):
-    from nevus.models.registry import build_backbone
-
-    changes = Overrides(side=32, steps=50, lr=1.0, batch=8, evaluate_every=25)
-    method = BiT(
-        backbone="bit-r26x0.5", mode="head", taps=3, seed=2, changes=changes, preparation=Preparation(audit=False)
-    )
-    classifier = method.fit(read(phantoms), tmp_path / "run")
+@pytest.mark.parametrize(
+    ("pooling", "stages", "width"), [("avg", 3, 256 + 512 + 1024 + 1024), ("stats", 2, 3 * (512 + 1024) + 1024)]
+)
+def test_feature_stages_are_saved_with_the_bundle(phantoms, tmp_path, pooling, stages, width):
+    classifier = fit(phantoms, tmp_path / "run", **{**PROBE, "feature_stages": stages, "pooling": pooling})
     bundle = load_bundle(tmp_path / "run" / "bundle")
-    assert bundle.taps == 3
-    found = bundle.network.state_dict()
-    assert found["head.weight"].shape == (2, 256 + 512 + 1024 + 1024)
-    assert found["head.weight"][:, :256].abs().max() > 0  # an early stage has a say
-    start = build_backbone("bit-r26x0.5", classes=0, seed=2).state_dict()
-    assert all(torch.equal(found[f"tapped.trunk.{key}"], value) for key, value in start.items())
+    assert (bundle.spec.feature_stages, bundle.spec.pooling) == (stages, pooling)
+    head = bundle.load_network().state_dict()["head.weight"]
+    assert head.shape == (2, width)
+    assert head[:, :256].abs().max() > 0  # an early stage has an influence
     paths = read(phantoms).paths[:3]
-    assert np.allclose(
-        nevus.load(tmp_path / "run" / "bundle").predict_proba(paths), classifier.predict_proba(paths)
-    )
+    again = nevus.load(tmp_path / "run" / "bundle").predict_proba(paths)
+    assert np.allclose(again, classifier.predict_proba(paths))
 
 
-def test_the_spread_is_saved_with_the_bundle_and_used_again(phantoms, tmp_path):
-    changes = Overrides(side=32, steps=50, lr=1.0, batch=8, evaluate_every=25)
-    method = BiT(
-        backbone="bit-r26x0.5",
-        mode="head",
-        taps=2,
-        spread=True,
-        changes=changes,
-        preparation=Preparation(audit=False),
-    )
-    classifier = method.fit(read(phantoms), tmp_path / "run")
+@pytest.mark.parametrize("tuning", ["linear-probe", "full", "lp-ft"])
+def test_a_bundle_averages_over_the_views_that_it_was_validated_with(phantoms, tmp_path, tuning):
+    probe = PROBE if tuning == "linear-probe" else {"tuning": tuning}
+    fit(phantoms, tmp_path / "run", **{**probe, "tta": "crop-color"})
     bundle = load_bundle(tmp_path / "run" / "bundle")
-    assert (bundle.taps, bundle.spread) == (2, True)
-    found = bundle.network.state_dict()
-    assert found["head.weight"].shape == (2, 3 * (512 + 1024) + 1024)
-    assert found["head.weight"][:, 512:1536].abs().max() > 0  # deviations and maxima have a say
-    paths = read(phantoms).paths[:3]
-    assert np.allclose(
-        nevus.load(tmp_path / "run" / "bundle").predict_proba(paths), classifier.predict_proba(paths)
-    )
-
-
-@pytest.mark.parametrize("mode", ["head", "full"])
-def test_a_bundle_answers_with_the_mean_that_was_asked_for_and_judged(phantoms, tmp_path, mode):
-    words = {"resize": None, "steps": 30, "lr": 1.0, "evaluate_every": 10} if mode == "head" else {}
-    fit(phantoms, tmp_path / "run", mode, mean_of=4, **words)
-    bundle = load_bundle(tmp_path / "run" / "bundle")
-    assert bundle.views == 4
+    assert bundle.tta == "crop-color"
     rows = read(tmp_path / "run" / "manifest.parquet").split("validation")
     p = nevus.load(tmp_path / "run" / "bundle").predict_proba(rows.paths)
-    once = nevus.load(tmp_path / "run" / "bundle", views=1).predict_proba(rows.paths)
-    said = bundle.provenance["fit"]["validation"]["cross_entropy"]["value"]
-    assert said == pytest.approx(-np.log(p[np.arange(len(rows)), rows.targets]).mean(), abs=1e-5)
-    assert np.abs(p - once).max() > 1e-4
+    once = nevus.load(tmp_path / "run" / "bundle", tta="none").predict_proba(rows.paths)
+    recorded = bundle.provenance["fit"]["validation"]["cross_entropy"]["value"]
+    assert recorded == pytest.approx(-np.log(p[np.arange(len(rows)), rows.targets]).mean(), abs=1e-5)
+    assert np.abs(p - once).max() > 1e-6
 
 
-@pytest.mark.parametrize("mode", ["head", "full"])
-def test_summed_diagnoses_are_averaged_as_the_bundle_does(phantoms, tmp_path, mode):
+@pytest.mark.parametrize("tuning", ["linear-probe", "full"])
+def test_grouped_labels_are_averaged_as_the_bundle_does(phantoms, tmp_path, tuning):
     rows = read(phantoms)
     table = rows.table.copy()
     table.loc[table.index % 2 == 0, "label"] = table["label"].where(table["label"] != "benign", "nv")
     manifest = replace(rows, table=table, classes=ordered_classes(table["label"]))
-    words = {"steps": 30, "lr": 3.0, "evaluate_every": 10} if mode == "head" else {}
-    changes = Overrides(**{**QUICK, "resize": None if mode == "head" else 40, **words, "mean_of": 4})
-    answer = ("benign=benign,nv", "malignant=malignant")
-    BiT(backbone="bit-r26x0.5", mode=mode, seed=2, changes=changes, answer=answer).fit(manifest, tmp_path / "run")
-    held = read(tmp_path / "run" / "manifest.parquet").split("validation")
-    p = nevus.load(tmp_path / "run" / "bundle").predict_proba(held.paths)
-    said = load_bundle(tmp_path / "run" / "bundle").provenance["fit"]["validation"]["cross_entropy"]["value"]
-    true = (held.table["label"] == "malignant").to_numpy().astype(int)
-    assert said == pytest.approx(-np.log(p[np.arange(len(held)), true]).mean(), abs=1e-5)
+    probe = {**PROBE, "lr": 3.0} if tuning == "linear-probe" else {}
+    grouped = replace(
+        trainer(**probe, tta="crop-color"),
+        group_labels=("benign=benign,nv", "malignant=malignant"),
+        class_prior=("nv=0.5",),
+    )
+    grouped.fit(manifest, tmp_path / "run")
+    val = read(tmp_path / "run" / "manifest.parquet").split("validation")
+    p = nevus.load(tmp_path / "run" / "bundle").predict_proba(val.paths)
+    bundle = load_bundle(tmp_path / "run" / "bundle")
+    recorded = bundle.provenance["fit"]["validation"]["cross_entropy"]["value"]
+    true = (val.table["label"] == "malignant").to_numpy().astype(int)
+    assert recorded == pytest.approx(-np.log(p[np.arange(len(val)), true]).mean(), abs=1e-5)
+    assert "0.5 x nv" in (tmp_path / "run" / "bundle" / "README.md").read_text()
 
 
-def test_the_run_of_a_head_says_what_its_features_were_computed_in(phantoms, tmp_path, monkeypatch):
-    """On any CPU: where bfloat16 is there, `auto` would train a network in it, but not a head's features."""
-    from nevus.training import fit as finish
-
-    monkeypatch.setattr(finish, "device", lambda _: Device(torch.device("cpu"), True))
-    for mode, expected in (("head", "fp32"), ("full", "bf16")):
-        fit(phantoms, tmp_path / mode, mode, resize=None if mode == "head" else 40, steps=2, precision="auto")
-        told = json.loads((tmp_path / mode / "fit.json").read_text())["machine"]["precision"]
-        assert told == expected
+def test_a_linear_probe_records_the_precision_of_its_features(phantoms, tmp_path, monkeypatch):
+    """On any CPU: with bfloat16, `auto` trains a network in it, but computes the features of a probe in float32."""
+    monkeypatch.setattr(record, "device", lambda _: Device(torch.device("cpu"), True))
+    for name, extra, expected in (("probe", PROBE, "fp32"), ("full", {}, "bf16")):
+        fit(phantoms, tmp_path / name, **{**extra, "steps": 2, "precision": "auto"})
+        recorded = json.loads((tmp_path / name / "fit.json").read_text())["machine"]["precision"]
+        assert recorded == expected
 
 
-def test_a_head_is_trained_on_every_view_of_which_it_is_to_give_the_mean(phantoms, tmp_path):
-    words = {"resize": None, "steps": 60, "lr": 1.0, "evaluate_every": 60}
-    for number in (1, 4):
-        fit(phantoms, tmp_path / str(number), "head", mean_of=number, **words)
-    one, four = (weights(tmp_path / name / "bundle")["head.fc.weight"] for name in ("1", "4"))
-    assert not torch.allclose(one, four, atol=1e-3)
-
-
-def test_a_head_may_be_trained_on_the_means_themselves(phantoms, tmp_path, monkeypatch):
-    from nevus.training import fit as fitting
-
-    shown, fit_linear_probe = {}, fitting.fit_linear_probe
+def test_a_linear_probe_is_trained_on_the_views_or_on_their_mean(phantoms, tmp_path, monkeypatch):
+    shown, real = {}, linear_probe.fit_linear_probe
 
     def seen(features, *args, **more):
         shown[features.shape[0]] = features
-        return fit_linear_probe(features, *args, **more)
+        return real(features, *args, **more)
 
-    monkeypatch.setattr(fitting, "fit_head", seen)
-    words = {"resize": None, "steps": 60, "lr": 1.0, "evaluate_every": 60, "mean_of": 6}
-    fit(phantoms, tmp_path / "each", "head", **words)
-    fit(phantoms, tmp_path / "means", "head", on_means=True, **words)
+    monkeypatch.setattr(linear_probe, "fit_linear_probe", seen)
+    fit(phantoms, tmp_path / "views", **PROBE, tta="invariant", probe_on="views")
+    fit(phantoms, tmp_path / "means", **PROBE, tta="invariant", probe_on="tta-mean")
     assert set(shown) == {6, 1}
     np.testing.assert_allclose(shown[1][0], shown[6].mean(0), rtol=1e-5, atol=1e-6)
     bundle = load_bundle(tmp_path / "means" / "bundle")
-    assert (bundle.views, bundle.provenance["recipe"]["on_means"]) == (6, True)
-    rows = read(tmp_path / "means" / "manifest.parquet").split("validation")
-    p = nevus.load(tmp_path / "means" / "bundle").predict_proba(rows.paths)
-    said = bundle.provenance["fit"]["validation"]["cross_entropy"]["value"]
-    assert said == pytest.approx(-np.log(p[np.arange(len(rows)), rows.targets]).mean(), abs=1e-5)
+    assert (bundle.tta, bundle.provenance["config"]["probe_on"]) == ("invariant", "tta-mean")
 
 
-@pytest.mark.parametrize(("mode", "mean_of"), [("head", 1), ("full", 6)])
-def test_means_that_are_not_trained_on_are_refused(mode, mean_of):
-    changes = Overrides(mean_of=mean_of, on_means=True)
-    with pytest.raises(NevusError, match="--on-means"):
-        make_config("default", DatasetStats(100, 1e5, 128), mode, changes=changes)
+STILL = {
+    "crop_scale": (1.0, 1.0),
+    "hflip": False,
+    "rot90": False,
+    "brightness": 0.0,
+    "contrast": 0.0,
+    "saturation": 0.0,
+}
 
 
-def test_a_mean_over_five_views_is_refused():
-    with pytest.raises(NevusError, match="correct --mean-of"):
-        make_config("default", DatasetStats(100, 1e5, 128), "head", changes=Overrides(mean_of=5))
-
-
-STILL = {"crop": (1.0, 1.0), "mirror": False, "turns": False, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
-
-
-def test_views_that_change_nothing_train_the_same_head(phantoms, tmp_path):
-    words = {"resize": 32, "steps": 60, "lr": 1.0, "evaluate_every": 20}
-    fit(phantoms, tmp_path / "whole", "head", **{**words, "resize": None})
-    fit(phantoms, tmp_path / "still", "head", views=2, **words, **STILL)
-    fit(phantoms, tmp_path / "moving", "head", views=2, **{**words, "resize": 40})
+def test_augmented_copies_that_change_nothing_train_the_same_probe(phantoms, tmp_path):
+    words = {**PROBE, "steps": 60}
+    fit(phantoms, tmp_path / "whole", **words)
+    fit(phantoms, tmp_path / "still", **{**words, "augmented_copies": 2, "resize_size": 32}, **STILL)
+    fit(phantoms, tmp_path / "moving", **{**words, "augmented_copies": 2, "resize_size": 40})
     whole, still, moving = (weights(tmp_path / name / "bundle") for name in ("whole", "still", "moving"))
-    assert torch.allclose(whole["head.fc.weight"], still["head.fc.weight"], atol=1e-4)
-    assert not torch.allclose(whole["head.fc.weight"], moving["head.fc.weight"], atol=1e-3)
-    assert load_bundle(tmp_path / "moving" / "bundle").provenance["recipe"]["views"] == 2
+    assert torch.allclose(whole["head.weight"], still["head.weight"], atol=1e-4)
+    assert not torch.allclose(whole["head.weight"], moving["head.weight"], atol=1e-3)
+    assert load_bundle(tmp_path / "moving" / "bundle").provenance["config"]["augmented_copies"] == 2
 
 
-def test_a_head_on_whole_images_records_no_views():
-    for name in ("default", "paper", "hyperrule"):
-        made = make_config(name, DatasetStats(100, 1e5, 128), "head")
-        assert made.resize == made.side
-        assert (made.crop, made.mirror, made.turns, made.brightness) == ((1, 1), False, False, 0)
-        moving = make_config(name, DatasetStats(100, 1e5, 128), "head", changes=Overrides(views=1))
-        assert moving.resize > moving.side
-
-
-def test_what_views_cannot_do_is_refused():
-    facts = DatasetStats(100, 1e5, 128)
-    for field, value in {"brightness": 0.3, "crop": (0.5, 1.0), "resize": 150, "turns": True}.items():
-        changes = {field: value}
-        with pytest.raises(NevusError, match=f"--{field} does nothing.*--views"):
-            make_config("default", facts, "head", changes=Overrides(**changes))
-        assert make_config("default", facts, "head", changes=Overrides(**changes, views=1)).views == 1
-    with pytest.raises(NevusError, match="--views is for mode head"):
-        make_config("default", facts, "full", changes=Overrides(views=1))
-    with pytest.raises(NevusError, match="correct --views"):
-        make_config("default", facts, "head", changes=Overrides(views=-1))
-
-
-@pytest.mark.parametrize("mode", ["head", "views", "full"])
-def test_killed_between_steps_and_resumed(phantoms, tmp_path, mode, monkeypatch):
+@pytest.mark.parametrize("way", ["linear-probe", "copies", "full", "lp-ft"])
+def test_killed_between_steps_and_resumed(phantoms, tmp_path, way, monkeypatch):
     from nevus.training import loop
 
-    extra = {"head": {"resize": None}, "views": {"views": 2}, "full": {}}[mode]
-    mode = "full" if mode == "full" else "head"
-    fit(phantoms, tmp_path / "whole", mode, **extra)
+    probe = {**PROBE, "steps": 6, "eval_interval": 3}
+    extra = {"linear-probe": probe, "copies": {**probe, "augmented_copies": 2}}.get(way, {"tuning": way})
+    fit(phantoms, tmp_path / "whole", **extra)
     calls, real = [], loop.gradients
 
     def breaking(*args):
@@ -260,24 +237,33 @@ def test_killed_between_steps_and_resumed(phantoms, tmp_path, mode, monkeypatch)
 
     monkeypatch.setattr(loop, "gradients", breaking)
     with pytest.raises(KeyboardInterrupt):
-        fit(phantoms, tmp_path / "broken", mode, **extra)
+        fit(phantoms, tmp_path / "broken", **extra)
     monkeypatch.undo()
     assert not (tmp_path / "broken" / "bundle").exists()
-    fit(phantoms, tmp_path / "broken", mode, resume=True, **extra)
+    fit(phantoms, tmp_path / "broken", resume=True, **extra)
     one, other = weights(tmp_path / "whole" / "bundle"), weights(tmp_path / "broken" / "bundle")
     assert all(torch.equal(one[k], other[k]) for k in one)
 
 
 def test_a_complete_run_is_not_repeated(trained, phantoms, capsys):
     _, out = trained
-    before = (out / "bundle" / "bundle.json").stat().st_mtime_ns
+    before = (out / "bundle" / "config.json").stat().st_mtime_ns
     fit(phantoms, out, resume=True)
     assert "is complete" in capsys.readouterr().err
-    assert (out / "bundle" / "bundle.json").stat().st_mtime_ns == before
+    assert (out / "bundle" / "config.json").stat().st_mtime_ns == before
     with pytest.raises(NevusError, match="holds a run already"):
         fit(phantoms, out)
-    with pytest.raises(NevusError, match=r"recipe.lr was .* is 0.5"):
+    with pytest.raises(NevusError, match=r"config.lr was .* is 0.5"):
         fit(phantoms, out, resume=True, lr=0.5)
+
+
+def test_an_existing_run_is_refused_before_the_duplicate_check(trained, phantoms, monkeypatch):
+    from nevus.training import preparation
+
+    _, out = trained
+    monkeypatch.setattr(preparation, "group_duplicates", lambda *_: pytest.fail("the check ran"))
+    with pytest.raises(NevusError, match="holds a run already"):
+        replace(trainer(), preparation=Preparation()).fit(read(phantoms), out)
 
 
 def test_unreadable_training_images_are_left_out_and_listed(class_folders, tmp_path):
@@ -290,12 +276,12 @@ def test_unreadable_training_images_are_left_out_and_listed(class_folders, tmp_p
 
 def test_class_weights_have_mean_one(phantoms):
     manifest = read(phantoms)
-    recipe = make_config("default", DatasetStats(60, 1, 32), "full", changes=Overrides(class_weights="balanced"))
-    found = class_weights(manifest.targets, len(manifest.classes), recipe).numpy()
+    config = make_config("best", DatasetStats(60, 1, 32), {"class_weights": "balanced"})
+    found = class_weights(manifest.targets, len(manifest.classes), config).numpy()
     counts = np.bincount(manifest.targets)
     assert (found * counts).sum() == pytest.approx(60)
     assert found[0] * counts[0] == pytest.approx(found[1] * counts[1])
-    plain = make_config("default", DatasetStats(60, 1, 32), "full")
+    plain = make_config("best", DatasetStats(60, 1, 32))
     assert class_weights(manifest.targets, len(manifest.classes), plain).tolist() == [1, 1]
 
 
@@ -304,6 +290,28 @@ def test_three_classes(class_folders, tmp_path):
     assert classifier.classes == ("a", "b", "c")
 
 
-def test_unknown_trunk(phantoms, tmp_path):
-    with pytest.raises(NevusError, match="there is no trunk 'vgg'"):
-        BiT(backbone="vgg").fit(read(phantoms), tmp_path / "run")
+def test_the_default_preset_stores_its_views_and_stages(phantoms):
+    spec, config = Trainer(backbone="bit-r26x0.5-generic").plan(
+        read(phantoms).split("train").with_classes(("benign", "malignant"))
+    )
+    assert (config.preset, config.tuning, config.tta) == ("best", "lp-ft", "d4")
+    assert (spec.feature_stages, spec.pooling, spec.image_size) == (4, "stats", 160)
+
+
+def test_a_network_without_stages_gets_none(phantoms):
+    stats = dataset_stats(read(phantoms), backbone_spec("inception-v3-keras"))
+    assert make_config("best", stats).feature_stages == min(4, stats.stages)
+
+
+def test_unknown_backbone(phantoms, tmp_path):
+    with pytest.raises(NevusError, match="there is no .* 'vgg'"):
+        Trainer(backbone="vgg").fit(read(phantoms), tmp_path / "run")
+
+
+def test_a_run_writes_a_file_that_trains_the_same(trained, phantoms, tmp_path):
+    from nevus.cli.train import Command
+
+    _, out = trained
+    again = Command(data=(phantoms,), out=tmp_path / "again", config=out / "train.toml").trainer()
+    assert again.overrides == trainer().overrides
+    assert (again.seed, again.preset, again.backbone) == (2, "best", "bit-r26x0.5")

@@ -24,7 +24,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from threadpoolctl import threadpool_limits
 
-from nevus.models.handcrafted.estimators import KMeansClassifier, ABCDRuleClassifier
+from nevus.models.handcrafted.estimators import ABCDRuleClassifier, KMeansClassifier
 from nevus.models.handcrafted.features import names
 
 FOLDS = 3
@@ -95,7 +95,7 @@ LEARNERS = {
     "kmeans": BaselineSpec(
         "k-means, clusters named by the training labels",
         _kmeans,
-        {"namedclusters__clusters": (8, 16, 32, 64, 128)},
+        {"kmeansclassifier__clusters": (8, 16, 32, 64, 128)},
         calibrated=False,
     ),
     "abcd-rule": BaselineSpec("the ABCD rule's total dermoscopy score; nothing is learnt", _abcd, {}, calibrated=False),
@@ -142,9 +142,7 @@ def fit_baseline(
             FrozenEstimator(estimator), method="sigmoid", cv=[(everything, everything)], ensemble=False
         )
         estimator = frozen.fit(*held)
-    return estimator, {
-        name: value if isinstance(value, int | float) else str(value) for name, value in chosen.items()
-    }
+    return estimator, {name: value if isinstance(value, int | float) else str(value) for name, value in chosen.items()}
 
 
 def _chosen(

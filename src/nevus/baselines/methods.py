@@ -8,9 +8,9 @@ from typing import Literal
 
 from nevus.baselines.learners import LEARNERS
 from nevus.errors import NevusError
+from nevus.models.cached import on_this_machine
 from nevus.models.checkpoint import read_backbone
 from nevus.models.registry import AUTO, RANDOM, backbone_spec
-from nevus.models.weights import on_this_machine
 
 MethodName = Literal[
     "bit",
@@ -34,10 +34,10 @@ class MethodSpec:
     Attributes:
         name: as given to `--method`.
         title: as it stands in a table.
-        trunk: its network; empty for what learns from handcrafted features.
+        backbone: its network; empty for what learns from handcrafted features.
         official: the same network with the weights that are usually meant, by timm's tag; empty where there are
             none.
-        near: trunks that may stand in for it, where a file of weights says that it is of such a one.
+        near: backbones that may stand in for it, where a file of weights says that it is of such a one.
 
     """
 
@@ -99,10 +99,10 @@ def resolve_method(one: MethodSpec, weights: str, backbone: str = AUTO) -> tuple
         one: a system that is a network.
         weights: `auto` for BiT's own or the official ones, `random`, or the path of a file. A file that says that
             it is of a near relation brings this network along; of BiT it brings the size.
-        trunk: for BiT, another one of its sizes.
+        backbone: for BiT, another one of its sizes.
 
     Returns:
-        Trunk and weights, as `BiT` takes them.
+        Backbone and weights, as `BiT` takes them.
 
     Raises:
         NevusError: the weights are not on this machine, or are another system's.
@@ -125,7 +125,7 @@ def resolve_method(one: MethodSpec, weights: str, backbone: str = AUTO) -> tuple
 
 
 def _said(one: MethodSpec, weights: str, own: str) -> str:
-    """The trunk that a file of weights is for."""
+    """The backbone that a file of weights is for."""
     file = Path(weights)
     if not file.is_file():
         raise NevusError(f"the weights {file} do not exist; give an .npz or a .safetensors file.")

@@ -14,15 +14,15 @@ from nevus.bundle.classifier import Classifier
 from nevus.data.cache import Cache
 from nevus.data.decoded import decode_dataset
 from nevus.data.manifest import Manifest
-from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
-from nevus.models.handcrafted.classifier import HANDCRAFTED, Handcrafted, vectors
+from nevus.models.handcrafted.classifier import Handcrafted, vectors
 from nevus.models.handcrafted.feature_cache import CachedFeatures
 from nevus.models.handcrafted.features import HANDCRAFTED_IMAGE_SIZE, VERSION
+from nevus.models.spec import HANDCRAFTED, ModelSpec
 from nevus.runtime.engines import run_batched
 from nevus.training.history import StageTimer
 from nevus.training.preparation import Preparation, report_faults
-from nevus.training.record import Predictions, FitResult, write_result
+from nevus.training.record import FitResult, Predictions, write_result
 from nevus.training.run_dir import RunDir
 
 
@@ -62,68 +62,72 @@ class HandcraftedTrainer:
             NevusError: the data set, the settings or the folder are at fault.
 
         """
-        out, watch = Path(out), StageTimer()
-        manifest, protocol = self.preparation.of(manifest, watch)
-        config = {
+        out, timer = Path(out), StageTimer()
+        manifest, protocol = self.preparation.apply(manifest, timer)
+        settings = {
             "method": self.learner,
             "features": VERSION,
+            "overrides": {},
+            "backbone_weights": "none: handcrafted features",
             "seed": self.seed,
             "split": asdict(self.preparation.split),
             "data": {"name": manifest.name, "digest": manifest.digest, "classes": manifest.classes, **protocol},
         }
-        with RunDir.open(out, config, resume=resume) as run:
+        with RunDir.open(out, settings, resume=resume) as run:
             if run.bundle.exists():
                 console.print(f"{out} is complete; its bundle is {run.bundle}")
                 return Classifier(load_bundle(run.bundle))
             manifest.save(out / "manifest.parquet")
             with contextlib.closing(Cache(self.preparation.cache)) as cache:
-                self._trained(manifest, run, cache, watch, protocol)
+                self._train(manifest, run, cache, timer, settings)
         return Classifier(load_bundle(run.bundle))
 
-    def _trained(
-        self, manifest: Manifest, run: RunDir, cache: Cache, watch: StageTimer, protocol: dict[str, Any]
+    def _train(
+        self, manifest: Manifest, run: RunDir, cache: Cache, timer: StageTimer, settings: dict[str, Any]
     ) -> None:
-        with watch("decoding"):
-            shown, held = (
+        with timer("decoding"):
+            train, val = (
                 decode_dataset(manifest.split(name), HANDCRAFTED_IMAGE_SIZE, cache, what=f"decoding {name}")
                 for name in ("train", "validation")
             )
-        report_faults(run, manifest, shown, held)
-        with watch("features"):
+        report_faults(run, manifest, train, val)
+        with timer("features"):
             describe = self.memory or vectors
-            features = run_batched(describe, shown.pixels, what="features of train")
-            held_features = run_batched(describe, held.pixels, what="features of validation")
+            features = run_batched(describe, train.pixels, what="features of train")
+            val_features = run_batched(describe, val.pixels, what="features of validation")
         if self.memory:
-            watch.seconds["features"] += self.memory.saved
-        learner, rows, judged = LEARNERS[self.learner], shown.manifest, held.manifest
-        with watch("training"):
+            timer.seconds["features"] += self.memory.saved
+        learner, rows = LEARNERS[self.learner], train.manifest
+        with timer("training"):
             try:
                 estimator, chosen = fit_baseline(
                     learner,
                     features,
                     rows.targets,
                     rows.groups,
-                    (held_features, judged.targets),
+                    (val_features, val.manifest.targets),
                     self.seed,
                 )
             except ValueError as error:
                 raise NevusError(f"{self.learner} cannot learn from {manifest.name}: {error}.") from None
         model = Handcrafted(estimator)
-        with watch("judging"):
-            logits, held_logits = model.scores(features), model.scores(held_features)
-        trained = FitResult(
-            backbone=HANDCRAFTED,
-            network=model,
-            preprocess=Preprocess(HANDCRAFTED_IMAGE_SIZE),
-            classes=manifest.classes,
-            manifest=manifest,
-            recipe={"name": self.learner, "mode": HANDCRAFTED, "what": learner.what, "chosen": chosen},
-            seed=self.seed,
-            begun={"weights": "none: handcrafted features", "changes": {}, "protocol": protocol},
-            shown=Predictions(logits, rows.targets, rows.groups),
-            held=Predictions(held_logits, judged.targets, judged.groups),
-            skipped=len(shown.faults) + len(held.faults),
-            seconds=watch.seconds,
-            precision="fp64",
+        with timer("judging"):
+            logits, val_logits = model.scores(features), model.scores(val_features)
+        spec = ModelSpec(backbone=HANDCRAFTED, classes=manifest.classes, image_size=HANDCRAFTED_IMAGE_SIZE)
+        config = {"preset": self.learner, "tuning": HANDCRAFTED, "what": learner.what, "chosen": chosen}
+        write_result(
+            FitResult(
+                spec=spec,
+                model=model,
+                tta="none",
+                settings={**settings, "config": config},
+                manifest=manifest,
+                images=train,
+                train=Predictions(logits, rows.targets, rows.groups),
+                val=Predictions(val_logits, val.manifest.targets, val.manifest.groups),
+                skipped=len(train.faults) + len(val.faults),
+                seconds=timer.seconds,
+                precision="fp64",
+            ),
+            run,
         )
-        write_result(trained, run)

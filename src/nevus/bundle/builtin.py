@@ -12,7 +12,7 @@ CLASSIFIERS = Path(str(files("nevus").joinpath("pretrained", "classifiers")))
 def builtin_names() -> tuple[str, ...]:
     """Names of the classifiers that come with the package."""
     found = CLASSIFIERS.iterdir() if CLASSIFIERS.is_dir() else ()
-    return tuple(sorted(path.name for path in found if (path / "bundle.json").is_file()))
+    return tuple(sorted(path.name for path in found if (path / "config.json").is_file()))
 
 
 def resolve_bundle(bundle: Path | str) -> Path:

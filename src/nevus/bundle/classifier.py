@@ -1,4 +1,4 @@
-"""The Classifier: images to probabilities."""
+"""The Classifier: images to probabilities, without torch."""
 
 from __future__ import annotations
 
@@ -7,28 +7,34 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from nevus.bundle.bundle import Bundle, load_bundle
 from nevus.data.images import Source
-from nevus.errors import ImageError
-from nevus.runtime.engines import INFERENCE_BATCH_SIZE, Engine, EngineName, make_engine, softmax
-from nevus.runtime.tta import check_views, with_tta
+from nevus.errors import ImageError, NevusError
+from nevus.models.spec import HANDCRAFTED
+from nevus.runtime.engines import INFERENCE_BATCH_SIZE, Engine, EngineName, file_engine, softmax
+from nevus.runtime.tta import TTAPolicy, check_policy, with_tta
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Images = Source | Sequence[Source] | NDArray[np.uint8]
+"""One or several paths, PIL images or uint8 arrays (h, w, 3), or one uint8 array (n, h, w, 3)."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said of one image.
+    """The prediction for one image.
 
     Attributes:
         image: as it was given.
-        probabilities: by class, float64 (classes,), summing to 1; None where the image cannot be used.
-        error: why not, in one sentence; None where it can.
+        probabilities: by class, float64 (classes,), summing to 1; None if the image cannot be used.
+        error: the reason in one sentence; None if the image can be used.
 
     """
 
@@ -38,58 +44,49 @@ class Prediction:
 
 
 class Classifier:
-    """A trained network with its preprocessing, ready for use.
+    """A bundle made ready: decoding, preprocessing, the model, and the mean over its test-time augmentation.
 
-    Research use only, not a medical device.
+    Research use only, not a medical device. With `model.onnx` in the bundle neither torch nor scikit-learn is imported.
 
     Attributes:
-        bundle: its parts and provenance.
+        bundle: its specification and provenance.
         classes: names in the order of the probabilities; of two, the second is positive.
-        engine_name: what computes it, as it was asked for.
-        views: of each image: 1, 2, 4, 6, 8 or 32.
+        engine_name: the engine that was asked for.
+        tta: test-time augmentation.
 
     """
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        device: torch.device | None = None,
-        *,
-        engine_name: EngineName = "auto",
-        views: int | None = None,
-    ) -> None:
+    def __init__(self, bundle: Bundle, *, engine: EngineName = "auto", tta: TTAPolicy | None = None) -> None:
         """Make a bundle ready.
 
         Args:
-            bundle: the parts.
-            device: by default a GPU where there is one.
-            engine_name: see `nevus.runtime.engines.engine`.
-            views: of each image, over which is averaged; see `nevus.runtime.tta`. By default as many as the
-                bundle says.
+            bundle: a saved one.
+            engine: see `nevus.runtime.engines.EngineName`.
+            tta: test-time augmentation; by default the bundle's.
 
         Raises:
-            NevusError: the engine does not run here, or there is no such number of views.
+            NevusError: the engine does not run here, or there is no such policy.
 
         """
         self.bundle = bundle
         self.classes = bundle.classes
-        if device is None:
-            gpu = torch.cuda.is_available() and not engine_name.startswith("openvino")
-            device = torch.device("cuda" if gpu else "cpu")
-        self._device, self.engine_name = device, engine_name
-        self.views = bundle.views if views is None else views
-        check_views(self.views)
-        if engine_name != "auto":
-            _ = self._engine  # whoever insists learns at once whether it runs
+        self.engine_name = engine
+        self.tta: TTAPolicy = bundle.tta if tta is None else tta
+        check_policy(self.tta)
+        if engine != "auto":
+            _ = self.engine  # whoever asks for an engine learns at once whether it runs
 
     @cached_property
-    def _engine(self) -> Engine:
-        """Made when it is first needed: a graph takes a second or two."""
-        made = make_engine(self.bundle.network, self.bundle.preprocess, self._device, self.engine_name)
-        return with_tta(made, self.views)
+    def engine(self) -> Engine:
+        """Pixels to logits; made at the first prediction."""
+        return with_tta(make_engine(self.bundle, self.engine_name), self.tta)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the engine out, which cannot be pickled; it is made again when it is needed."""
+        return {key: value for key, value in self.__dict__.items() if key != "engine"}
 
     def stream(self, images: Iterable[Source], *, batch: int = INFERENCE_BATCH_SIZE) -> Iterator[Prediction]:
-        """Predictions for any number of images, in order, at constant memory.
+        """Predict any number of images, in order, at constant memory.
 
         Args:
             images: paths, PIL images or uint8 arrays (h, w, 3), taken as they are needed.
@@ -103,43 +100,40 @@ class Classifier:
                 pending.append(image)
                 yield image
 
-        decoded = self.bundle.preprocess.stream(noted())
+        decoded = self.bundle.spec.preprocess.stream(noted())
         while chunk := list(islice(decoded, batch)):
             sources, pending[: len(chunk)] = pending[: len(chunk)], []
             good = [pixels for pixels in chunk if not isinstance(pixels, ImageError)]
-            found = iter(softmax(self._engine(np.stack(good))) if good else ())
+            rows = iter(softmax(self.engine(np.stack(good))) if good else ())
             for source, pixels in zip(sources, chunk, strict=True):
                 if isinstance(pixels, ImageError):
                     yield Prediction(source, None, str(pixels))
+                    continue
+                p: NDArray[np.float64] = next(rows)
+                if np.isfinite(p).all():
+                    yield Prediction(source, p, None)
                 else:
-                    p: NDArray[np.float64] = next(found)
-                    if np.isfinite(p).all():
-                        yield Prediction(source, p, None)
-                    else:
-                        yield Prediction(
-                            source, None, f"{source} gives no finite probability: the bundle is at fault."
-                        )
+                    yield Prediction(source, None, f"{source} gives no finite probability: the bundle is at fault.")
 
-    def predict_proba(self, images: Source | Sequence[Source] | NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Probabilities by class, float64 of shape (n, classes), rows summing to 1.
+    def predict_proba(self, images: Images) -> NDArray[np.float64]:
+        """Return probabilities by class, float64 (n, classes), rows summing to 1.
 
         Args:
-            images: one or several paths, PIL images or uint8 arrays (h, w, 3), or one uint8 array (n, h, w, 3).
+            images: see `Images`.
 
         Raises:
-            ImageError: an image cannot be used; use `stream` to go on past it.
+            ImageError: an image cannot be used; `stream` and `predict_frame` go on past it.
 
         """
-        several = _several(images)
         rows = []
-        for prediction in self.stream(several):
+        for prediction in self.stream(as_list(images)):
             if prediction.probabilities is None:
                 raise ImageError(str(prediction.error))
             rows.append(prediction.probabilities)
         return np.stack(rows) if rows else np.empty((0, len(self.classes)))
 
-    def predict(self, images: Source | Sequence[Source] | NDArray[np.uint8]) -> list[str]:
-        """The most probable class of each image.
+    def predict(self, images: Images) -> list[str]:
+        """Return the most probable class of each image.
 
         Raises:
             ImageError: an image cannot be used.
@@ -147,27 +141,130 @@ class Classifier:
         """
         return [self.classes[index] for index in self.predict_proba(images).argmax(1)]
 
+    def predict_frame(self, images: Images) -> pd.DataFrame:
+        """Return a table with a row for each image: `image`, `label`, `p_<class>`, `error`.
 
-def load(folder: Path | str, *, engine_name: EngineName = "auto", views: int | None = None) -> Classifier:
-    """Load a classifier from its bundle, checking every digest.
+        A bad image is a row with an error.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(
+            [prediction_row(prediction, self.classes) for prediction in self.stream(as_list(images))],
+            columns=prediction_columns(self.classes),
+        )
+
+    def __call__(self, images: Images) -> list[dict[str, str | float]] | list[list[dict[str, str | float]]]:
+        """Return `{"label", "score"}` for each class, best first, as the pipelines of transformers do.
+
+        Returns:
+            For one image a list; for several a list of lists.
+
+        Raises:
+            ImageError: an image cannot be used.
+
+        """
+        ranked: list[list[dict[str, str | float]]] = [
+            [{"label": self.classes[k], "score": float(row[k])} for k in np.argsort(-row, kind="stable")]
+            for row in self.predict_proba(images)
+        ]
+        return ranked[0] if is_single(images) else ranked
+
+    def save(self, folder: Path | str) -> None:
+        """Copy the bundle to a new folder.
+
+        Raises:
+            NevusError: the folder exists or cannot be written.
+
+        """
+        import shutil
+
+        target = Path(folder)
+        if target.exists():
+            raise NevusError(f"Cannot save to {target}: it exists already. Choose another folder.")
+        aside = target.with_name(f".{target.name}.part")
+        assert self.bundle.folder is not None
+        try:
+            shutil.rmtree(aside, ignore_errors=True)
+            shutil.copytree(self.bundle.folder, aside)
+            aside.rename(target)
+        except OSError as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise NevusError(
+                f"Cannot save to {target}: {error.strerror or error}. Free space or choose another folder."
+            ) from error
+
+
+def make_engine(bundle: Bundle, name: EngineName = "auto") -> Engine:
+    """Make the engine of a bundle, without test-time augmentation.
 
     Args:
-        folder: of the bundle, or the name of a classifier that comes with nevus, as `malignant-benign`.
-        engine_name: `auto` takes OpenVINO on a CPU and PyTorch on a GPU; or one to insist on, see
-            `nevus.runtime.engines.engine`.
-        views: of each image; see `Classifier`.
+        bundle: a saved one.
+        name: an estimator on handcrafted features runs in the same way whatever it is.
 
     Raises:
-        NevusError: the folder is no bundle, or a damaged one; the engine does not run here; or there is no such
-            number of views.
+        NevusError: the engine does not run here.
 
     """
-    return Classifier(load_bundle(folder), engine_name=engine_name, views=views)
+    if bundle.spec.backbone == HANDCRAFTED:
+        try:
+            return bundle.load_estimator()
+        except ImportError as error:
+            raise NevusError(
+                f'Cannot use {bundle.folder}: {error.name} is missing. Install it with pip install "nevus[train]".'
+            ) from None
+    if name == "torch" or (name == "auto" and bundle.onnx is None):
+        try:
+            from nevus.bundle.torch_engine import bundle_engine
+
+            return bundle_engine(bundle)
+        except ImportError as error:
+            raise NevusError(
+                f'Cannot use PyTorch: {error.name} is missing. Install it with pip install "nevus[train]".'
+            ) from None
+    if bundle.onnx is None:
+        raise NevusError(f"Cannot use --engine {name}: {bundle.folder} has no model.onnx. Use --engine torch.")
+    return file_engine(bundle.onnx, name)
 
 
-def _several(images: Any) -> Sequence[Source]:
-    if isinstance(images, str | Path | Image.Image):
+def load(folder: Path | str, *, engine: EngineName = "auto", tta: TTAPolicy | None = None) -> Classifier:
+    """Load a classifier from its bundle and check every digest.
+
+    Args:
+        folder: of the bundle, or the name of a built-in classifier, as `malignant-benign`.
+        engine: see `nevus.runtime.engines.EngineName`.
+        tta: test-time augmentation; by default the bundle's.
+
+    Raises:
+        NevusError: the folder is no bundle, or a damaged one, the engine does not run here, or there is no such
+            policy.
+
+    """
+    return Classifier(load_bundle(folder), engine=engine, tta=tta)
+
+
+def prediction_columns(classes: Sequence[str]) -> list[str]:
+    """Return the columns of a table of predictions."""
+    return ["image", "label", *(f"p_{name}" for name in classes), "error"]
+
+
+def prediction_row(prediction: Prediction, classes: Sequence[str]) -> dict[str, str | float | None]:
+    """Return a prediction by the columns of `prediction_columns`; what does not apply is None."""
+    p = prediction.probabilities
+    values = [None] * len(classes) if p is None else [round(float(value), 6) for value in p]
+    label = None if p is None else classes[int(p.argmax())]
+    cells = [str(prediction.image), label, *values, prediction.error]
+    return dict(zip(prediction_columns(classes), cells, strict=True))
+
+
+def is_single(images: Any) -> bool:
+    """Whether one image was given rather than several."""
+    return isinstance(images, str | Path | Image.Image) or (isinstance(images, np.ndarray) and images.ndim == 3)
+
+
+def as_list(images: Any) -> Sequence[Source]:
+    """Return one or several images as a list."""
+    if is_single(images):
         return [images]
-    if isinstance(images, np.ndarray) and images.ndim != 4:
+    if isinstance(images, np.ndarray) and images.ndim not in (1, 4):
         return [images]
     return list(images)

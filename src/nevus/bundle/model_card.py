@@ -1,99 +1,119 @@
-"""The model card that stands in a bundle."""
+"""The model card of a bundle: README.md with the front matter of the Hugging Face hub."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from nevus.models.label_groups import LabelGroups
+from nevus.bundle.bundle import Bundle
 
 DISCLAIMER = "Research use only. Not a medical device. Not for diagnosis."
 
 
-def model_card(
-    *,
-    backbone: str,
-    classes: tuple[str, ...],
-    side: int,
-    license: str,
-    provenance: Mapping[str, Any],
-    validation: Mapping[str, Mapping[str, Any]],
-    answer: LabelGroups | None = None,
-) -> str:
-    """Markdown that says what the classifier is, what it was trained on, and how good it is on validation.
+def model_card(bundle: Bundle, validation: Mapping[str, Mapping[str, Any]]) -> str:
+    """Write what a classifier is, what it was trained on, and its metrics on the validation split.
 
     Args:
-        trunk: name of the network.
-        classes: names.
-        side: of the image that the network sees, in pixels.
-        license: of the weights.
-        provenance: see `Bundle`.
-        validation: figures by name, each with `value`, `low`, `high`, `n`.
-        answer: how the classes are added up from diagnoses.
+        bundle: with its provenance.
+        validation: metrics by name, each with `value`, `ci_low`, `ci_high`, `n`.
 
     """
-    data, recipe = provenance["data"], provenance["recipe"]
+    spec, provenance = bundle.spec, bundle.provenance
+    data = provenance["data"]
     labels = list(next(iter(data["counts"].values())))
-    cells = [_cell(name) for name in labels]
-    added = "".join(f"\n- {name}: {parts}, added up" for name, parts in (answer.sums() if answer else {}).items())
     rows = "\n".join(
-        f"| {_cell(name.replace('_', ' '))} | {_number(f['value'])} | {_number(f['low'])} to {_number(f['high'])} "
-        f"| {f['n']} |"
-        for name, f in validation.items()
+        f"| {_cell(name.replace('_', ' '))} | {_number(m['value'])} "
+        f"| {_number(m['ci_low'])} to {_number(m['ci_high'])} | {m['n']} |"
+        for name, m in validation.items()
     )
     counts = "\n".join(
         f"| {split} | " + " | ".join(str(by.get(name, 0)) for name in labels) + " |"
         for split, by in data["counts"].items()
     )
-    return f"""# {backbone} for {" / ".join(classes)}
+    groups = spec.label_groups.describe() if spec.label_groups else {}
+    sums = "".join(f"\n- {name} is the sum of {parts}" for name, parts in groups.items())
+    return f"""{_front_matter(bundle)}
+# {spec.backbone} for {" / ".join(spec.classes)}
 
 **{DISCLAIMER}**
 
-- Network: `{backbone}`, images squeezed to {side} x {side} pixels
-- Classes: {", ".join(classes)}{added}
-- Weights to begin with: {provenance["weights"]}
+- Backbone: `{spec.backbone}`, {spec.feature_stages} feature stages, pooling `{spec.pooling}`
+- Input: the whole image, resized to {spec.image_size} x {spec.image_size} pixels
+- Test-time augmentation: `{bundle.tta}`
+- Classes: {", ".join(spec.classes)}{sums}
+- Pretrained weights: {provenance["backbone_weights"]}
 - Trained on: {data["name"]}, manifest {data["digest"]}
-- Split: {data["protocol"]}; {_audited(data["audit"])}
-- Recipe: {_recipe(recipe)}
-- Seed: {provenance["seed"]}
-- License of the weights: {license}
+- Split: {data["protocol"]}; {_duplicates(data["audit"])}
+- Training: {_training(provenance["config"])}, seed {provenance["seed"]}
+- License of the weights: {bundle.license}
 - Made by: nevus {provenance["versions"]["nevus"]}
 
 ## Images by split
 
-| split | {" | ".join(cells)} |
+| split | {" | ".join(_cell(name) for name in labels)} |
 |---|{"---|" * len(labels)}
 {counts}
 
-## Figures on the validation split, which was looked at in choosing
+## Metrics on the validation split
 
-| figure | value | 95 % interval | n |
+The validation split was used to choose the weights. Evaluations on test splits are listed in `test_log.jsonl`.
+
+| metric | value | 95 % interval | n |
 |---|---|---|---|
 {rows}
 
-These are no test figures. Looks at test splits are counted in `test_evaluations.jsonl`, a line for each.
-
 ## Limits
 
-These figures say nothing of other cameras, clinics or populations than the data set's own.
-"""
+These metrics do not apply to other cameras, clinics or populations than those of the training data.
+{_shift(bundle)}"""
 
 
-def _audited(found: Mapping[str, Any] | None) -> str:
-    if found is None:
-        return "not audited"
-    pairs = sum(found["pairs"].values())
+def _front_matter(bundle: Bundle) -> str:
+    """The front matter: strings in JSON's form, which YAML reads."""
+    free = bundle.license == "Apache-2.0"
+    lines = [
+        "---",
+        "library_name: nevus",
+        "pipeline_tag: image-classification",
+        "license: apache-2.0" if free else "license: other",
+        *([] if free else [f"license_name: {json.dumps(bundle.license, ensure_ascii=False)}"]),
+        "tags:",
+        *(f"- {tag}" for tag in ("dermoscopy", "skin-lesion", "melanoma", "bit", "research-use-only")),
+        "---",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _duplicates(audit: Mapping[str, Any] | None) -> str:
+    if audit is None:
+        return "not checked for duplicates"
+    pairs = sum(audit["pairs"].values())
     return (
-        f"audit {found['digest']} found {pairs:,} pairs of images that belong together, {found['train']:,} "
-        f"training images that show what test images show, and left out {found['dropped']:,}"
+        f"duplicate check {audit['digest']}: {pairs:,} pairs of near-duplicates or same-lesion images, "
+        f"{audit['train']:,} training images share a lesion with test images, {audit['dropped']:,} excluded"
     )
 
 
-def _recipe(recipe: Mapping[str, Any]) -> str:
-    if "steps" in recipe:
-        return f"`{recipe['name']}`, mode `{recipe['mode']}`, {recipe['steps']:,} steps of {recipe['batch']}"
-    chosen = ", ".join(f"{name.rpartition('__')[2]} {value}" for name, value in recipe["chosen"].items())
-    return f"`{recipe['name']}`, {recipe['what']}{f'; chosen by cross-validation: {chosen}' if chosen else ''}"
+def _training(config: Mapping[str, Any]) -> str:
+    if "steps" in config:
+        return (
+            f"preset `{config['preset']}`, tuning `{config['tuning']}`, {config['steps']:,} steps of "
+            f"{config['batch_size']} images"
+        )
+    chosen = ", ".join(f"{name.rpartition('__')[2]} {value}" for name, value in config["chosen"].items())
+    return f"`{config['preset']}`, {config['what']}{f'; chosen by cross-validation: {chosen}' if chosen else ''}"
+
+
+def _shift(bundle: Bundle) -> str:
+    shift = bundle.provenance.get("fit", {}).get("logit_shift")
+    if shift is None:
+        return ""
+    return (
+        f"\n## Threshold\n\nThe logit of {bundle.classes[1]} is shifted by {shift:+.3f}, chosen on validation, so that "
+        "sensitivity and specificity are equal there. The probabilities are therefore not calibrated.\n"
+    )
 
 
 def _cell(name: str) -> str:

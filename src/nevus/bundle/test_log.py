@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nevus._io import append_line, cache_folder, to_json, ensure_writable
+from nevus._io import append_line, cache_folder, ensure_writable, to_json
 from nevus.bundle.builtin import is_builtin
 from nevus.bundle.bundle import Bundle
 from nevus.errors import NevusError
 
-TEST_LOG = "evaluations.jsonl"
+TEST_LOG = "test_log.jsonl"
 
 
 def log_test_evaluation(bundle: Bundle, entry: Mapping[str, Any]) -> None:
@@ -29,7 +29,7 @@ def log_test_evaluation(bundle: Bundle, entry: Mapping[str, Any]) -> None:
     append_line(_own_log(bundle), to_json({"time": now, **entry}, indent=None))
 
 
-def test_evaluations(bundle: Bundle) -> list[dict[str, Any]]:
+def read_test_log(bundle: Bundle) -> list[dict[str, Any]]:
     """The log of evaluations on test splits, oldest first; of a shipped classifier its makers' and one's own."""
     found: list[dict[str, Any]] = []
     assert bundle.folder is not None

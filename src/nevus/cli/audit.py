@@ -16,44 +16,44 @@ from rich.table import Table
 
 from nevus._io import ensure_writable
 from nevus._progress import console
-from nevus.audit.audit import Audit, audit
-from nevus.audit.contamination import available, training_images
-from nevus.audit.duplicates.descriptors import AUDIT_IMAGE_SIZE
+from nevus.auditing.audit import Audit, audit
+from nevus.auditing.contamination import training_images
+from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE
 from nevus.bundle.model_card import DISCLAIMER
+from nevus.cli._flags import DataFlag
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.images import Pixels
 from nevus.data.preprocess import Preprocess
 from nevus.data.readers.dispatch import DataConfig, read
-from nevus.models.registry import without_head, backbone_spec
+from nevus.models.registry import backbone_spec
 from nevus.models.weights import load_pretrained
 from nevus.report.audit import HEADLINE, write_audit
 from nevus.report.evaluation import format_metric
-from nevus.runtime.engines import make_engine
+from nevus.runtime.feature_engine import network_engine
 
 
 @dataclass(frozen=True)
 class Command:
-    """Find what cannot be trusted in a data set: copies, other pictures of one lesion, leaks across its splits,
-    labels that disagree, and what tells the label without the lesion.
+    """Find duplicates, train/test leakage, shortcut features and label errors in a data set.
 
-    Writes audit.html, audit.json and manifest.parquet, every row of the input with the groups that were found;
-    train on that. Nothing is changed in the data set. Research use only, not a medical device.
+    Writes audit.html, audit.json and manifest.parquet (every row of the input with the groups that were found; train
+    on that). The data set is not changed. Research use only, not a medical device.
     """
 
-    data: tyro.conf.Positional[tuple[Path, ...]]
-    """As in `nevus train`."""
+    data: DataFlag
+    """Data sets: class folders, csv or Parquet files, public data sets."""
     out: Path
-    """Folder for what is found."""
-    against: tuple[Path, ...] = ()
-    """Other data sets: an image that is also there inherits what is known of its lesion. Or the name of a trunk or
-    classifier that comes with nevus: it is said which images that was taught on, by the list that comes with it.
-    """
+    """Folder for the results."""
+    reference: tuple[Path, ...] = ()
+    """Other data sets: an image that is also in them inherits the id of its lesion."""
+    check_overlap_with: tuple[str, ...] = ()
+    """Names of built-in backbones or classifiers: report which images are among their training images."""
     backbone: str | None = None
-    """Judge labels and shortcuts by the features of this network, instead of simple color and texture."""
+    """Score shortcuts and labels by the features of this network, instead of simple color and texture features."""
     weights: str = "auto"
-    """Of the trunk: `auto` for its own, or the path of an .npz or .safetensors file."""
+    """Weights of the backbone: auto for its own, or the path of an .npz or .safetensors file."""
     seed: int = 0
-    """Of folds, clusters and bootstrap."""
+    """Seed of folds, clusters and bootstrap."""
     reading: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()
     cache: CacheConfig = CacheConfig()
 
@@ -61,17 +61,16 @@ class Command:
         """Audit; exit status: 3 where images could not be used."""
         ensure_writable(self.out)
         manifest = read(self.data, self.reading)
-        networks = [one for one in self.against if not one.exists() and str(one) in available()]
-        others = [read(one) for one in self.against if one not in networks]
-        lists = {one.network: one for name in networks for one in training_images(str(name))}
+        others = [read(one) for one in self.reference]
+        lists = {one.network: one for name in self.check_overlap_with for one in training_images(name)}
         embed = None
         if self.backbone is not None:
-            net, _ = load_pretrained(self.backbone, classes=2, seed=self.seed, weights=self.weights)
+            network, _ = load_pretrained(self.backbone, seed=self.seed, weights=self.weights)
             spec = backbone_spec(self.backbone)
-            ready = make_engine(without_head(net), Preprocess(AUDIT_IMAGE_SIZE, spec.mean, spec.std))
+            engine = network_engine(network, Preprocess(AUDIT_IMAGE_SIZE, spec.mean, spec.std))
 
             def embed(images: Sequence[Pixels]) -> NDArray[np.float32]:
-                return ready(np.stack(images))
+                return engine(np.stack(images))
 
         with contextlib.closing(Cache(self.cache)) as cache:
             found = audit(

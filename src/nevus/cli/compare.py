@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +13,8 @@ from rich.console import Console
 from nevus._progress import console
 from nevus.baselines.methods import MethodName
 from nevus.bundle.model_card import DISCLAIMER
-from nevus.cli._data_options import PreparingConfig
+from nevus.cli._flags import DataFlag, PreparationFlags, flag, pairs
+from nevus.cli.train import preparation_of
 from nevus.comparison.plan import ComparisonConfig
 from nevus.comparison.runner import compare
 from nevus.comparison.table import result_rows
@@ -23,83 +24,71 @@ from nevus.errors import NevusError
 from nevus.models.registry import AUTO
 from nevus.report.comparison import write_comparison
 from nevus.report.comparison_console import as_console
-from nevus.training.overrides import Overrides
+from nevus.training.config import Tuning
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True)
 class Command:
-    """Train several systems on the same split and hold them against BiT: the table of the paper, with intervals,
-    tests and times.
+    """Train several methods on the same split and compare them with BiT: a table with intervals, tests and times.
 
-    Finished systems are kept: started again, a comparison goes on. Each looks at the test split once.
-    Research use only, not a medical device.
+    Finished methods are kept: started again, a comparison goes on. Each is evaluated on the test split once. Research
+    use only, not a medical device.
     """
 
-    data: tyro.conf.Positional[tuple[Path, ...]]
-    """As in `nevus train`."""
+    data: DataFlag
+    """Data sets: class folders, csv or Parquet files, public data sets."""
     out: Path
-    """Folder for table.csv, table.html, table.tex, the figures, and a run for each system."""
+    """Folder for table.csv, table.html, table.tex, the figures, and a run for each method."""
     methods: tuple[MethodName | Literal["all"], ...] = ("all",)
-    """Systems, or `all`."""
-    modes: tuple[Literal["head", "full"], ...] = ("head",)
-    """Of networks with pretrained weights."""
+    """Methods to compare, or all."""
+    preset: Literal["best", "fast", "paper", "hyperrule"] = "best"
+    """Preset of networks."""
+    tuning: tuple[Tuning, ...] = ("linear-probe",)
+    """What of networks is trained: linear-probe, full, lp-ft, or several of them."""
     weights: tuple[str, ...] = ()
-    """`NAME=PATH` or `NAME=random` for networks, as in `vgg16=weights/vgg16.safetensors`; scripts/rivals.py makes
-    some. Others take what is on this machine."""
-    random: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Train the networks from random weights, too, all for the same time. Without it that happens where one of them
-    has no pretrained weights here."""
+    """NAME=PATH or NAME=random for networks, as in vgg16=weights/vgg16.safetensors; others use what is on this
+    machine."""
+    random_weights: bool = False
+    """Train the networks from random weights, too, all for the same time."""
     seeds: int = 1
-    """How many, from 0 on; the table shows the first and the spread."""
+    """Number of seeds, from 0 on; the table shows the first and the standard deviation."""
     budget: str | None = None
-    """Time for everything, as in 30m or 2h: what heads and other systems leave is shared equally among the
-    trainings of whole networks; without it each takes its recipe's length."""
-    against: tuple[Path, ...] = ()
-    """Images from elsewhere, with the same classes: every system is judged on them, too."""
+    """Time for everything, as in 30m or 2h; it is shared equally among the trainings of whole networks."""
+    external_test: tuple[Path, ...] = ()
+    """External test images, with the same classes; every method is evaluated on them, too."""
     backbone: str = AUTO
-    """Of BiT; see `nevus models`."""
-    recipe: str = "default"
-    """Of networks: `default`, `hyperrule` or `paper`."""
-    taps: int = 0
-    """Of networks in mode `head`; see `nevus train`."""
-    reading: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()
-    elsewhere: DataConfig = DataConfig()
-    """How the images of --against are read."""
-    preparing: Annotated[PreparingConfig, tyro.conf.arg(name="")] = PreparingConfig()
-    changes: Annotated[Overrides, tyro.conf.arg(name="")] = field(default_factory=Overrides)
+    """Backbone of BiT, see nevus models."""
+    set: tuple[str, ...] = ()
+    """Override fields of the training configuration of networks, as in lr=0.01; nevus train --help-all lists them."""
+    reading: Annotated[DataConfig, tyro.conf.arg(name="")] = flag(
+        DataConfig(), "Data", advanced=True, show=("labels", "positive")
+    )
+    external: DataConfig = flag(DataConfig(), "Data", advanced=True)
+    """How the external test images are read."""
+    preparation: Annotated[PreparationFlags, tyro.conf.arg(name="")] = flag(PreparationFlags(), "Data", advanced=True)
 
     def run(self) -> int:
-        """Compare; exit status 3 where a system came to nothing."""
+        """Compare; exit status 3 if a method failed."""
         wanted = ComparisonConfig(
             methods=tuple(self.methods),
-            modes=self.modes,
+            tunings=self.tuning,
             seeds=self.seeds,
-            weights=dict(_pair(text) for text in self.weights),
-            random=self.random,
+            weights=pairs("--weights", self.weights, "vgg16=weights/vgg16.safetensors"),
+            random=self.random_weights,
             budget=_seconds(self.budget) if self.budget else 0.0,
             backbone=self.backbone,
-            recipe=self.recipe,
-            taps=self.taps,
-            changes=self.changes,
+            preset=self.preset,
+            overrides=pairs("--set", self.set, "lr=0.01"),
         )
         manifest = read(self.data, self.reading)
-        others: Manifest | None = read(self.against, self.elsewhere) if self.against else None
-        compare(manifest, self.out, wanted, self.preparing.preparation(), others=others, drawn=write_comparison)
+        others: Manifest | None = read(self.external_test, self.external) if self.external_test else None
+        compare(manifest, self.out, wanted, preparation_of(self.preparation), others=others, drawn=write_comparison)
         found = result_rows(self.out)
-        Console(markup=False, highlight=False, width=None if Console().is_terminal else 160).print(
-            as_console(found)
-        )
+        Console(markup=False, highlight=False, width=None if Console().is_terminal else 160).print(as_console(found))
         console.print(f"page: {self.out / 'table.html'}   {DISCLAIMER}", highlight=False)
         return 3 if any(row.failure or row.failures for row in found) else 0
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
-    if not sign or not value:
-        raise NevusError(f"--weights {text} is no NAME=PATH; write it as in vgg16=weights/vgg16.safetensors.")
-    return name, value
 
 
 def _seconds(text: str) -> float:

@@ -15,31 +15,31 @@ from nevus.bundle.model_card import DISCLAIMER
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.readers.dispatch import DataConfig, read
 from nevus.errors import NevusError
-from nevus.export.export import BOUND, export
-from nevus.export.formats import Format
+from nevus.exporting.export import BOUND, export
+from nevus.exporting.formats import Format
 
 
 @dataclass(frozen=True)
 class Command:
     """Write a bundle for ONNX Runtime, OpenVINO or PyTorch, and check it against the bundle on real images.
 
-    Preprocessing, weight standardization and softmax are inside; it takes any number of images. Research use only,
-    not a medical device.
+    Test-time augmentation, normalization and softmax are part of the graph; it takes any batch size. Research use
+    only, not a medical device.
     """
 
     bundle: tyro.conf.Positional[Path]
-    """Folder that training wrote, as in runs/NAME/bundle, or the name of a classifier that comes with nevus."""
+    """Folder that training wrote, as in runs/NAME/bundle, or the name of a built-in classifier."""
     out: Path
     """Folder for the model, export.json and README.md."""
     format: Format = "onnx"
-    """Of the file."""
+    """Format of the file."""
     precision: Literal["fp32", "int8"] = "fp32"
     """`int8` calibrates on training images, and says what it costs on validation. With --format torch it makes the
     file small, and the arithmetic stays float32.
     """
     data: tuple[Path, ...] = ()
-    """Images to check and calibrate by, as in `nevus train` (default: the manifest.parquet of the run that the
-    bundle stands in). Its test split is not looked at.
+    """Images to check and calibrate with: class folders, csv or Parquet files (default: the manifest.parquet of the run
+    that the bundle lies in). Its test split is not used.
     """
     bound: float = BOUND
     """Largest difference of a probability from the bundle's at which an fp32 export is written."""
@@ -50,7 +50,7 @@ class Command:
         bundle = load_bundle(self.bundle)
         data = self.data or (self.bundle.absolute().parent / "manifest.parquet",)
         if not self.data and not data[0].is_file():
-            raise NevusError(f"{self.bundle} stands in no run; name images to check the export by with --data.")
+            raise NevusError(f"{self.bundle} is in no run. Give images to check the export by with --data.")
         with contextlib.closing(Cache(self.cache)) as cache:
             done = export(
                 bundle,

@@ -14,16 +14,16 @@ from nevus.phantoms.dataset import PhantomConfig, bayes_of, write
 
 @dataclass(frozen=True)
 class Command:
-    """Draw synthetic dermoscopic lesions, benign and malignant by a known law of the ABCD rule.
+    """Draw synthetic dermoscopic images, benign and malignant by a known law of the ABCD rule.
 
-    For demos and tests: what is learnt from phantoms says nothing of real lesions.
+    For demos and tests: a model trained on phantoms is of no use for real lesions.
     """
 
     out: Path
     """Folder for the data set."""
     config: Annotated[PhantomConfig, tyro.conf.arg(name="")] = PhantomConfig()
     workers: int = 2
-    """Processes that draw."""
+    """Number of processes."""
 
     def run(self) -> int:
         """Draw; exit status."""

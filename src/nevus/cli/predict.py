@@ -16,41 +16,40 @@ import tyro
 from nevus._io import atomic_path
 from nevus._progress import console, progress
 from nevus.bundle.builtin import is_builtin
-from nevus.bundle.classifier import Classifier, Prediction, load
+from nevus.bundle.classifier import Classifier, load, prediction_columns, prediction_row
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.data.images import SUFFIXES, named_as_image
 from nevus.errors import NevusError
 from nevus.runtime.engines import EngineName
+from nevus.runtime.tta import TTAPolicy
 
 Row = dict[str, str | float | None]
 
 
 @dataclass(frozen=True)
 class Command:
-    """Probabilities for any number of images and folders, in the order given.
+    """Predict images and folders, in the order given.
 
-    A file that cannot be used becomes a row with an error, and the exit status is 3; the rest is done.
-    Research use only, not a medical device.
+    A file that cannot be used becomes a row with an error, and the exit status is 3. Research use only, not a medical
+    device.
     """
 
     images: tyro.conf.Positional[tuple[Path, ...]]
     """Image files, and folders of them at any depth."""
     bundle: Path = Path("malignant-benign")
-    """Folder that training wrote, as in runs/NAME/bundle, or the name of a classifier that comes with nevus:
-    `nevus models` lists them."""
+    """Folder that training wrote, as in runs/NAME/bundle, or the name of a built-in classifier, see nevus models."""
     format: Literal["table", "csv", "json"] = "table"
-    """Of the output: `image, label, p_<class>..., error`."""
+    """Format of the output; its columns are image, label, p_CLASS for each class, error."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """File for the output, instead of standard output."""
 
     engine: EngineName = "auto"
-    """`auto` takes OpenVINO on a CPU, PyTorch on a GPU; both give the same figures. `openvino-bf16` is faster where
-    the CPU computes in bfloat16, and gives others in the third digit."""
-    views: Literal[1, 2, 4, 6, 8, 32] | None = None
-    """Of each image, whose mean is the answer, at as many times the cost: 2 sees it and its mirror image; 4 the
-    whole and its middle, as they are and in an evened light; 6 the whole, its middle, and that on its side, in gray
-    and in standard colors; 8 the ways to turn and mirror it; 32 what 4 and 8 do. By default as many as the bundle
-    says."""
+    """auto and onnx: ONNX Runtime; openvino; torch: PyTorch, on a GPU where there is one; all give the same results.
+    openvino-bf16 is faster on a CPU with bfloat16 and differs in the third digit."""
+    tta: TTAPolicy | None = None
+    """Test-time augmentation: predictions are averaged over transforms. none; flip: horizontal flip; crop-color: full
+    image and center crop, with and without color constancy; invariant: these in gray and standardized colors; d4: the
+    eight rotations and reflections; all: crop-color times d4. By default the bundle's."""
 
     def run(self) -> int:
         """Predict; exit status 3 where an image could not be used."""
@@ -61,12 +60,12 @@ class Command:
                 f"--out {self.out} is an image by its name; name a file for the output, as predictions.csv."
             )
         total = sum(1 for _ in found(self.images))
-        classifier = load(self.bundle, engine_name=self.engine, views=self.views)
+        classifier = load(self.bundle, engine=self.engine, tta=self.tta)
         bundle = classifier.bundle
         if bundle.folder and is_builtin(bundle.folder):
             console.print(
-                f"{self.bundle} comes with nevus: weak on images from elsewhere; license of its "
-                f"weights: {bundle.license}",
+                f"{self.bundle} is a built-in demonstration: it misses many melanomas on images of other sources; "
+                f"license of its weights: {bundle.license}",
                 highlight=False,
             )
         if self.out is None:
@@ -93,7 +92,7 @@ class Command:
                 task = bar.add_task("predicting", total=total, note="")
                 for prediction in classifier.stream(found(self.images)):
                     bad += prediction.error is not None
-                    yield row_of(prediction, classifier.classes)
+                    yield prediction_row(prediction, classifier.classes)
                     bar.advance(task)
 
         WRITERS[self.format](rows(), classifier.classes, file)
@@ -120,19 +119,9 @@ def found(paths: Sequence[Path]) -> Iterator[Path]:
             yield path
 
 
-def row_of(prediction: Prediction, classes: Sequence[str]) -> Row:
-    """`image, label, p_<class>..., error`; what does not apply is None."""
-    p = prediction.probabilities
-    row: Row = {"image": str(prediction.image), "label": None if p is None else classes[int(p.argmax())]}
-    for index, name in enumerate(classes):
-        row[f"p_{name}"] = None if p is None else round(float(p[index]), 6)
-    row["error"] = prediction.error
-    return row
-
-
 def _csv(rows: Iterator[Row], classes: Sequence[str], file: TextIO) -> None:
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["image", "label", *(f"p_{name}" for name in classes), "error"])
+    writer.writerow(prediction_columns(classes))
     for row in rows:
         writer.writerow(["" if value is None else value for value in row.values()])
 

@@ -2,67 +2,68 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from nevus._progress import console
+from nevus.cli._flags import DataFlag, OptionalFloat, pairs
 from nevus.data.cache import CacheConfig
 from nevus.data.readers.dispatch import DataConfig, read
 from nevus.pretraining.pretrain import Pretrain
 from nevus.report.training import write_upstream
 from nevus.training.losses import CrossEntropy
-from nevus.training.overrides import Overrides
 
 
 @dataclass(frozen=True)
 class Command:
-    """Train a trunk on labeled images of any kind, and save it as OUT/trunk.safetensors.
+    """Pretrain a backbone on labeled images of any kind, and save it as OUT/backbone.safetensors.
 
-    The trunk is then one to fine-tune: `nevus train DATA --weights OUT/backbone.safetensors`.
+    Fine-tune it with `nevus train DATA --weights OUT/backbone.safetensors`.
     """
 
-    data: tyro.conf.Positional[tuple[Path, ...]]
+    data: DataFlag
     """Folders of class folders, csv or Parquet files; several are mixed, their classes by name."""
     out: Path
     """Folder for the run."""
     backbone: str = "bit-r26x0.5"
-    """Network; see `nevus models`."""
-    start: Annotated[str, tyro.conf.arg(name="from")] = "random"
-    """Go on from these weights: `auto` for the trunk's own, or the path of an .npz or .safetensors file."""
+    """Name of the network, see nevus models."""
+    init_from: str = "random"
+    """Weights to start from: random, auto for the backbone's own, or the path of an .npz or .safetensors file."""
     recipe: Literal["paper", "authors"] = "paper"
     """The upstream recipe of the paper on melanocytic nevi, or of BiT's authors."""
     loss: Literal["softmax", "sigmoid"] = "softmax"
     """Cross-entropy over all classes, or of each by itself."""
-    epochs: float | None = None
+    epochs: OptionalFloat = None
     """Passes over the images, instead of the recipe's 50 or 90."""
-    license: str = ""
-    """Of the trunk (default: that of the images, as far as it is known)."""
+    weights_license: str = ""
+    """License of the backbone (default: that of the images, as far as it is known)."""
     seed: int = 0
-    """Of the weights, the order of the images, their views and MixUp."""
-    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Seed of the order of images, of augmentation and of random weights."""
+    set: tuple[str, ...] = ()
+    """Override fields of the training configuration, as in lr=0.01 batch_size=64; nevus train --help-all lists them."""
+    resume: bool = False
     """Go on with the run in OUT."""
     reading: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()
     cache: CacheConfig = CacheConfig()
-    changes: Annotated[Overrides, tyro.conf.arg(name="")] = field(default_factory=Overrides)
 
     def run(self) -> int:
         """Train; exit status."""
         method = Pretrain(
             backbone=self.backbone,
-            start=self.start,
+            init_from=self.init_from,
             recipe=self.recipe,
             loss=self.loss,
             epochs=self.epochs,
-            license=self.license,
+            license=self.weights_license,
             seed=self.seed,
-            changes=self.changes,
+            overrides=pairs("--set", self.set, "lr=0.01"),
             cache=self.cache,
         )
         backbone = method.fit(read(self.data, self.reading), self.out, resume=self.resume)
         page, sentence = write_upstream(self.out, CrossEntropy.score)
         console.print(sentence)
-        console.print(f"trunk: {backbone}   curves: {page}")
+        console.print(f"backbone: {backbone}   curves: {page}")
         return 0

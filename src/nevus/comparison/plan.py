@@ -5,22 +5,29 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 
 from nevus.baselines.learners import LEARNERS, fit_baseline
-from nevus.baselines.methods import METHODS, is_network, resolve_method, method_spec
-from nevus.comparison.trial import Initialization, Trial, without_length
+from nevus.baselines.methods import METHODS, is_network, method_spec, resolve_method
+from nevus.comparison.trial import Initialization, Trial
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
+from nevus.models.cached import on_this_machine
 from nevus.models.handcrafted.classifier import vectors
 from nevus.models.handcrafted.features import HANDCRAFTED_IMAGE_SIZE, names
 from nevus.models.registry import AUTO, RANDOM, backbone_spec
-from nevus.models.weights import on_this_machine, resolve_backbone
-from nevus.training.overrides import Overrides, make_config, refuse_idle, useful
-from nevus.training.preparation import dataset_stats
-from nevus.training.runtime_estimate import Throughput, estimate_seconds, speed
+from nevus.models.spec import ModelSpec
+from nevus.models.weights import resolve_backbone
+from nevus.training.config import TrainConfig, Tuning
+from nevus.training.overrides import Overrides, check_unused, checked
+from nevus.training.preparation import Preparation
+from nevus.training.runtime_estimate import Throughput, estimate_seconds, measure_throughput
+from nevus.training.trainer import Trainer
 
+WHOLE = ("full", "lp-ft")
+"""Kinds of tuning that train every weight."""
 TRIED = 200
 """Images on which the time of a learner is taken."""
 FITTING = 4
@@ -33,29 +40,27 @@ class ComparisonConfig:
 
     Attributes:
         methods: names of systems, or `all`.
-        modes: of networks with pretrained weights: `head`, `full` or both.
+        tunings: of networks with pretrained weights: `head`, `full` or both.
         seeds: how many, from 0 on.
         weights: by system, the path of a file or `random`; others take what is on this machine.
         random: train every network from random weights, too.
         budget: seconds for everything: what heads and other systems leave is shared among trainings of whole
             networks; 0 for the recipes' own length.
-        trunk: of `bit`.
-        recipe: of networks.
-        taps: of networks in mode `head`.
-        changes: to the recipe.
+        backbone: of `bit`.
+        preset: of networks.
+        overrides: to the preset.
 
     """
 
     methods: tuple[str, ...] = ("all",)
-    modes: tuple[str, ...] = ("head",)
+    tunings: tuple[str, ...] = ("linear-probe",)
     seeds: int = 1
     weights: Mapping[str, str] = field(default_factory=dict)
     random: bool = False
     budget: float = 0.0
     backbone: str = AUTO
-    recipe: str = "default"
-    taps: int = 0
-    changes: Overrides = field(default_factory=Overrides)
+    preset: str = "best"
+    overrides: Overrides = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in (*self.systems, *self.weights):
@@ -65,8 +70,8 @@ class ComparisonConfig:
                 raise NevusError(f"{name} learns from handcrafted features and takes no weights; leave it out.")
             if name not in self.systems:
                 raise NevusError(f"--weights names {name}, which is not compared; add it to --methods.")
-        if self.seeds < 1 or not self.modes:
-            raise NevusError("a comparison wants at least one seed and one mode; correct --seeds or --modes.")
+        if self.seeds < 1 or not self.tunings:
+            raise NevusError("a comparison wants at least one seed and one tuning; correct --seeds or --tuning.")
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -82,7 +87,7 @@ def make_trials(wanted: ComparisonConfig) -> tuple[list[Trial], list[str]]:
     """Everything to be trained, and a sentence for each network that has no pretrained weights here.
 
     Where one has none, the networks are also trained from random weights, all of them, so that what is compared
-    began alike; in mode `full` only, for a frozen random trunk says nothing.
+    began alike; in tuning `full` only, for a frozen random backbone says nothing.
     """
     begun: dict[str, tuple[str, str]] = {}
     lacking = []
@@ -93,14 +98,15 @@ def make_trials(wanted: ComparisonConfig) -> tuple[list[Trial], list[str]]:
             continue
         try:
             backbone, weights = resolve_method(one, given, wanted.backbone)
-            begun[name] = (_with_weights(resolve_backbone(backbone)) if weights == AUTO else resolve_backbone(backbone), weights)
+            begun[name] = (
+                _with_weights(resolve_backbone(backbone)) if weights == AUTO else resolve_backbone(backbone),
+                weights,
+            )
         except NevusError as error:
             if given != AUTO or (name == "bit" and wanted.backbone != AUTO):
                 raise
             lacking.append(str(error))
     found: list[Trial] = []
-    every = [name for name in wanted.systems if is_network(name)]
-    alike = wanted.random or len(begun) < len(every)
     for seed in range(wanted.seeds):
         for name in wanted.systems:
             if not is_network(name):
@@ -108,89 +114,95 @@ def make_trials(wanted: ComparisonConfig) -> tuple[list[Trial], list[str]]:
                 continue
             if name in begun:
                 backbone, weights = begun[name]
-                for mode in wanted.modes:
-                    taps = wanted.taps if mode == "head" else 0
-                    found.append(Trial(name, seed, "pretrained", mode, backbone, weights, wanted.recipe, taps=taps))
-            if alike:
+                for tuning in wanted.tunings:
+                    found.append(Trial(name, seed, "pretrained", tuning, backbone, weights, wanted.preset))
+            if wanted.random or wanted.weights.get(name) == RANDOM:
                 backbone, weights = resolve_method(method_spec(name), RANDOM, wanted.backbone)
-                found.append(Trial(name, seed, "random", "full", backbone, weights, wanted.recipe))
+                found.append(Trial(name, seed, "random", "full", backbone, weights, wanted.preset))
     return found, lacking
 
 
 def _with_weights(backbone: str) -> str:
-    """A trunk that brings weights of its own, on this machine."""
+    """A backbone that brings weights of its own, on this machine."""
     spec = backbone_spec(backbone)
     if spec.origin == RANDOM:
         raise NevusError(
-            f"{backbone} has no weights of its own; compare another --trunk, or say --weights bit=random or bit=PATH."
+            f"{backbone} has no weights of its own; compare another --backbone, or use --weights bit=random or "
+            "bit=PATH."
         )
     if not on_this_machine(spec):
         raise NevusError(
-            f"the weights of {backbone} are not on this machine; download them with nevus models --download {backbone}, "
-            "or compare another --trunk."
+            f"the weights of {backbone} are not on this machine; download them with nevus models --download {backbone} "
+            "or compare another --backbone."
         )
     return backbone
 
 
-def with_time_estimates(wanted: ComparisonConfig, chosen: Sequence[Trial], manifest: Manifest, known: Sequence[Trial] = ()) -> list[Trial]:
-    """The same units with the seconds that each should take here, and those of whole networks shortened so that
+def with_time_estimates(
+    wanted: ComparisonConfig, chosen: Sequence[Trial], manifest: Manifest, known: Sequence[Trial] = ()
+) -> list[Trial]:
+    """The same trials with the seconds that each should take here, and those of whole networks shortened so that
     they fit their share of the budget.
 
     All that start from random weights are given one and the same time: that of the budget, else what the first
-    of them takes by its recipe. Where some are known from an earlier start, theirs.
+    of them takes by its preset. Where some are known from an earlier start, theirs.
 
     Args:
         wanted: see `ComparisonConfig`.
-        chosen: the units.
+        chosen: the trials.
         manifest: the data set with its splits.
-        known: units with their shares.
+        known: trials with their shares.
 
     Raises:
-        NevusError: the budget is too short, there is nothing to share it among, or a change of the recipe does
-            nothing to any unit.
+        NevusError: the budget is too short, there is nothing to share it among, or a change of the preset does
+            nothing to any trial.
 
     """
-    networks = [unit for unit in chosen if is_network(unit.system)]
-    refuse_idle(wanted.changes, ["head" if unit.mode == "head" else "full" for unit in networks])
+    networks = [trial for trial in chosen if is_network(trial.system)]
+    check_unused(checked(wanted.overrides), [cast(Tuning, trial.tuning) for trial in networks])
     seconds: dict[tuple[str, str, str], float] = {}
     speeds: dict[tuple[str, str, str], Throughput] = {}
-    described = any(unit.half == "features" for unit in known)
-    wants = any(unit.half == "features" for unit in chosen)
+    described = any(trial.initialization == "features" for trial in known)
+    wants = any(trial.initialization == "features" for trial in chosen)
     describing = _describing(manifest) if wants and not described else 0.0
     found: list[Trial] = []
-    for unit in chosen:
-        key = (unit.system, unit.mode, unit.backbone)
-        if key not in seconds and unit.mode == "full":
-            speeds[key], seconds[key] = _measured(unit, wanted, manifest)
+    for trial in chosen:
+        key = (trial.system, trial.tuning, trial.backbone)
+        if key not in seconds and trial.tuning in WHOLE:
+            speeds[key], seconds[key] = _measured(trial, wanted, manifest)
         elif key not in seconds:
-            seconds[key] = _expected(unit, wanted, manifest)
-        begins = unit.half == "features" and not any(one.half == "features" for one in found)
-        found.append(replace(unit, expected=seconds[key] + (describing if begins else 0.0)))
-    whole = [unit for unit in found if unit.mode == "full"]
-    before = [unit.expected for unit in known if unit.mode == "full" and (wanted.budget or unit.half == "random")]
+            seconds[key] = _expected(trial, wanted, manifest)
+        begins = trial.initialization == "features" and not any(one.initialization == "features" for one in found)
+        found.append(replace(trial, expected=seconds[key] + (describing if begins else 0.0)))
+    whole = [trial for trial in found if trial.tuning in WHOLE]
+    before = [
+        trial.expected
+        for trial in known
+        if trial.tuning in WHOLE and (wanted.budget or trial.initialization == "random")
+    ]
     if wanted.budget:
         if not whole:
             raise NevusError(
-                "--budget is shared among trainings of whole networks, and there are none; add --modes full."
+                "--budget is shared among trainings of whole networks, and there are none; add --tuning full."
             )
         share = before[0] if before else _share(wanted, found, len(whole))
         return [
-            _fitted(unit, share, wanted, manifest, speeds[unit.system, unit.mode, unit.backbone])
-            if unit.mode == "full"
-            else unit
-            for unit in found
+            _fitted(trial, share, wanted, manifest, speeds[trial.system, trial.tuning, trial.backbone])
+            if trial.tuning in WHOLE
+            else trial
+            for trial in found
         ]
-    first = next(iter([*before, *(unit.expected for unit in whole if unit.half == "random")]), 0.0)
+    first = next(iter([*before, *(trial.expected for trial in whole if trial.initialization == "random")]), 0.0)
     return [
-        _fitted(unit, first, wanted, manifest, speeds[unit.system, unit.mode, unit.backbone])
-        if unit.half == "random"
-        else unit
-        for unit in found
+        _fitted(trial, first, wanted, manifest, speeds[trial.system, trial.tuning, trial.backbone])
+        if trial.initialization == "random"
+        else trial
+        for trial in found
     ]
 
 
 def _share(wanted: ComparisonConfig, found: Sequence[Trial], whole: int) -> float:
-    share = (wanted.budget - sum(unit.expected for unit in found if unit.mode != "full")) / whole
+    share = (wanted.budget - sum(trial.expected for trial in found if trial.tuning not in WHOLE)) / whole
     if share <= 0:
         raise NevusError(
             f"the budget of {wanted.budget:.0f} s is spent before a whole network is trained; raise --budget."
@@ -198,18 +210,23 @@ def _share(wanted: ComparisonConfig, found: Sequence[Trial], whole: int) -> floa
     return share
 
 
-def _fitted(unit: Trial, share: float, wanted: ComparisonConfig, manifest: Manifest, measured: Throughput) -> Trial:
-    """With as many epochs as a share of the time is good for; a step at least."""
-    train = manifest.split("train")
-    changes, facts = useful(wanted.changes, "full"), dataset_stats(train, unit.backbone)
-    recipe = make_config(unit.recipe, facts, "full", changes=changes)
-    step = recipe.batch / len(train)
-    epochs, seconds = recipe.steps * step, measured.seconds(recipe, len(train))
-    for _ in range(FITTING):  # looks do not grow with the passes as steps do
+def _fitted(trial: Trial, share: float, wanted: ComparisonConfig, manifest: Manifest, measured: Throughput) -> Trial:
+    """Set as many epochs as a share of the time allows; a step at least."""
+    n = len(manifest.split("train"))
+    config = _plan(trial, wanted, manifest)[1]
+    step = config.batch_size / n
+    epochs, seconds = config.steps * step, measured.seconds(config, n)
+    for _ in range(FITTING):  # evaluations do not grow with the passes as steps do
         epochs = float(f"{max(epochs * share / seconds, step):.3g}")
-        longer = make_config(unit.recipe, facts, "full", epochs=epochs, changes=without_length(changes))
-        seconds = measured.seconds(longer, len(train))
-    return replace(unit, epochs=epochs, expected=share)
+        longer = _plan(replace(trial, epochs=epochs), wanted, manifest)[1]
+        seconds = measured.seconds(longer, n)
+    return replace(trial, epochs=epochs, expected=share)
+
+
+def _plan(trial: Trial, wanted: ComparisonConfig, manifest: Manifest) -> tuple[ModelSpec, TrainConfig]:
+    trainer = trial.method(Preparation(), wanted.overrides)
+    assert isinstance(trainer, Trainer)
+    return trainer.plan(manifest)
 
 
 def _describing(manifest: Manifest) -> float:
@@ -220,22 +237,19 @@ def _describing(manifest: Manifest) -> float:
     return (time.perf_counter() - began) / 8 * len(manifest.split("train")) * 1.2
 
 
-def _measured(unit: Trial, wanted: ComparisonConfig, manifest: Manifest) -> tuple[Throughput, float]:
-    """How fast a whole network is trained here, and the seconds of its recipe."""
-    train = manifest.split("train")
-    changes = useful(wanted.changes, "full")
-    recipe = make_config(unit.recipe, dataset_stats(train, unit.backbone), "full", changes=changes)
-    found = speed(recipe, unit.backbone, len(manifest.classes))
-    return found, found.seconds(recipe, len(train))
+def _measured(trial: Trial, wanted: ComparisonConfig, manifest: Manifest) -> tuple[Throughput, float]:
+    """How fast a whole network is trained here, and the seconds of its preset."""
+    spec, config = _plan(trial, wanted, manifest)
+    throughput = measure_throughput(config, spec)
+    return throughput, throughput.seconds(config, len(manifest.split("train")))
 
 
-def _expected(unit: Trial, wanted: ComparisonConfig, manifest: Manifest) -> float:
-    """Of a head, or of what learns from handcrafted features."""
+def _expected(trial: Trial, wanted: ComparisonConfig, manifest: Manifest) -> float:
+    """Of a linear probe, or of a baseline on handcrafted features."""
     train = manifest.split("train")
-    if is_network(unit.system):
-        facts = dataset_stats(train, unit.backbone)
-        recipe = make_config(unit.recipe, facts, "head", changes=useful(wanted.changes, "head"))
-        return estimate_seconds(recipe, unit.backbone, facts, len(manifest.classes))
+    if is_network(trial.system):
+        spec, config = _plan(trial, wanted, manifest)
+        return estimate_seconds(config, spec, len(train))
     rng = np.random.default_rng(0)
     n = min(len(train), TRIED)
     rows = np.sort(rng.permutation(len(train))[:n])
@@ -243,11 +257,11 @@ def _expected(unit: Trial, wanted: ComparisonConfig, manifest: Manifest) -> floa
     began = time.perf_counter()
     part = train.where(np.isin(np.arange(len(train)), rows))
     try:
-        fit_baseline(LEARNERS[unit.system], features, part.targets, part.groups, (features, part.targets), 0)
+        fit_baseline(LEARNERS[trial.system], features, part.targets, part.groups, (features, part.targets), 0)
     except ValueError:
         return 0.0  # it cannot learn this, and will say so in its row
     times = len(train) / n
-    growth = times**2 if unit.system == "svm" else times
+    growth = times**2 if trial.system == "svm" else times
     return (time.perf_counter() - began) * growth
 
 

@@ -1,4 +1,4 @@
-"""The comparison: every unit in turn, each finished one kept, each failing one a row that says why."""
+"""The comparison: every trial in turn, each finished one kept, each failing one a row that says why."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from nevus._io import to_json, ensure_writable, write_json
+from nevus._io import ensure_writable, to_json, write_json
 from nevus._progress import console
-from nevus.audit.leakage import drop_overlap
+from nevus.auditing.leakage import drop_overlap
 from nevus.comparison.isolated import run_in_subprocess
-from nevus.comparison.plan import ComparisonConfig, with_time_estimates, make_trials
+from nevus.comparison.plan import ComparisonConfig, make_trials, with_time_estimates
 from nevus.comparison.trial import Trial, is_done, mark_failed, run
 from nevus.data.cache import Cache
 from nevus.data.manifest import Manifest
@@ -22,10 +22,9 @@ from nevus.errors import NevusError
 from nevus.runtime.distributed import current_world
 from nevus.training.history import StageTimer
 from nevus.training.loop import duration
-from nevus.training.overrides import changed
 from nevus.training.preparation import Preparation
 
-PLAN, UNITS = "plan.json", "units"
+PLAN, TRIALS = "plan.json", "trials"
 OFTEN = 60.0
 """Seconds between two drawings of the table: they take some themselves."""
 
@@ -42,7 +41,7 @@ def compare(
     """Train and judge everything that is wanted; what is finished already is not repeated.
 
     Args:
-        manifest: the data set. Its test split, or the one that is cut for it, is looked at once by each unit.
+        manifest: the data set. Its test split, or the one that is cut for it, is looked at once by each trial.
         out: folder of the comparison.
         wanted: see `ComparisonConfig`.
         preparation: of the data set.
@@ -51,7 +50,7 @@ def compare(
         drawn: called with `out` at the end, and on the way at most every `OFTEN` seconds, to draw what is there.
 
     Returns:
-        The units that were planned.
+        The trials that were planned.
 
     Raises:
         NevusError: the settings or the data set are at fault, another comparison is in the folder, or this is one
@@ -61,12 +60,12 @@ def compare(
     if current_world().count > 1:
         raise NevusError("a comparison runs in one process; start it without torchrun.")
     ensure_writable(out)
-    shown, protocol = preparation.of(manifest, StageTimer())
+    shown, protocol = preparation.apply(manifest, StageTimer())
     if "test" not in shown.splits():
-        raise NevusError(f"{manifest.name} has no test split to compare on; cut one with --split.test 0.2.")
+        raise NevusError(f"{manifest.name} has no test split to compare on; cut one with --test-fraction 0.2.")
     if others is not None:
         others = _of_the_same_classes(others, shown)
-        if preparation.audit:
+        if preparation.check_duplicates:
             with contextlib.closing(Cache(preparation.cache)) as cache:
                 others, known = drop_overlap(others, shown, cache)
             if known:
@@ -81,20 +80,20 @@ def compare(
         "data": {"name": shown.name, "digest": shown.digest, "classes": shown.classes, **protocol},
         "others": {"name": others.name, "digest": others.digest} if others is not None else None,
         "budget": wanted.budget,
-        "changes": changed(wanted.changes),
+        "overrides": dict(wanted.overrides),
     }
     planned = _planned(out, settings, chosen, wanted, shown)
     _announce(planned, out)
     shown_at = time.monotonic()
-    for number, unit in enumerate(planned, 1):
-        if is_done(unit, out / UNITS):
+    for number, trial in enumerate(planned, 1):
+        if is_done(trial, out / TRIALS):
             continue
-        console.rule(f"{number} of {len(planned)}: {unit.name}")
+        console.rule(f"{number} of {len(planned)}: {trial.name}")
         try:
-            run_in_subprocess(run, unit, manifest, out / UNITS, preparation, wanted.changes, others)
+            run_in_subprocess(run, trial, manifest, out / TRIALS, preparation, wanted.overrides, others)
         except NevusError as error:
-            console.print(f"{unit.name} comes to nothing: {error}", style="red", highlight=False)
-            mark_failed(unit, out / UNITS, str(error))
+            console.print(f"{trial.name} comes to nothing: {error}", style="red", highlight=False)
+            mark_failed(trial, out / TRIALS, str(error))
         if time.monotonic() - shown_at > OFTEN:
             drawn(out)
             shown_at = time.monotonic()
@@ -112,8 +111,8 @@ def _of_the_same_classes(others: Manifest, manifest: Manifest) -> Manifest:
     strange = sorted(set(others.table["label"]) - set(manifest.classes))
     if strange:
         raise NevusError(
-            f"{others.name} has the label '{strange[0]}', which {manifest.name} has not; give --against images "
-            f"with the labels {', '.join(manifest.classes)}, or read them otherwise (--elsewhere.task)."
+            f"{others.name} has the label '{strange[0]}', which {manifest.name} has not; give --external-test images "
+            f"with the labels {', '.join(manifest.classes)}, or read them otherwise (--external.task)."
         )
     others = others.with_classes(manifest.classes)
     return others.split("test") if "test" in others.splits() else others
@@ -122,7 +121,7 @@ def _of_the_same_classes(others: Manifest, manifest: Manifest) -> Manifest:
 def _planned(
     out: Path, settings: dict[str, Any], chosen: Sequence[Trial], wanted: ComparisonConfig, manifest: Manifest
 ) -> list[Trial]:
-    """The units with their expected times; those of an earlier start keep theirs, for times differ by start.
+    """The trials with their expected times; those of an earlier start keep theirs, for times differ by start.
 
     Raises:
         NevusError: the folder holds a comparison with other settings.
@@ -134,7 +133,7 @@ def _planned(
     if path.exists():
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
-            known = {unit.name: unit for unit in (Trial(**one) for one in before["units"])}
+            known = {trial.name: trial for trial in (Trial(**one) for one in before["trials"])}
             differing = [key for key in plain if before["settings"][key] != plain[key]]
         except (ValueError, KeyError, TypeError) as error:
             raise NevusError(f"{path} is damaged ({error}); choose another folder with --out.") from None
@@ -143,28 +142,28 @@ def _planned(
                 f"the comparison in {out} was made with another {differing[0]}; repeat that, or choose another "
                 "folder with --out."
             )
-    for unit in chosen:
-        before = known.get(unit.name)
-        if before and replace(before, epochs=None, expected=0.0) != replace(unit, epochs=None, expected=0.0):
+    for trial in chosen:
+        before = known.get(trial.name)
+        if before and replace(before, epochs=None, expected=0.0) != replace(trial, epochs=None, expected=0.0):
             raise NevusError(
-                f"{unit.name} in {out} was planned with other weights, trunk, recipe or taps; repeat these, or "
+                f"{trial.name} in {out} was planned with other weights, backbone or preset; repeat these, or "
                 "choose another folder with --out."
             )
-    fresh = [unit for unit in chosen if unit.name not in known]
+    fresh = [trial for trial in chosen if trial.name not in known]
     if fresh:
         with console.status("timing what is to be done"):
-            known |= {unit.name: unit for unit in with_time_estimates(wanted, fresh, manifest, list(known.values()))}
-    planned = [known[unit.name] for unit in chosen]
-    kept = [unit for name, unit in known.items() if name not in {unit.name for unit in planned}]
-    write_json(path, {"settings": plain, "units": [asdict(unit) for unit in (*planned, *kept)]})
+            known |= {trial.name: trial for trial in with_time_estimates(wanted, fresh, manifest, list(known.values()))}
+    planned = [known[trial.name] for trial in chosen]
+    kept = [trial for name, trial in known.items() if name not in {trial.name for trial in planned}]
+    write_json(path, {"settings": plain, "trials": [asdict(trial) for trial in (*planned, *kept)]})
     return planned
 
 
 def _announce(planned: Sequence[Trial], out: Path) -> None:
-    left = [unit for unit in planned if not is_done(unit, out / UNITS)]
-    for unit in planned:
-        state = duration(unit.expected) if unit in left else "done"
-        length = f", {unit.epochs:g} epochs" if unit.epochs else ""
-        console.print(f"  {unit.name:<40} {state}{length}", highlight=False)
-    total = sum(unit.expected for unit in left)
+    left = [trial for trial in planned if not is_done(trial, out / TRIALS)]
+    for trial in planned:
+        state = duration(trial.expected) if trial in left else "done"
+        length = f", {trial.epochs:g} epochs" if trial.epochs else ""
+        console.print(f"  {trial.name:<40} {state}{length}", highlight=False)
+    total = sum(trial.expected for trial in left)
     console.print(f"{len(left)} of {len(planned)} to do, about {duration(total)} in all", highlight=False)

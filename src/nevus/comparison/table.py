@@ -11,12 +11,12 @@ import numpy as np
 
 from nevus.baselines.methods import METHODS
 from nevus.comparison.published import ACCURACY, READERS, SECONDS, SUPPORT, ReaderStudy
-from nevus.comparison.runner import UNITS
-from nevus.comparison.trial import Initialization, read_units, load_predictions
+from nevus.comparison.runner import TRIALS
+from nevus.comparison.trial import Initialization, load_predictions, read_trials
 from nevus.metrics.report import MetricEstimate
 from nevus.metrics.significance import DeLong, McNemar, delong_difference, holm_correction, mcnemar
 
-NOT_TRAINING = ("audit", "decoding", "judging")
+NOT_TRAINING = ("audit", "decoding", "validation")
 """Stages of a fit that are no part of its training time."""
 NAN = float("nan")
 
@@ -26,12 +26,11 @@ class ResultRow:
     """A system in the table: of several seeds the first, and the spread.
 
     Attributes:
-        name: of the unit.
+        name: of the trial.
         system: its name.
         title: as it is written.
-        mode: of a network.
-        half: what it starts from; see `nevus.comparison.trial`.
-        taps: stages of a network that its head sees beside the last layer.
+        tuning: of a network.
+        initialization: what it starts from; see `nevus.comparison.trial`.
         start: its weights, in words.
         metrics: on the test split, by name.
         elsewhere: on images from elsewhere; empty where there are none.
@@ -63,9 +62,8 @@ class ResultRow:
     name: str
     system: str
     title: str
-    mode: str
-    half: Initialization
-    taps: int = 0
+    tuning: str
+    initialization: Initialization
     start: str = ""
     metrics: Mapping[str, MetricEstimate] | None = None
     elsewhere: Mapping[str, MetricEstimate] | None = None
@@ -94,7 +92,7 @@ class ResultRow:
 
 
 def result_rows(out: Path) -> list[ResultRow]:
-    """Rows of what is there, by half and then in the order of the systems; dermatologists last.
+    """Rows of what is there, by initialization and then in the order of the systems; dermatologists last.
 
     Args:
         out: folder of a comparison, finished or not.
@@ -105,12 +103,14 @@ def result_rows(out: Path) -> list[ResultRow]:
     """
     held: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     order = list(METHODS)
-    for name, found in read_units(out / UNITS).items():
-        unit = found["unit"]
-        held.setdefault((unit["half"], unit["system"], unit["mode"]), []).append({**found, "name": name})
+    for name, found in read_trials(out / TRIALS).items():
+        trial = found["trial"]
+        held.setdefault((trial["initialization"], trial["system"], trial["tuning"]), []).append({**found, "name": name})
     # The head before the whole network: whether others are held against it must not hang on what is added later.
-    keys = sorted(held, key=lambda key: (INITIALIZATION_ORDER.index(key[0]), order.index(key[1]), key[2] != "head"))
-    made = _tested([_row(held[key]) for key in keys], out / UNITS)
+    keys = sorted(
+        held, key=lambda key: (INITIALIZATION_ORDER.index(key[0]), order.index(key[1]), key[2] != "linear-probe")
+    )
+    made = _tested([_row(held[key]) for key in keys], out / TRIALS)
     told = any(row.metrics and "sensitivity" in row.metrics for row in made)
     return [*made, *(map(_reader, READERS) if told else ())]
 
@@ -128,34 +128,32 @@ def _reader(study: ReaderStudy) -> ResultRow:
 
 
 def _row(seeds: Sequence[dict[str, Any]]) -> ResultRow:
-    seeds = sorted(seeds, key=lambda one: ("reason" in one, one["unit"]["seed"]))
+    seeds = sorted(seeds, key=lambda one: ("reason" in one, one["trial"]["seed"]))
     first, whole = seeds[0], [one for one in seeds if "reason" not in one]
-    unit = first["unit"]
-    system = METHODS[unit["system"]]
-    title = f"{system.title} ({unit['backbone']})" if unit["backbone"] in system.near else system.title
+    trial = first["trial"]
+    system = METHODS[trial["system"]]
+    title = f"{system.title} ({trial['backbone']})" if trial["backbone"] in system.near else system.title
     row = ResultRow(
         first["name"],
-        unit["system"],
+        trial["system"],
         title,
-        unit["mode"],
-        unit["half"],
-        unit["taps"],
+        trial["tuning"],
+        trial["initialization"],
     )
     if whole and tuple(first["support"]) == SUPPORT:
-        row = replace(row, paper=ACCURACY.get(unit["system"], NAN), paper_seconds=SECONDS.get(unit["system"], NAN))
+        row = replace(row, paper=ACCURACY.get(trial["system"], NAN), paper_seconds=SECONDS.get(trial["system"], NAN))
     if not whole:
-        return replace(row, failure=first["reason"], start=unit["weights"])
-    failures = tuple(f"seed {one['unit']['seed']}: {one['reason']}" for one in seeds if "reason" in one)
+        return replace(row, failure=first["reason"], start=trial["weights"])
+    failures = tuple(f"seed {one['trial']['seed']}: {one['reason']}" for one in seeds if "reason" in one)
     fit = first["fit"]
-    grouped = {name: first["groups"][name] < first["n"][name] for name in first["n"]}
-    tests = [_metrics(one["metrics"]["test"], grouped=grouped["test"]) for one in whole]
+    tests = [_metrics(one["metrics"]["test"]) for one in whole]
     area = "auroc" if "auroc" in tests[0] else "auroc_macro"
     times = [_training(one["fit"]) for one in whole]
     return replace(
         row,
         start=first["weights"],
         metrics=tests[0],
-        elsewhere=_metrics(first["metrics"].get("elsewhere", {}), grouped=grouped.get("elsewhere", False)),
+        elsewhere=_metrics(first["metrics"].get("elsewhere", {})),
         training_accuracy=fit["training_accuracy"],
         gap=fit["gap"],
         seconds=times[0],
@@ -177,18 +175,16 @@ def _training(fit: Mapping[str, Any]) -> float:
     return float(sum(seconds for stage, seconds in fit["seconds"].items() if stage not in NOT_TRAINING))
 
 
-def _metrics(plain: Mapping[str, Mapping[str, Any]], *, grouped: bool) -> dict[str, MetricEstimate]:
-    """Figures of a unit; where lesions have several images, with the intervals that draw whole lesions."""
+def _metrics(plain: Mapping[str, Mapping[str, Any]]) -> dict[str, MetricEstimate]:
+    """Read the metrics of a trial with their intervals."""
 
     def number(value: float | None) -> float:
         return NAN if value is None else value
 
     found = {}
     for name, one in plain.items():
-        low, high, method = one["low"], one["high"], one["method"]
-        if grouped and one["bootstrap"][0] is not None:
-            (low, high), method = one["bootstrap"], "bootstrap"
-        found[name] = MetricEstimate(number(one["value"]), one["n"], number(low), number(high), method)
+        low, high = number(one["ci_low"]), number(one["ci_high"])
+        found[name] = MetricEstimate(number(one["value"]), one["n"], low, high, one["method"])
     return found
 
 
@@ -199,14 +195,17 @@ def _tested(found: Sequence[ResultRow], folder: Path) -> list[ResultRow]:
     nothing, and is held against the pretrained one where there is one.
     """
     references = {
-        half: next((row for row in found if (row.system, row.half) == ("bit", half) and not row.failure), None)
-        for half in ("pretrained", "random")
+        initialization: next(
+            (row for row in found if (row.system, row.initialization) == ("bit", initialization) and not row.failure),
+            None,
+        )
+        for initialization in ("pretrained", "random")
     }
     references["features"] = references["pretrained"] or references["random"]
     made: list[ResultRow] = []
     held: dict[str, list[int]] = {}
     for row in found:
-        reference = references[row.half]
+        reference = references[row.initialization]
         if reference is None or row.failure:
             made.append(row)
         elif row.name == reference.name:

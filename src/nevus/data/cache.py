@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nevus._io import cache_folder, sha256_file, atomic_path
+from nevus._io import atomic_path, cache_folder, sha256_file
 from nevus._progress import console
 from nevus.data.images import Pixels
 from nevus.errors import NevusError
@@ -54,8 +54,8 @@ class CacheConfig:
 class Cache:
     """Squares of pixels by the digest of the file that they come from.
 
-    A square is a file of its own: uint8 (side, side, 3) and the CRC-32 of these bytes. It is written aside and
-    renamed, so two processes may build the same cache; it is mapped into memory while it is read; and one that is
+    A square is a file of its own: uint8 (image_size, image_size, 3) and the CRC-32 of these bytes. It is written aside
+    and renamed, so two processes may build the same cache. It is mapped into memory while it is read. One that is
     damaged counts as missing. Nothing is fsynced: what a power cut takes is decoded again.
     """
 
@@ -71,26 +71,26 @@ class Cache:
         self._oldest: list[tuple[float, int, Path]] = []
         self._writing = self._most > 0
 
-    def path(self, digest: str, side: int) -> Path:
+    def path(self, digest: str, image_size: int) -> Path:
         """Where a square lies, or would lie."""
-        return self.folder / str(side) / digest[:2] / digest
+        return self.folder / str(image_size) / digest[:2] / digest
 
-    def has(self, digest: str, side: int) -> bool:
+    def has(self, digest: str, image_size: int) -> bool:
         """Whether a square is there, by its length; marks it as used."""
-        path = self.path(digest, side)
+        path = self.path(digest, image_size)
         try:
-            if path.stat().st_size != side * side * 3 + _CHECK:
+            if path.stat().st_size != image_size * image_size * 3 + _CHECK:
                 return False
             os.utime(path)
         except OSError:
             return False
         return True
 
-    def load(self, digest: str, side: int) -> Pixels | None:
+    def load(self, digest: str, image_size: int) -> Pixels | None:
         """A square, read-only and mapped into memory; None where there is none, or a damaged one."""
-        size = side * side * 3
+        size = image_size * image_size * 3
         try:
-            with self.path(digest, side).open("rb") as file:
+            with self.path(digest, image_size).open("rb") as file:
                 if os.fstat(file.fileno()).st_size != size + _CHECK:
                     return None
                 content = mmap.mmap(file.fileno(), size + _CHECK, access=mmap.ACCESS_READ)
@@ -99,10 +99,10 @@ class Cache:
         pixels = np.frombuffer(content, np.uint8, size)
         if zlib.crc32(memoryview(content)[:size]) != int.from_bytes(content[size:], "little"):
             return None
-        return pixels.reshape(side, side, 3)
+        return pixels.reshape(image_size, image_size, 3)
 
     def store(self, digest: str, pixels: Pixels) -> None:
-        """Keep a square, uint8 (side, side, 3), where there is room for it."""
+        """Keep a square, uint8 (image_size, image_size, 3), where there is room for it."""
         path, size = self.path(digest, len(pixels)), pixels.size + _CHECK
         content = pixels.tobytes()
         content += zlib.crc32(content).to_bytes(_CHECK, "little")

@@ -18,47 +18,47 @@ from nevus.errors import ImageError, NevusError
 
 
 class DecodedImages:
-    """Images as squares of one side, read from the cache as they are wanted: uint8 (n, side, side, 3).
+    """Images as squares of one side, read from the cache as they are wanted: uint8 (n, image_size, image_size, 3).
 
     What is held in memory is a name and a digest for each image.
 
     Attributes:
-        side: in pixels.
+        image_size: in pixels.
         digests: SHA-256 of each image's file, hexadecimal.
 
     """
 
-    def __init__(self, paths: Sequence[Path], digests: Sequence[str], side: int, cache: Cache) -> None:
+    def __init__(self, paths: Sequence[Path], digests: Sequence[str], image_size: int, cache: Cache) -> None:
         self._paths, self.digests, self._cache = list(paths), list(digests), cache
-        self.side = side
+        self.image_size = image_size
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def __getitem__(self, rows: slice | np.ndarray) -> Pixels:
-        """Uint8 (rows, side, side, 3), a copy.
+        """Uint8 (rows, image_size, image_size, 3), a copy.
 
         Raises:
             NevusError: an image is no longer in the cache, and its file has changed or gone.
 
         """
         wanted = np.arange(len(self))[rows]
-        found = np.empty((len(wanted), self.side, self.side, 3), np.uint8)
+        found = np.empty((len(wanted), self.image_size, self.image_size, 3), np.uint8)
         for place, row in enumerate(wanted):
             found[place] = self._one(int(row))
         return found
 
-    def part(self, rows: slice) -> DecodedImages:
+    def subset(self, rows: slice) -> DecodedImages:
         """A stretch of the images; nothing is read."""
-        return DecodedImages(self._paths[rows], self.digests[rows], self.side, self._cache)
+        return DecodedImages(self._paths[rows], self.digests[rows], self.image_size, self._cache)
 
-    def at(self, side: int) -> DecodedImages:
+    def at_size(self, image_size: int) -> DecodedImages:
         """The same images at another side; nothing is read."""
-        return DecodedImages(self._paths, self.digests, side, self._cache)
+        return DecodedImages(self._paths, self.digests, image_size, self._cache)
 
     def _one(self, row: int) -> Pixels:
         digest, path = self.digests[row], self._paths[row]
-        pixels = self._cache.load(digest, self.side)
+        pixels = self._cache.load(digest, self.image_size)
         if pixels is not None:
             return pixels
         try:
@@ -67,7 +67,7 @@ class DecodedImages:
             unchanged = False
         if not unchanged:
             raise NevusError(f"{path} has changed or gone since it was first read; put it back and begin again.")
-        pixels = Preprocess(self.side).pixels(path)
+        pixels = Preprocess(self.image_size).pixels(path)
         self._cache.store(digest, pixels)
         return pixels
 
@@ -78,7 +78,7 @@ class DecodedDataset:
 
     Attributes:
         manifest: their rows.
-        pixels: uint8 of shape (n, side, side, 3), in the same order.
+        pixels: uint8 of shape (n, image_size, image_size, 3), in the same order.
         faults: one sentence for each image that could not be used.
 
     """
@@ -89,13 +89,13 @@ class DecodedDataset:
 
 
 def decode_dataset(
-    manifest: Manifest, side: int, cache: Cache, *, begin: float = 0.0, what: str = "decoding"
+    manifest: Manifest, image_size: int, cache: Cache, *, begin: float = 0.0, what: str = "decoding"
 ) -> DecodedDataset:
-    """Have every image as a square of `side` pixels in the cache; bad ones are left out and reported.
+    """Have every image as a square of `image_size` pixels in the cache; bad ones are left out and reported.
 
     Args:
         manifest: which images.
-        side: in pixels.
+        image_size: in pixels.
         cache: keeps the squares.
         begin: share of the images after which to begin, in a circle. Several processes that begin at different
             places share the work: each finds in the cache what another has decoded.
@@ -109,14 +109,14 @@ def decode_dataset(
     def one(path: Path) -> str | ImageError:
         try:
             digest = cache.digests.of(path)
-            if not cache.has(digest, side):
-                cache.store(digest, Preprocess(side).pixels(path))
+            if not cache.has(digest, image_size):
+                cache.store(digest, Preprocess(image_size).pixels(path))
             return digest
         except ImageError as error:
             return error
         except (OSError, ValueError):  # the decoder says what is wrong with it
             try:
-                Preprocess(side).pixels(path)
+                Preprocess(image_size).pixels(path)
             except ImageError as error:
                 return error
             return ImageError(f"{path} came and went while it was read; try again.")
@@ -137,9 +137,7 @@ def decode_dataset(
     if not found:
         raise NevusError(f"none of the {len(manifest)} images of {manifest.name} can be used; the first: {told[0]}")
     if told:
-        console.print(
-            f"{len(told)} of {len(manifest)} images cannot be used and are left out; the first: {told[0]}"
-        )
+        console.print(f"{len(told)} of {len(manifest)} images cannot be used and are left out; the first: {told[0]}")
     rows = sorted(found)
     kept = manifest.where(np.isin(np.arange(len(paths)), rows))
-    return DecodedDataset(kept, DecodedImages(kept.paths, [found[row] for row in rows], side, cache), told)
+    return DecodedDataset(kept, DecodedImages(kept.paths, [found[row] for row in rows], image_size, cache), told)

@@ -32,13 +32,13 @@ class Limits:
         pixels: most pixels, checked on the header before anything is decoded. The default is 268 MB of
             RGB; Pillow itself warns from there on.
         bytes: largest file.
-        side: shortest side, in pixels; less shows no lesion.
+        image_size: shortest side, in pixels; less shows no lesion.
 
     """
 
     pixels: int = 89_478_485
     bytes: int = 256 * 1024 * 1024
-    side: int = 16
+    image_size: int = 16
 
 
 LIMITS = Limits()
@@ -113,9 +113,7 @@ def decode(source: Source, limits: Limits = LIMITS) -> Pixels:
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(
-            f"{name} is no JPEG, PNG, TIFF, WebP, BMP or DICOM image, whatever its name says."
-        ) from None
+        raise ImageError(f"{name} is no JPEG, PNG, TIFF, WebP, BMP or DICOM image, whatever its name says.") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"{name} is over the limit of {limits.pixels:,} pixels; save it smaller.") from None
     except Exception as error:  # see _guarded
@@ -130,8 +128,8 @@ def _guarded(image: Image.Image, name: str, limits: Limits) -> Pixels:
         raise ImageError(
             f"{name} is {width:,} x {height:,} pixels, over the limit of {limits.pixels:,}; save it smaller."
         )
-    if min(width, height) < limits.side:
-        raise ImageError(f"{name} is {width} x {height} pixels; at least {limits.side} a side are needed.")
+    if min(width, height) < limits.image_size:
+        raise ImageError(f"{name} is {width} x {height} pixels; at least {limits.image_size} a side are needed.")
     try:
         frames = int(getattr(image, "n_frames", 1))
     except Exception as error:  # it walks through the file; see below

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pandera.pandas as pa
 import pyarrow as pyarrow
 import pyarrow.parquet as parquet
 
-from nevus._io import sha256_bytes, atomic_path
+from nevus._io import atomic_path, sha256_bytes
 from nevus.errors import NevusError
 
 SPLITS = ("train", "validation", "test")
@@ -30,39 +29,9 @@ ISIC_COLUMNS = (
 )
 MALIGNANT_NAMES = ("malignant", "melanoma", "mel", "cancer", "cancerous", "positive", "true", "yes", "1")
 
-SCHEMA = pa.DataFrameSchema(
-    {
-        "image": pa.Column(
-            str, pa.Check.str_length(min_value=1), description="path of the image, relative to the root"
-        ),
-        "label": pa.Column(str, pa.Check.str_length(min_value=1), description="name of the class"),
-        "group": pa.Column(
-            str, pa.Check.str_length(min_value=1), description="lesion or patient: never split apart"
-        ),
-        "split": pa.Column(str, pa.Check.isin(["", *SPLITS]), description="train, validation, test or empty"),
-        "source": pa.Column(str, description="the data set or device that the image comes from"),
-        "age_approx": pa.Column(
-            float, pa.Check.in_range(0, 120), nullable=True, coerce=True, required=False, description="years"
-        ),
-        "fitzpatrick_skin_type": pa.Column(
-            str,
-            pa.Check.isin(["I", "II", "III", "IV", "V", "VI"]),
-            nullable=True,
-            required=False,
-            description="I to VI",
-        ),
-    },
-    strict=False,
-)
-
-_WHAT = {
-    "str_length": "is empty",
-    "not_nullable": "is empty",
-    "isin": "is none of the values allowed",
-    "in_range": "is out of range",
-    "coerce_dtype": "is no number",
-    "dtype": "has the wrong type",
-}
+SKIN_TYPES = ("I", "II", "III", "IV", "V", "VI")
+OLDEST = 120.0
+"""Years."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +157,7 @@ class Manifest:
 
 
 def checked(table: pd.DataFrame, *, name: str, rows: Sequence[str] | None = None) -> pd.DataFrame:
-    """Check a table against the schema.
+    """Check the columns that have a meaning.
 
     Args:
         table: with the columns of `REQUIRED`.
@@ -203,29 +172,38 @@ def checked(table: pd.DataFrame, *, name: str, rows: Sequence[str] | None = None
 
     """
     table = table.reset_index(drop=True)
-    try:
-        validated: pd.DataFrame = SCHEMA.validate(table, lazy=True)
-    except pa.errors.SchemaErrors as errors:
-        cases = errors.failure_cases
-        raise NevusError(_sentence(cases, name, rows)) from None
-    return validated
+    faults: dict[tuple[int, str], str] = {}
 
+    def note(column: str, wrong: pd.Series[bool], what: str) -> None:
+        for row in np.flatnonzero(wrong.to_numpy(bool)).tolist():
+            where = rows[row] if rows else f"row {row + 1}"
+            value = "" if what == "is empty" else f"'{table[column][row]}' "
+            faults.setdefault((row, column), f"{where}, column '{column}': {value}{what}")
 
-def _sentence(cases: pd.DataFrame, name: str, rows: Sequence[str] | None) -> str:
-    faults: dict[tuple[str, str], str] = {}
-    for case in cases.to_dict("records"):
-        index, column = case["index"], str(case["column"])
-        where = "" if pd.isna(index) else (rows[int(index)] if rows else f"row {int(index) + 1}")
-        check = str(case["check"]).split("(")[0]
-        value = case["failure_case"]
-        what = _WHAT.get(check, f"fails the check {check}")
-        if what != "is empty" and where:
-            what = f"'{value}' {what}"
-        spot = f"{where}, column '{column}'" if where else f"column '{column}'"
-        faults.setdefault((where, column), f"{spot}: {what}")
-    listed = list(faults.values())
-    more = f"; and {len(listed) - 3} more faults" if len(listed) > 3 else ""
-    return f"{name}: {'; '.join(listed[:3])}{more}; correct the table."
+    missing = [column for column in REQUIRED if column not in table.columns]
+    if missing:
+        raise NevusError(f"{name}: column '{missing[0]}' is missing; correct the table.")
+    for column in ("image", "label", "group"):
+        note(column, table[column].isna() | (table[column].astype(str) == ""), "is empty")
+    for column in ("split", "source"):
+        note(column, table[column].isna(), "is empty")
+    note("split", ~table["split"].isin(["", *SPLITS]), "is none of the values allowed")
+    if "age_approx" in table.columns:
+        age = pd.to_numeric(table["age_approx"], errors="coerce").astype(float)
+        given = table["age_approx"].notna()
+        note("age_approx", given & age.isna(), "is no number")
+        note("age_approx", age.notna() & ~age.between(0, OLDEST), "is out of range")
+        coerced = table.assign(age_approx=age)
+    else:
+        coerced = table
+    if "fitzpatrick_skin_type" in table.columns:
+        skin = table["fitzpatrick_skin_type"]
+        note("fitzpatrick_skin_type", skin.notna() & ~skin.isin(SKIN_TYPES), "is none of the values allowed")
+    if faults:
+        listed = [faults[key] for key in sorted(faults)]
+        more = f"; and {len(listed) - 3} more faults" if len(listed) > 3 else ""
+        raise NevusError(f"{name}: {'; '.join(listed[:3])}{more}; correct the table.")
+    return coerced
 
 
 def ordered_classes(labels: Iterable[str], *, positive: str | None = None) -> tuple[str, ...]:

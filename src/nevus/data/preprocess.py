@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from PIL import Image
 
 from nevus.data.images import LIMITS, Limits, Pixels, Source, decode
@@ -24,30 +23,24 @@ class Preprocess:
     crop (Kolesnikov et al. 2020, section 3.3), in the value range [-1, 1] (mean = std = 0.5).
 
     Attributes:
-        side: of the square, in pixels.
+        image_size: of the square, in pixels.
         mean: by channel (red, green, blue), of values in [0, 1].
         std: by channel, of values in [0, 1].
 
     """
 
-    side: int = 128
+    image_size: int = 128
     mean: tuple[float, float, float] = HALF
     std: tuple[float, float, float] = HALF
 
     def pixels(self, source: Source, limits: Limits = LIMITS) -> Pixels:
-        """Decode and resize: uint8 of shape (side, side, 3).
+        """Decode and resize: uint8 of shape (image_size, image_size, 3).
 
         Raises:
             ImageError: the image cannot be used.
 
         """
-        return resize_square(decode(source, limits), self.side)
-
-    def tensor(self, pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
-        """Normalize uint8 (n, h, w, 3) to float32 (n, 3, h, w)."""
-        values = torch.as_tensor(pixels).permute(0, 3, 1, 2).float().div_(255)
-        mean, std = (torch.tensor(v, device=values.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
-        return values.sub_(mean).div_(std)
+        return resize_square(decode(source, limits), self.image_size)
 
     def stream(
         self, sources: Iterable[Source], *, workers: int = 2, waiting: int = 64, limits: Limits = LIMITS
@@ -62,7 +55,7 @@ class Preprocess:
             limits: see `Limits`.
 
         Yields:
-            uint8 of shape (side, side, 3), or the error of an image that cannot be used, in its place.
+            uint8 of shape (image_size, image_size, 3), or the error of an image that cannot be used, in its place.
 
         """
 
@@ -75,8 +68,8 @@ class Preprocess:
         yield from prefetch_map(one, sources, workers=workers, waiting=waiting)
 
 
-def resize_square(pixels: Pixels, side: int) -> Pixels:
-    """Resize to (side, side, 3), bilinear with antialiasing (Pillow widens the kernel when shrinking)."""
-    if pixels.shape[:2] == (side, side):
+def resize_square(pixels: Pixels, image_size: int) -> Pixels:
+    """Resize to (image_size, image_size, 3), bilinear with antialiasing (Pillow widens the kernel when shrinking)."""
+    if pixels.shape[:2] == (image_size, image_size):
         return pixels
-    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(pixels).resize((image_size, image_size), Image.Resampling.BILINEAR))

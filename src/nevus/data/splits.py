@@ -6,7 +6,6 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from nevus._progress import console
 from nevus.data.manifest import Manifest
@@ -18,16 +17,16 @@ class SplitConfig:
     """What is cut where a data set does not say.
 
     Attributes:
-        validation: share of the training groups that becomes the validation split where there is none.
-        test: share of all groups that becomes the test split where the data set names no split at all;
+        val_fraction: share of the training groups that becomes the validation split where there is none.
+        test_fraction: share of all groups that becomes the test split where the data set names no split at all;
             0 cuts none.
-        seed: of the cuts; kept apart from the training's seed, so that runs with different seeds compare.
+        split_seed: of the cuts; kept apart from the training's seed, so that runs with different seeds compare.
 
     """
 
-    validation: float = 0.15
-    test: float = 0.2
-    seed: int = 0
+    val_fraction: float = 0.15
+    test_fraction: float = 0.2
+    split_seed: int = 0
 
 
 def with_splits(manifest: Manifest, config: SplitConfig) -> Manifest:
@@ -40,12 +39,12 @@ def with_splits(manifest: Manifest, config: SplitConfig) -> Manifest:
         NevusError: there is one class only; a class has fewer groups than folds; there is no train split.
 
     """
-    if not 0 <= config.seed < 2**32:
-        raise NevusError(f"a split seed of {config.seed} is not between 0 and 2^32; correct --split.seed.")
+    if not 0 <= config.split_seed < 2**32:
+        raise NevusError(f"a split seed of {config.split_seed} is not between 0 and 2^32; correct --split-seed.")
     _two_classes(manifest)
     table = manifest.table.copy()
-    if not manifest.splits() and config.test > 0:
-        table["split"] = np.where(_fold(manifest, config.test, config.seed, "test"), "test", "train")
+    if not manifest.splits() and config.test_fraction > 0:
+        table["split"] = np.where(_fold(manifest, config.test_fraction, config.split_seed, "test"), "test", "train")
     table["split"] = table["split"].replace("", "train")
     manifest = manifest.with_table(table)
     if "train" not in manifest.splits():
@@ -53,19 +52,22 @@ def with_splits(manifest: Manifest, config: SplitConfig) -> Manifest:
     if "validation" not in manifest.splits():
         train = manifest.split("train")
         _two_classes(train)
-        held = _fold(train, config.validation, config.seed, "validation")
+        held = _fold(train, config.val_fraction, config.split_seed, "validation")
         rows = np.flatnonzero((table["split"] == "train").to_numpy())
         table.loc[rows[held], "split"] = "validation"
         manifest = manifest.with_table(table)
     _two_classes(manifest.split("train"))
-    sides = manifest.table.groupby("group")["split"].nunique()
-    if (sides > 1).any():
+    image_sizes = manifest.table.groupby("group")["split"].nunique()
+    if (image_sizes > 1).any():
         console.print(
-            f"{manifest.name} puts {int((sides > 1).sum())} groups (lesions or patients) on two sides of its own "
+            f"{manifest.name} puts {int((image_sizes > 1).sum())} groups (lesions or patients) on two sides of its own "
             "splits: figures on it will be too good.",
             style="yellow",
         )
     return manifest
+
+
+FLAGS = {"validation": "val-fraction", "test": "test-fraction"}
 
 
 def _two_classes(manifest: Manifest) -> None:
@@ -80,8 +82,10 @@ def _fold(manifest: Manifest, share: float, seed: int, what: str) -> np.ndarray:
     `StratifiedGroupKFold` makes the folds. Its shares are 1/k, so a share such as 0.15 is put together from
     folds of a finer cut: 3 of 20.
     """
+    from sklearn.model_selection import StratifiedGroupKFold
+
     if not 0 < share < 1:
-        raise NevusError(f"a {what} share of {share} is not between 0 and 1; correct --{what}.")
+        raise NevusError(f"a {what} share of {share} is not between 0 and 1; correct --{FLAGS[what]}.")
     folds, taken = _folds(share)
     groups = manifest.table.groupby("label")["group"].nunique()
     while groups.min() < folds and taken > 1:  # a rare class allows only a coarser cut

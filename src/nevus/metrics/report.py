@@ -127,6 +127,8 @@ def compute_metrics(
             wanted[f"auroc:{name}"] = (_area(y == c, p[:, c]), n)
             areas[f"auroc:{name}"] = c
 
+    # Images of one group are not independent: then the interval is the one that resamples groups.
+    repeated = len(np.unique(groups)) < n
     drawn = bootstrap({name: f for name, (f, _) in wanted.items()}, groups, replicates=replicates, seed=seed)
     found: dict[str, MetricEstimate] = {}
     for name, (score_of, total) in wanted.items():
@@ -136,9 +138,13 @@ def compute_metrics(
             interval, method = wilson_interval(*proportions[name]), "wilson"
         elif name in areas:
             interval, method = delong_interval(y == areas[name], p[:, areas[name]], value), "delong"
+        if repeated and np.isfinite(drawn[name]).all():
+            interval, method = drawn[name], "bootstrap"
         if not np.isfinite(value):
             interval = UNDEFINED
-        found[name] = MetricEstimate(value, total, *interval, method, UNDEFINED if method == "bootstrap" else drawn[name])
+        found[name] = MetricEstimate(
+            value, total, *interval, method, UNDEFINED if method == "bootstrap" else drawn[name]
+        )
     return found
 
 

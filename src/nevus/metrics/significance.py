@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 
 from nevus.metrics.intervals import placements
 from nevus.metrics.scores import Floats, Ints
@@ -38,11 +38,9 @@ def mcnemar(y: Ints, first: Ints, second: Ints) -> McNemar:
         second: what the other one calls, (n,).
 
     """
-    from statsmodels.stats.contingency_tables import mcnemar as test
-
     one, other = first == y, second == y
     b, c = int((one & ~other).sum()), int((~one & other).sum())
-    p = float(test([[0, b], [c, 0]], exact=True).pvalue) if b + c else 1.0
+    p = float(binomtest(b, b + c).pvalue) if b + c else 1.0
     return McNemar(b, c, p)
 
 
@@ -92,11 +90,10 @@ def delong_difference(positive: NDArray[np.bool_], first: Floats, second: Floats
 
 def holm_correction(p: Sequence[float]) -> list[float]:
     """Holm's correction (1979) of several p values; those that are undefined (NaN) do not count and stay so."""
-    from statsmodels.stats.multitest import multipletests
-
     values = np.asarray(p, float)
-    defined = np.isfinite(values)
-    found = np.full(len(values), np.nan)
-    if defined.any():
-        found[defined] = multipletests(values[defined], method="holm")[1]
-    return [float(value) for value in found]
+    corrected = np.full(len(values), np.nan)
+    defined = np.flatnonzero(np.isfinite(values))
+    order = defined[np.argsort(values[defined], kind="stable")]
+    steps = values[order] * np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return [float(value) for value in corrected]

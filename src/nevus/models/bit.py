@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 
 import torch
-from timm.layers import BatchNormAct2d, StdConv2d, create_conv2d
-from timm.models.resnetv2 import ResNetV2
 from torch import nn
 
 from nevus.errors import NevusError
-
-UNITS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-"""Units of the four blocks by depth. 50 to 152 are the published ones (Kolesnikov et al. 2020, section 3.1); 26 is
-ResNet-26's 2-2-2-2, for CPUs and the edge."""
-
-_NAME = re.compile(r"bit-r(\d+)x(\d+(?:\.\d+)?)(-bn)?")
+from nevus.models.registry import BIT_NAME, UNITS
+from nevus.models.timm_library import BatchNormAct2d, ResNetV2, StdConv2d, create_conv2d
 
 
 def bit(name: str, *, classes: int = 0, seed: int = 0) -> ResNetV2:
@@ -31,7 +24,7 @@ def bit(name: str, *, classes: int = 0, seed: int = 0) -> ResNetV2:
         name: depth 26, 50, 101 or 152, `x`, width factor (a multiple of 0.5, so that 32 groups divide every
             width). `-bn` behind it takes batch normalization and plain convolutions in place of group
             normalization and weight standardization, to compare with.
-        classes: outputs of the linear head, zero-initialized as for transfer; 0 gives the trunk, which maps
+        classes: outputs of the linear head, zero-initialized as for transfer; 0 gives the backbone, which maps
             float (n, 3, h, w) in [-1, 1] to features (n, 2048 * width).
         seed: of the random weights. The global generator is left as it was.
 
@@ -39,7 +32,7 @@ def bit(name: str, *, classes: int = 0, seed: int = 0) -> ResNetV2:
         NevusError: the name is no BiT's.
 
     """
-    match = _NAME.fullmatch(name)
+    match = BIT_NAME.fullmatch(name)
     if not match or int(match[1]) not in UNITS or float(match[2]) % 0.5 or not 0.5 <= float(match[2]) <= 4:
         raise NevusError(f"'{name}' is no BiT; write bit-r<26|50|101|152>x<width>, as in bit-r26x0.5.")
     norm = {"norm_layer": BatchNormAct2d, "conv_layer": create_conv2d} if match[3] else {}
@@ -53,7 +46,7 @@ def bit(name: str, *, classes: int = 0, seed: int = 0) -> ResNetV2:
             **{"conv_layer": partial(StdConv2d, eps=1e-8), **norm},
         )
     if classes:
-        # Added last, so that the trunk's random weights do not depend on the number of classes.
+        # Added last, so that the backbone's random weights do not depend on the number of classes.
         network.reset_classifier(classes)
         head = network.get_classifier()
         nn.init.zeros_(head.weight)

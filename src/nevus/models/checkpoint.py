@@ -1,4 +1,4 @@
-"""A trunk in one file: half-precision safetensors that say what they are."""
+"""A backbone in one file: half-precision safetensors that say what they are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nevus._io import save_tensors, to_json
 from nevus.errors import NevusError
 
-FORMAT = "nevus-trunk"
+FORMAT = "nevus-backbone"
 
 
 def save_backbone(network: nn.Module, path: Path, about: Mapping[str, Any], *, half: bool = True) -> None:
@@ -47,9 +47,7 @@ def halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if value.is_floating_point():
             halves[key] = halves[key].half()
             if not torch.isfinite(halves[key]).all():
-                raise NevusError(
-                    f"the weight {key} is too large for half precision; train with a lower learning rate."
-                )
+                raise NevusError(f"the weight {key} is too large for half precision; train with a lower learning rate.")
     return halves
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
-import timm
 import torch
-from timm.layers import ClassifierHead
-from timm.models.resnet import Bottleneck, ResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from nevus.models.timm_library import Bottleneck, ClassifierHead, ResNet, timm
 
 
 def vgg16_base() -> nn.Module:
@@ -32,9 +31,7 @@ def resnet50_half() -> nn.Module:
     its 3x3; the max-pool pads below and to the right only.
     """
     made = ResNet(Bottleneck, (3, 4, 6, 3), num_classes=0, channels=(32, 64, 128, 256))
-    made.maxpool = nn.Sequential(
-        nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(3, 2)
-    )  # behind a ReLU: no value is below 0
+    made.maxpool = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(3, 2))  # behind a ReLU: no value is below 0
     for stage in (made.layer2, made.layer3, made.layer4):
         stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
     return cast(nn.Module, made)

@@ -1,4 +1,4 @@
-"""Features of several stages of a network, not of its last layer alone."""
+"""Features of several stages of a network, pooled and concatenated."""
 
 from __future__ import annotations
 
@@ -8,113 +8,105 @@ import torch
 from torch import Tensor, nn
 
 from nevus.errors import NevusError
+from nevus.models.label_groups import LabelGroups
+from nevus.models.spec import Pooling
 
 
 def stage_info(backbone: nn.Module) -> list[dict[str, Any]]:
-    """What timm says of a network's stages, from the earliest on: `num_chs` channels each; empty where it says
-    none.
-    """
+    """Return timm's description of a network's stages, earliest first, with `num_chs` channels each; or nothing."""
     info = getattr(backbone, "feature_info", None) or []
     return list(getattr(info, "info", info))
 
 
 class MultiStageFeatures(nn.Module):
-    """A trunk that gives the means of several stages' outputs beside its own features, concatenated.
+    """Pooled features of several stages before the backbone's own features.
 
-    What a network finds early, color and texture, is gone from its last layer, and lesions are told by it: a
-    linear head on all of it beats one on the last layer at no extra cost (Evci et al. 2022, *Head2Toe*). A mean
-    does not say whether all of the picture is a little brown or a little of it very brown: with `spread`, standard
-    deviations and maxima over the picture stand beside the means.
+    Early layers represent color and texture, which the last layer has lost; a linear probe on all of them beats one
+    on the last layer at no extra cost (Evci et al. 2022, *Head2Toe*). Average pooling discards the spatial
+    distribution of a feature; standard deviation and maximum keep part of it.
 
     Attributes:
-        trunk: float (n, 3, h, w) to features (n, features).
-        taps: how many of the last stages' outputs stand before the trunk's own features.
-        spread: whether of each stage also the standard deviation and the maximum are given.
-        width: of what it gives.
+        backbone: float (n, 3, h, w) to features (n, features).
+        feature_stages: number of final stages.
+        pooling: of their feature maps.
+        width: of the output.
 
     """
 
-    def __init__(self, backbone: nn.Module, taps: int, *, spread: bool = False) -> None:
-        """Wrap a trunk.
+    def __init__(self, backbone: nn.Module, feature_stages: int, pooling: Pooling = "avg") -> None:
+        """Wrap a backbone.
 
         Raises:
-            NevusError: the network does not show its stages, or has not so many; or a spread of none is asked for.
+            NevusError: the network does not expose that many stages.
 
         """
         super().__init__()
-        if spread and not taps:
-            raise NevusError("--spread is of the stages that --taps names; give --taps 4, or leave --spread out.")
         stages = stage_info(backbone)
-        if taps and not (hasattr(backbone, "forward_intermediates") and stages):
-            raise NevusError(f"{type(backbone).__name__} does not show its stages; leave --taps out.")
-        if not 0 <= taps <= len(stages):
-            raise NevusError(f"the network has {len(stages)} stages and no {taps}; correct --taps.")
+        if feature_stages and not (hasattr(backbone, "forward_intermediates") and stages):
+            raise NevusError(
+                f"Cannot use feature stages: {type(backbone).__name__} exposes none. Leave --feature-stages out."
+            )
+        if not 0 <= feature_stages <= len(stages):
+            raise NevusError(
+                f"Cannot use {feature_stages} feature stages: the network has {len(stages)}. Correct --feature-stages."
+            )
         self.backbone = backbone
-        self.taps = taps
-        self.spread = spread
-        self._wanted = list(range(len(stages) - taps, len(stages)))
+        self.feature_stages = feature_stages
+        self.pooling = pooling
+        self._wanted = list(range(len(stages) - feature_stages, len(stages)))
         # What follows the last stage may have another width than the network's features.
         own = int(getattr(backbone, "head_hidden_size", 0) or backbone.num_features)  # type: ignore[arg-type]
-        self.width = sum(int(stages[k]["num_chs"]) for k in self._wanted) * (3 if spread else 1) + own
+        channels = sum(int(stages[k]["num_chs"]) for k in self._wanted)
+        self.width = channels * (3 if pooling == "stats" else 1) + own
 
     def extra_repr(self) -> str:
-        """What it computes, beside its weights: a kept graph is found by it."""
-        return f"taps={self.taps}, spread={self.spread}"
+        """Describe what it computes besides its weights: cached graphs are found by it."""
+        return f"feature_stages={self.feature_stages}, pooling={self.pooling}"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Float (n, 3, h, w) to (n, width): the taps from the earliest on, each its means, then with `spread` its
-        standard deviations and its maxima; then the trunk's own features.
-        """
-        if not self.taps:
-            return torch.as_tensor(self.backbone(x))
+        """Map float (n, 3, h, w) to (n, width): the stages' features, earliest first, then the backbone's own."""
+        return self.forward_with_maps(x)[0]
+
+    def forward_with_maps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return also the feature map of each used stage, (n, channels, h, w)."""
+        if not self.feature_stages:
+            return torch.as_tensor(self.backbone(x)), []
         last, stages = self.backbone.forward_intermediates(x, indices=self._wanted)  # type: ignore[operator]
         own = self.backbone.forward_head(last, pre_logits=True)  # type: ignore[operator]
-        shown = [part for stage in stages for part in self._pooled(stage)]
-        return torch.cat([*shown, own.flatten(1)], 1)
+        pooled = [part for stage in stages for part in self._pooled(stage)]
+        return torch.cat([*pooled, own.flatten(1)], 1), list(stages)
 
     def _pooled(self, stage: Tensor) -> list[Tensor]:
         mean = stage.mean((2, 3))
-        if not self.spread:
+        if self.pooling == "avg":
             return [mean]
         variance = (stage - mean[:, :, None, None]).square().mean((2, 3))
-        # A root is infinitely steep at 0, which a stage of one pixel has: training would break there.
+        # The root is infinitely steep at 0, which a stage of one pixel has: training would break there.
         return [mean, (variance + 1e-6).sqrt(), stage.amax((2, 3))]
 
 
-class MultiStageClassifier(nn.Module):
-    """A tapped trunk with a linear head, zero-initialized: float (n, 3, h, w) to logits (n, classes).
+class GroupedLogits(nn.Module):
+    """Logits of `LabelGroups` from those of the fine classes, (n, fine) to (n, groups).
 
-    Attributes:
-        tapped: the trunk.
-        head: linear, or nothing.
-
+    The log of a sum of exponentials: the softmax of the output is the sum of the softmax of the input.
     """
 
-    def __init__(self, backbone: nn.Module, taps: int, classes: int, *, spread: bool = False) -> None:
-        """Wrap a trunk.
-
-        Raises:
-            NevusError: see `MultiStageFeatures`.
-
-        """
+    def __init__(self, groups: LabelGroups) -> None:
         super().__init__()
-        self.tapped = MultiStageFeatures(backbone, taps, spread=spread)
-        self.head: nn.Module = nn.Identity()
-        self.reset_classifier(classes)
+        self.groups = groups
 
-    def get_classifier(self) -> nn.Module:
-        """The head."""
-        return self.head
+    def forward(self, logits: Tensor) -> Tensor:
+        """Add up probabilities in log space."""
+        if self.groups.class_prior:
+            logits = logits + logits.new_tensor(self.groups.class_prior).log()
+        parts = []
+        for places in self.groups.indices:
+            part = logits[:, list(places)]
+            # Spelled out, because ONNX's ReduceLogSumExp is read differently by different programs.
+            top = part.amax(1, keepdim=True)
+            parts.append((part - top).exp().sum(1, keepdim=True).log() + top)
+        return torch.cat(parts, 1)
 
-    def reset_classifier(self, classes: int) -> None:
-        """Another head; 0 leaves the features."""
-        if not classes:
-            self.head = nn.Identity()
-            return
-        self.head = nn.Linear(self.tapped.width, classes)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features, then logits."""
-        return torch.as_tensor(self.head(self.tapped(x)))
+    def extra_repr(self) -> str:
+        """Describe the sums."""
+        return f"indices={self.groups.indices}, class_prior={self.groups.class_prior}"

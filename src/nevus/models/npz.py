@@ -93,8 +93,7 @@ def read_npz(path: Path) -> dict[str, Tensor]:
         raise NevusError(f"{path} cannot be read as .npz ({error}); download it again.") from None
     if "stem.conv.weight" not in found:
         raise NevusError(
-            f"{path} holds no BiT (it has no root_block/standardized_conv2d/kernel); give one of the "
-            "authors' files."
+            f"{path} holds no BiT (it has no root_block/standardized_conv2d/kernel); give one of the authors' files."
         )
     return found
 
@@ -134,7 +133,7 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], source: str, *,
     if odd:
         raise NevusError(
             f"{source} does not fit the network ({odd[0]} is missing, left over or of another shape); "
-            "name the trunk whose weights these are."
+            "name the backbone whose weights these are."
         )
     network.load_state_dict({**own, **wanted})
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 
-import timm
-import torch
-from torch import nn
-
 from nevus.errors import NevusError
-from nevus.models.bit import bit
-from nevus.models.extra_architectures import OTHERS
 
+UNITS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+"""Units of the four stages of a BiT by depth. 50 to 152 are the published ones (Kolesnikov et al. 2020, section 3.1);
+26 is ResNet-26's 2-2-2-2, for CPUs and the edge."""
+BIT_NAME = re.compile(r"bit-r(\d+)x(\d+(?:\.\d+)?)(-bn)?")
+"""Architecture of a BiT: depth, width factor, and `-bn` for batch normalization."""
 SIZES = ("50x1", "50x3", "101x1", "101x3", "152x2", "152x4")
 """The published sizes: depth and width."""
 
@@ -28,13 +26,13 @@ PRETRAINED = files("nevus").joinpath("pretrained", "backbones")
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """What is known of a named trunk.
+    """What is known of a named backbone.
 
     Attributes:
         name: as given to `--backbone`.
         architecture: `bit-r<depth>x<width>`, one of `nevus.models.extra_architectures`, `timm/<model>`, or
             `hf-hub:<repository>`.
-        side: side in pixels that it is trained at by default.
+        image_size: side in pixels that it is trained at by default.
         origin: where its weights come from: `random`, `npz` (the authors' file `address`), `hub` (timm or the
             Hugging Face hub, model `address`) or `builtin_names` (the package's own file `address`).
         address: of the weights: the file's address, or timm's name with its tag.
@@ -48,7 +46,7 @@ class BackboneSpec:
 
     name: str
     architecture: str
-    side: int
+    image_size: int
     origin: str = RANDOM
     address: str = ""
     license: str = "none: random weights"
@@ -69,33 +67,33 @@ def _official() -> list[BackboneSpec]:
                     BackboneSpec(
                         name=f"bit-{letter}-r{size}{tuned}".lower(),
                         architecture=f"bit-r{size}",
-                        side=224,
+                        image_size=224,
                         origin="npz",
                         address=f"{BUCKET}/BiT-{letter}-R{size}{tuned}.npz",
                         license="Apache-2.0",
                         upstream=upstream + (", then ImageNet-1k" if tuned else ""),
                     )
                 )
-    for name, size, side, file, upstream in (
+    for name, size, image_size, file, upstream in (
         ("bit-distilled-r50x1-160", "50x1", 160, "R50x1_160", "ImageNet-1k, distilled from R152x2"),
         ("bit-distilled-r50x1-224", "50x1", 224, "R50x1_224", "ImageNet-1k, distilled from R152x2"),
         ("bit-teacher-r152x2-224", "152x2", 224, "R152x2_T_224", "ImageNet-21k, then ImageNet-1k"),
         ("bit-teacher-r152x2-384", "152x2", 384, "R152x2_T_384", "ImageNet-21k, then ImageNet-1k"),
     ):
         address = f"{BUCKET}/distill/{file}.npz"
-        found.append(BackboneSpec(name, f"bit-r{size}", side, "npz", address, "Apache-2.0", upstream))
+        found.append(BackboneSpec(name, f"bit-r{size}", image_size, "npz", address, "Apache-2.0", upstream))
     return found
 
 
 def _builtin() -> list[BackboneSpec]:
-    """Those whose weights come with the package; `experiments.upstream` writes the list."""
+    """Those whose weights come with the package."""
     listed = json.loads(PRETRAINED.joinpath("backbones.json").read_text(encoding="utf-8"))
     return [
         BackboneSpec(
             name,
             one["architecture"],
-            one["side"],
-            "shipped",
+            one["image_size"],
+            "builtin",
             one["file"],
             one["license"],
             one["upstream"],
@@ -132,7 +130,7 @@ BACKBONES = {
         *_official(),
     )
 }
-"""The trunks with a name of their own. Beside them goes every model of timm as `timm/<name>[.<tag>]` and of the
+"""The backbones with a name of their own. Beside them goes every model of timm as `timm/<name>[.<tag>]` and of the
 Hugging Face hub as `hf-hub:<repository>`."""
 
 
@@ -149,30 +147,30 @@ def is_permissive(license: str) -> bool:
 
 
 def default_backbone(*, gpu: bool, here: Callable[[BackboneSpec], bool], permissive: bool = False) -> tuple[str, str]:
-    """The trunk that a machine can carry, and a sentence that says why it was taken.
+    """The backbone that a machine can carry, and a sentence that says why it was taken.
 
     Args:
         gpu: whether there is one.
-        here: whether a trunk's weights are on this machine.
+        here: whether a backbone's weights are on this machine.
         permissive: only weights that may be used for any purpose.
 
     """
     if gpu and here(BACKBONES[LARGE]):
-        return LARGE, f"--trunk auto takes {LARGE}: there is a GPU, and its weights are on this machine."
-    builtin_names = [spec for spec in BACKBONES.values() if spec.origin == "shipped"]
+        return LARGE, f"--backbone auto takes {LARGE}: there is a GPU, and its weights are on this machine."
+    builtin_names = [spec for spec in BACKBONES.values() if spec.origin == "builtin"]
     free = [spec for spec in builtin_names if is_permissive(spec.license)]
     fit = free if permissive else sorted(builtin_names, key=lambda spec: spec in free)
     if not fit:
-        return "bit-r26x0.5", "--trunk auto takes bit-r26x0.5 with random weights: none come with this package."
+        return "bit-r26x0.5", "--backbone auto takes bit-r26x0.5 with random weights: none come with this package."
     more = f", or download {LARGE} with nevus models --download {LARGE}" if gpu else ""
     return fit[0].name, (
-        f"--trunk auto takes {fit[0].name}, which comes with nevus ({fit[0].upstream}; license of its weights: "
+        f"--backbone auto takes {fit[0].name}, which comes with nevus ({fit[0].upstream}; license of its weights: "
         f"{fit[0].license}){more}."
     )
 
 
 def backbone_spec(name: str) -> BackboneSpec:
-    """Look a trunk up by our name, timm's (`timm/resnet50.a1_in1k`) or the hub's (`hf-hub:owner/name`).
+    """Look a backbone up by our name, timm's (`timm/resnet50.a1_in1k`) or the hub's (`hf-hub:owner/name`).
 
     Raises:
         NevusError: there is none of that name.
@@ -187,12 +185,14 @@ def backbone_spec(name: str) -> BackboneSpec:
     if name.startswith("hf-hub:"):
         return BackboneSpec(name, name, 224, "hub", name, "not known: see the hub's page", "see the hub's page")
     raise NevusError(
-        f"there is no trunk '{name}'; choose one that `nevus models` lists, timm/NAME for any of timm's models, or "
+        f"there is no backbone '{name}'; choose one that `nevus models` lists, timm/NAME for any of timm's models, or "
         "hf-hub:OWNER/NAME for one of the hub."
     )
 
 
 def _timm_spec(name: str) -> BackboneSpec:
+    from nevus.models.timm_library import timm
+
     model = name.removeprefix("timm/")
     plain, _, tag = model.partition(".")
     if not timm.is_model(plain):
@@ -200,13 +200,11 @@ def _timm_spec(name: str) -> BackboneSpec:
     try:
         known = timm.get_pretrained_cfg(model, allow_unregistered=True)
     except RuntimeError:
-        raise NevusError(
-            f"timm has no weights '{tag}' for {plain}; leave the tag out for random weights."
-        ) from None
+        raise NevusError(f"timm has no weights '{tag}' for {plain}; leave the tag out for random weights.") from None
     return BackboneSpec(
         name=name,
         architecture=f"timm/{plain}",
-        side=int(known.input_size[-1]) if known else 224,
+        image_size=int(known.input_size[-1]) if known else 224,
         origin="hub" if tag else RANDOM,
         address=model if tag else "",
         license=(known.license or "not known") if tag and known else "none: random weights",
@@ -216,72 +214,28 @@ def _timm_spec(name: str) -> BackboneSpec:
     )
 
 
-def build_backbone(name: str, *, classes: int, seed: int = 0) -> nn.Module:
-    """The network of a trunk with random weights and a zero-initialized linear head.
-
-    Args:
-        name: of the trunk.
-        classes: outputs of the head: float (n, 3, h, w) -> logits (n, classes). With 0 the trunk alone, to
-            features (n, features).
-        seed: of the random weights.
-
-    Raises:
-        NevusError: there is no trunk of that name.
-
-    """
-    architecture = backbone_spec(name).architecture
-    if architecture.startswith("bit-"):
-        made: nn.Module = bit(architecture, classes=classes, seed=seed)
-        return made
-    return _foreign(architecture.removeprefix("timm/"), classes, seed)
-
-
-def _foreign(model: str, classes: int, seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            made: nn.Module = (
-                OTHERS[model]() if model in OTHERS else timm.create_model(model, pretrained=False, num_classes=0)
-            )
-        except (RuntimeError, OSError, ValueError) as error:  # hf-hub: asks the hub for its description
-            raise NevusError(
-                f"the network {model} cannot be made ({str(error).splitlines()[0]}); check its name and "
-                "the connection."
-            ) from None
-        if classes:
-            made.reset_classifier(classes)  # type: ignore[operator]
-    if classes:
-        for parameter in classifier_head(made).parameters():
-            nn.init.zeros_(parameter)
-    return made
-
-
-def classifier_head(whole: nn.Module) -> nn.Module:
-    """The linear head of a network.
-
-    Raises:
-        NevusError: its head is not one linear layer, so that it cannot be set from features.
-
-    """
-    head = whole.get_classifier()  # type: ignore[operator]
-    if isinstance(head, nn.Linear) or (isinstance(head, nn.Conv2d) and head.kernel_size == (1, 1)):
-        return head
-    raise NevusError(f"the head of {type(whole).__name__} is no single linear layer; choose another trunk.")
-
-
-def without_head(whole: nn.Module) -> nn.Module:
-    """A copy of a network without its head: float (n, 3, h, w) -> features (n, features)."""
-    backbone = copy.deepcopy(whole)
-    backbone.reset_classifier(0)  # type: ignore[operator]
-    return backbone
-
-
 def feature_width(spec: BackboneSpec) -> int:
     """Width of a BiT's feature vector."""
     match = re.search(r"x(\d+(?:\.\d+)?)(-bn)?$", spec.architecture)
     return round(2048 * float(match[1])) if match and spec.architecture.startswith("bit-") else 0
 
 
-def parameter_count(module: nn.Module) -> int:
-    """Number of trainable values."""
-    return sum(p.numel() for p in module.parameters())
+def parameter_count(spec: BackboneSpec) -> int:
+    """Number of weights of a BiT backbone, without a head; 0 for other architectures.
+
+    Counted from the architecture (Kolesnikov et al. 2020, section 3.1), so that no network need be built.
+    """
+    match = BIT_NAME.fullmatch(spec.architecture)
+    if not match:
+        return 0
+    width = float(match[2])
+    before = round(64 * width)
+    total = 3 * before * 49
+    for stage, units in enumerate(UNITS[int(match[1])]):
+        out = round(256 * 2**stage * width)
+        middle = out // 4
+        for unit in range(units):
+            norms = 2 * (before + 2 * middle)
+            total += before * middle + 9 * middle**2 + middle * out + norms + (before * out if unit == 0 else 0)
+            before = out
+    return total + 2 * before

@@ -6,8 +6,9 @@ import copy
 from typing import TypeVar
 
 import torch
-from timm.layers import ScaledStdConv2d, StdConv2d
 from torch import nn
+
+from nevus.models.timm_library import ScaledStdConv2d, StdConv2d
 
 Network = TypeVar("Network", bound=nn.Module)
 

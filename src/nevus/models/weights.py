@@ -12,49 +12,33 @@ from importlib.resources import as_file
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
-from nevus._io import cache_folder, sha256_file, sync_folder, write_text
+from nevus._io import sha256_file, sync_folder, write_text
 from nevus._progress import console, progress
 from nevus.errors import NevusError
+from nevus.models.cached import cached_file, in_hub_cache, on_this_machine
 from nevus.models.checkpoint import read_backbone
+from nevus.models.model import build_backbone, classifier_head
 from nevus.models.npz import load_into, read_npz
 from nevus.models.registry import (
     AUTO,
-    RANDOM,
-    PRETRAINED,
     BACKBONES,
+    PRETRAINED,
+    RANDOM,
     BackboneSpec,
-    default_backbone,
-    classifier_head,
-    build_backbone,
     backbone_spec,
+    default_backbone,
 )
+from nevus.models.timm_library import timm
 
 TRIES = 5
 PIECE = 1 << 20
 
 
-def cached_file(spec: BackboneSpec) -> Path:
-    """Where the authors' file of a trunk lies, or would lie."""
-    return cache_folder("weights") / spec.address.rsplit("/", 1)[-1]
-
-
-def on_this_machine(spec: BackboneSpec) -> bool:
-    """Whether a trunk's weights are here, so that it can be used offline."""
-    if spec.origin == RANDOM:
-        return True
-    if spec.origin == "shipped":
-        return True
-    if spec.origin == "npz":
-        return cached_file(spec).is_file()
-    return _in_hub_cache(spec)
-
-
 def resolve_backbone(backbone: str, *, permissive: bool = False) -> str:
-    """The name of a trunk, where it was left to us; says what was taken and why."""
+    """The name of a backbone, where it was left to us; says what was taken and why."""
     if backbone != AUTO:
         return backbone
     name, why = default_backbone(gpu=torch.cuda.is_available(), here=on_this_machine, permissive=permissive)
@@ -62,30 +46,16 @@ def resolve_backbone(backbone: str, *, permissive: bool = False) -> str:
     return name
 
 
-def _in_hub_cache(spec: BackboneSpec) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    if spec.address.startswith("hf-hub:"):
-        repository = spec.address.removeprefix("hf-hub:")
-    else:
-        known = timm.get_pretrained_cfg(spec.address, allow_unregistered=True)
-        repository = getattr(known, "hf_hub_id", None) or ""
-    if not repository:
-        return False
-    names = ("model.safetensors", "pytorch_model.bin")
-    return any(isinstance(try_to_load_from_cache(repository, name), str) for name in names)
-
-
-def load_pretrained(name: str, *, classes: int, seed: int = 0, weights: str = "auto") -> tuple[nn.Module, str]:
-    """A trunk's network with its weights and a zero head for the task.
+def load_pretrained(name: str, *, classes: int = 0, seed: int = 0, weights: str = "auto") -> tuple[nn.Module, str]:
+    """A backbone's network with its weights and a zero head for the task.
 
     Args:
-        name: of the trunk.
+        name: of the backbone.
         classes: of the task.
         seed: of the random head or weights.
-        weights: `auto` takes the trunk's own (random ones for a trunk that has none), `random` random ones,
+        weights: `auto` takes the backbone's own (random ones for a backbone that has none), `random` random ones,
             else the path of an `.npz` of the BiT authors or of a `.safetensors` file with the network's keys, or
-            the name of another trunk of the same architecture.
+            the name of another backbone of the same architecture.
 
     Returns:
         The network, and a sentence about its weights for the record.
@@ -106,7 +76,7 @@ def load_pretrained(name: str, *, classes: int, seed: int = 0, weights: str = "a
         load_into(net, found, str(path), head=False)
         more = "".join(f", {about[key]}" for key in ("origin", "license") if about.get(key))
         return net, f"{path.name} ({sha256_file(path)}){more}"
-    if spec.origin == "shipped":
+    if spec.origin == "builtin":
         with as_file(PRETRAINED.joinpath(spec.address)) as path:
             digest = sha256_file(path)
             if digest != spec.digest:
@@ -145,7 +115,7 @@ def license_of_weights(spec: BackboneSpec, weights: str) -> str | None:
 def _of_another(spec: BackboneSpec, name: str, classes: int, seed: int) -> tuple[nn.Module, str]:
     other = backbone_spec(name)
     if other.architecture != spec.architecture or other.origin == RANDOM:
-        raise NevusError(f"{name} has no weights for {spec.architecture}; name a trunk that has, or a file.")
+        raise NevusError(f"{name} has no weights for {spec.architecture}; name a backbone that has, or a file.")
     donor, sentence = load_pretrained(name, classes=0)
     net = build_backbone(spec.name, classes=classes, seed=seed)
     load_into(net, donor.state_dict(), name, head=False)
@@ -153,7 +123,7 @@ def _of_another(spec: BackboneSpec, name: str, classes: int, seed: int) -> tuple
 
 
 def _from_hub(spec: BackboneSpec, classes: int, seed: int) -> nn.Module:
-    if not _in_hub_cache(spec):
+    if not in_hub_cache(spec):
         raise NevusError(
             f"the weights of {spec.name} are not on this machine; download them with `nevus models --download "
             f"{spec.name}`, or choose --weights random."
@@ -197,7 +167,7 @@ def checked_digest(path: Path) -> str:
 
 
 def download(name: str) -> Path | None:
-    """Bring a trunk's weights onto this machine; nothing happens where they are there.
+    """Bring a backbone's weights onto this machine; nothing happens where they are there.
 
     The authors' files are resumed where a connection broke, and checked against the server's MD5; the hub's
     own client does both for the others.
@@ -212,7 +182,7 @@ def download(name: str) -> Path | None:
     spec = backbone_spec(name)
     if spec.origin == RANDOM:
         raise NevusError(f"{spec.name} has no weights to download; it starts from random ones.")
-    if spec.origin == "shipped":
+    if spec.origin == "builtin":
         return None  # it came with the package
     if spec.origin == "npz":
         target = cached_file(spec)
@@ -223,9 +193,7 @@ def download(name: str) -> Path | None:
         timm.create_model(spec.address, pretrained=True, num_classes=0)
     except (RuntimeError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise NevusError(
-            f"{spec.name} cannot be downloaded ({reason}); check the connection and try again."
-        ) from None
+        raise NevusError(f"{spec.name} cannot be downloaded ({reason}); check the connection and try again.") from None
     return None
 
 

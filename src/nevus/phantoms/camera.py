@@ -69,25 +69,25 @@ def draw_capture(rng: np.random.Generator) -> Capture:
     )
 
 
-def capture(scene: Field, how: Capture, rng: np.random.Generator, side: int) -> Pixels:
+def capture(scene: Field, how: Capture, rng: np.random.Generator, image_size: int) -> Pixels:
     """Take the image.
 
     Args:
         scene: float32 (s, s, 3), of which the middle two thirds fill the view at zoom 1.
         how: see `Capture`.
         rng: for the hairs' course, the noise and the like.
-        side: of the image in pixels.
+        image_size: of the image in pixels.
 
     Returns:
-        uint8 (side, side, 3).
+        uint8 (image_size, image_size, 3).
 
     """
-    view = _framed(scene, how, side)
-    view = _hairs(view, how, rng, side)
-    view = _bubbles(view, how, rng, side)
+    view = _framed(scene, how, image_size)
+    view = _hairs(view, how, rng, image_size)
+    view = _bubbles(view, how, rng, image_size)
     if how.ruler:
-        view = _ruler(view, rng, side)
-    view = _light(view, how, rng, side)
+        view = _ruler(view, rng, image_size)
+    view = _light(view, how, rng, image_size)
     if how.blur > 0.05:
         blurred = Image.fromarray(np.clip(view, 0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(how.blur))
         view = np.asarray(blurred).astype(np.float32)
@@ -95,21 +95,21 @@ def capture(scene: Field, how: Capture, rng: np.random.Generator, side: int) -> 
     return np.clip(view, 0, 255).astype(np.uint8)
 
 
-def _framed(scene: Field, how: Capture, side: int) -> Field:
+def _framed(scene: Field, how: Capture, image_size: int) -> Field:
     image = Image.fromarray(np.clip(scene, 0, 255).astype(np.uint8))
     whole = image.width
     image = image.rotate(how.turn, Image.Resampling.BICUBIC)
     half = whole / 3 / how.zoom
     x, y = (whole * (0.5 - shift / 1.5) for shift in (how.shift_x, how.shift_y))
     box = (x - half, y - half, x + half, y + half)
-    return np.asarray(image.resize((side, side), Image.Resampling.LANCZOS, box=box)).astype(np.float32)
+    return np.asarray(image.resize((image_size, image_size), Image.Resampling.LANCZOS, box=box)).astype(np.float32)
 
 
-def _hairs(view: Field, how: Capture, rng: np.random.Generator, side: int) -> Field:
+def _hairs(view: Field, how: Capture, rng: np.random.Generator, image_size: int) -> Field:
     if not how.hairs:
         return view
     fine = 3  # drawn large and made small, for smooth edges
-    mask = Image.new("L", (side * fine, side * fine))
+    mask = Image.new("L", (image_size * fine, image_size * fine))
     pen = ImageDraw.Draw(mask)
     main = rng.uniform(0, np.pi)
     t = np.linspace(0, 1, 40)[:, None]
@@ -120,15 +120,15 @@ def _hairs(view: Field, how: Capture, rng: np.random.Generator, side: int) -> Fi
         bend = np.array([-along[1], along[0]]) * rng.normal(0, 0.25)
         a, b, c = middle - along, middle + 2 * bend, middle + along
         course = (1 - t) ** 2 * a + 2 * t * (1 - t) * b + t**2 * c
-        thick = side / 224 * rng.uniform(0.7, 1.9) * fine
-        pen.line([tuple(p) for p in course * side * fine], fill=255, width=max(1, round(thick)), joint="curve")
-    alpha = np.asarray(mask.resize((side, side), Image.Resampling.LANCZOS)).astype(np.float32) / 255
+        thick = image_size / 224 * rng.uniform(0.7, 1.9) * fine
+        pen.line([tuple(p) for p in course * image_size * fine], fill=255, width=max(1, round(thick)), joint="curve")
+    alpha = np.asarray(mask.resize((image_size, image_size), Image.Resampling.LANCZOS)).astype(np.float32) / 255
     color = np.array([38, 26, 22], np.float32) * rng.uniform(0.6, 2.4)
     return blend(view, color, alpha * np.float32(rng.uniform(0.7, 0.95)))
 
 
-def _bubbles(view: Field, how: Capture, rng: np.random.Generator, side: int) -> Field:
-    y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side
+def _bubbles(view: Field, how: Capture, rng: np.random.Generator, image_size: int) -> Field:
+    y, x = np.mgrid[0:image_size, 0:image_size].astype(np.float32) / image_size
     for _ in range(how.bubbles):
         cx, cy = rng.random(2)
         radius = rng.uniform(0.012, 0.05)
@@ -142,32 +142,30 @@ def _bubbles(view: Field, how: Capture, rng: np.random.Generator, side: int) -> 
     return view
 
 
-def _ruler(view: Field, rng: np.random.Generator, side: int) -> Field:
-    mask = Image.new("L", (2 * side, 2 * side))
+def _ruler(view: Field, rng: np.random.Generator, image_size: int) -> Field:
+    mask = Image.new("L", (2 * image_size, 2 * image_size))
     pen = ImageDraw.Draw(mask)
-    base = round(2 * side * rng.uniform(0.90, 0.96))
-    pitch = 2 * side * rng.uniform(0.035, 0.06)
+    base = round(2 * image_size * rng.uniform(0.90, 0.96))
+    pitch = 2 * image_size * rng.uniform(0.035, 0.06)
     start = rng.uniform(0, pitch)
-    for number in range(int(2 * side / pitch) + 1):
+    for number in range(int(2 * image_size / pitch) + 1):
         x = start + number * pitch
-        length = 2 * side * (0.06 if number % 5 == 0 else 0.03)
-        pen.line([(x, base), (x, base - length)], fill=255, width=max(1, side // 90))
-    pen.line([(0, base), (2 * side, base)], fill=255, width=max(1, side // 110))
+        length = 2 * image_size * (0.06 if number % 5 == 0 else 0.03)
+        pen.line([(x, base), (x, base - length)], fill=255, width=max(1, image_size // 90))
+    pen.line([(0, base), (2 * image_size, base)], fill=255, width=max(1, image_size // 110))
     turned = mask.rotate(float(rng.choice([0, 90, 180, 270])))
-    alpha = np.asarray(turned.resize((side, side), Image.Resampling.LANCZOS)).astype(np.float32) / 255
+    alpha = np.asarray(turned.resize((image_size, image_size), Image.Resampling.LANCZOS)).astype(np.float32) / 255
     return blend(view, 22.0, alpha * 0.85)
 
 
-def _light(view: Field, how: Capture, rng: np.random.Generator, side: int) -> Field:
-    y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side - 0.5
+def _light(view: Field, how: Capture, rng: np.random.Generator, image_size: int) -> Field:
+    y, x = np.mgrid[0:image_size, 0:image_size].astype(np.float32) / image_size - 0.5
     slope = rng.normal(0, 0.10, 2)
     fall = 1 + slope[0] * x + slope[1] * y
     distance = np.hypot(x - rng.normal(0, 0.02), y - rng.normal(0, 0.02)).astype(np.float32)
     if how.vignette == 1:
         # The round stop of the dermoscope: bright inside, black outside, with a narrow soft rim.
-        fall = (
-            fall * (1 - smoothstep(distance, 0.485, 0.525) * 0.985) * (1 - 0.25 * smoothstep(distance, 0.25, 0.55))
-        )
+        fall = fall * (1 - smoothstep(distance, 0.485, 0.525) * 0.985) * (1 - 0.25 * smoothstep(distance, 0.25, 0.55))
     else:
         fall = fall * (1 - how.vignette * smoothstep(distance, 0.2, 0.75))
     color = np.array([1 + 0.03 * how.warmth, 1.0, 1 - 0.06 * how.warmth], np.float32)

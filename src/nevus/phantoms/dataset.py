@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from nevus._io import ensure_writable, atomic_path
+from nevus._io import atomic_path, ensure_writable
 from nevus._progress import progress
 from nevus.data.images import Pixels
 from nevus.errors import NevusError
@@ -30,9 +30,9 @@ class PhantomConfig:
     """What data set is drawn.
 
     Attributes:
-        n: images.
+        n: number of images to draw.
         seed: of everything.
-        side: of the images in pixels.
+        image_size: of the images in pixels.
         noise: of the label, in points of the total dermoscopy score; 0 makes the score decide.
         repeats: share of lesions of which there is a second image (same `group`).
         test: share of lesions in the split test.
@@ -41,7 +41,7 @@ class PhantomConfig:
 
     n: int = 500
     seed: int = 0
-    side: int = 224
+    image_size: int = 224
     noise: float = 0.5
     repeats: float = 0.1
     test: float = 0.2
@@ -49,15 +49,16 @@ class PhantomConfig:
     def __post_init__(self) -> None:
         for name, wrong in {
             "n": self.n < 1,
-            "side": not 32 <= self.side <= 2048,
+            "image_size": not 32 <= self.image_size <= 2048,
             "noise": not 0 <= self.noise < 100,
             "seed": self.seed < 0,
             "repeats": not 0 <= self.repeats <= 1,
             "test": not 0 <= self.test < 1,
         }.items():
             if wrong:
+                flag = name.replace("_", "-")
                 raise NevusError(
-                    f"a phantom data set with {name} {getattr(self, name)} cannot be drawn; correct --{name}."
+                    f"a phantom data set with {name} {getattr(self, name)} cannot be drawn; correct --{flag}."
                 )
 
 
@@ -128,15 +129,15 @@ def phantoms(config: PhantomConfig) -> Iterator[Phantom]:
         lesion_number += 1
 
 
-def render(phantom: Phantom, seed: int, side: int) -> Pixels:
-    """Draw one image, uint8 (side, side, 3); two of one lesion show the same lesion."""
-    scene = draw(phantom.lesion, np.random.default_rng([seed, phantom.lesion_number, 1]), round(1.5 * side))
-    return capture(scene, phantom.how, np.random.default_rng([seed, phantom.number, 2]), side)
+def render(phantom: Phantom, seed: int, image_size: int) -> Pixels:
+    """Draw one image, uint8 (image_size, image_size, 3); two of one lesion show the same lesion."""
+    scene = draw(phantom.lesion, np.random.default_rng([seed, phantom.lesion_number, 1]), round(1.5 * image_size))
+    return capture(scene, phantom.how, np.random.default_rng([seed, phantom.number, 2]), image_size)
 
 
 def _written(job: tuple[Phantom, PhantomConfig, Path]) -> Pixels | None:
     phantom, config, out = job
-    pixels = render(phantom, config.seed, config.side)
+    pixels = render(phantom, config.seed, config.image_size)
     with atomic_path(out / phantom.image) as aside:
         Image.fromarray(pixels).save(aside, "JPEG", quality=phantom.how.quality)
     return pixels if phantom.number < SHEET else None
@@ -187,17 +188,17 @@ def _all_written(jobs: list[tuple[Phantom, PhantomConfig, Path]], workers: int) 
         yield from pool.map(_written, jobs, chunksize=8)
 
 
-def sheet(images: list[Pixels], of: list[Phantom], side: int = 160, columns: int = 8) -> Image.Image:
+def sheet(images: list[Pixels], of: list[Phantom], image_size: int = 160, columns: int = 8) -> Image.Image:
     """A contact sheet with label and score below each image."""
     rows = -(-len(images) // columns)
-    made = Image.new("RGB", (columns * (side + 6), rows * (side + 22)), "white")
+    made = Image.new("RGB", (columns * (image_size + 6), rows * (image_size + 22)), "white")
     pen = ImageDraw.Draw(made)
     for place, (pixels, phantom) in enumerate(zip(images, of, strict=True)):
-        x, y = place % columns * (side + 6), place // columns * (side + 22)
-        made.paste(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS), (x, y))
+        x, y = place % columns * (image_size + 6), place // columns * (image_size + 22)
+        made.paste(Image.fromarray(pixels).resize((image_size, image_size), Image.Resampling.LANCZOS), (x, y))
         color = (194, 65, 59) if phantom.malignant else (31, 41, 51)
         name = "malignant" if phantom.malignant else "benign"
-        pen.text((x + 2, y + side + 4), f"{name}  score {phantom.lesion.abcd.score:.1f}", fill=color)
+        pen.text((x + 2, y + image_size + 4), f"{name}  score {phantom.lesion.abcd.score:.1f}", fill=color)
     return made
 
 

@@ -59,48 +59,50 @@ def describe(abcd: AbcdParameters, rng: np.random.Generator) -> Lesion:
     return Lesion(abcd, float(rng.uniform(1, 6)), colors, structures, float(rng.uniform(0.44, 0.68)))
 
 
-def draw(lesion: Lesion, rng: np.random.Generator, side: int) -> Field:
+def draw(lesion: Lesion, rng: np.random.Generator, image_size: int) -> Field:
     """Draw skin and lesion.
 
     Args:
         lesion: its description.
         rng: for the texture.
-        side: in pixels; the field of view is the middle two thirds, the rest is there to be turned into view.
+        image_size: in pixels; the field of view is the middle two thirds, the rest is there to be turned into view.
 
     Returns:
-        float32 (side, side, 3), values 0 to 255.
+        float32 (image_size, image_size, 3), values 0 to 255.
 
     """
-    axis = np.linspace(-1.5, 1.5, side, dtype=np.float32)
+    axis = np.linspace(-1.5, 1.5, image_size, dtype=np.float32)
     x, y = np.meshgrid(axis, axis)
-    image = _skin(lesion, rng, side)
-    depth, theta, radius = _outline(lesion, rng, x, y, side)
+    image = _skin(lesion, rng, image_size)
+    depth, theta, radius = _outline(lesion, rng, x, y, image_size)
     alpha = _border(lesion, rng, depth, theta)
-    pigment = _pigment(lesion, rng, image, x, y, radius, side)
-    pigment = _structures(lesion, rng, pigment, depth, theta, x, y, side)
+    pigment = _pigment(lesion, rng, image, x, y, radius, image_size)
+    pigment = _structures(lesion, rng, pigment, depth, theta, x, y, image_size)
     return blend(image, pigment, alpha)
 
 
-def _skin(lesion: Lesion, rng: np.random.Generator, side: int) -> Field:
+def _skin(lesion: Lesion, rng: np.random.Generator, image_size: int) -> Field:
     place = lesion.skin - 1
     low = min(int(place), 4)
     color = SKIN[low] + (SKIN[low + 1] - SKIN[low]) * (place - low)
-    image = np.broadcast_to(color, (side, side, 3)).astype(np.float32)
+    image = np.broadcast_to(color, (image_size, image_size, 3)).astype(np.float32)
     # Mottling by blood (red stays, green and blue go), then by melanin (all go), then pores and furrows.
-    blood = field(rng, side, 0.16) * 0.020 + field(rng, side, 0.05) * 0.012
+    blood = field(rng, image_size, 0.16) * 0.020 + field(rng, image_size, 0.05) * 0.012
     image = image * (1 - blood[..., None] * np.array([0.3, 1.2, 1.0], np.float32))
-    melanin = field(rng, side, 0.25) * 0.022 + field(rng, side, 0.02) * 0.012
+    melanin = field(rng, image_size, 0.25) * 0.022 + field(rng, image_size, 0.02) * 0.012
     image = image * (1 - melanin[..., None])
-    warp = field(rng, side, 0.08) * 0.02
-    axis = np.linspace(-1.5, 1.5, side, dtype=np.float32)
+    warp = field(rng, image_size, 0.08) * 0.02
+    axis = np.linspace(-1.5, 1.5, image_size, dtype=np.float32)
     x, y = np.meshgrid(axis, axis)
-    furrows = np.zeros((side, side), np.float32)
+    furrows = np.zeros((image_size, image_size), np.float32)
     for angle in rng.uniform(0, np.pi, 3):
         furrows += np.abs(np.sin((x * np.cos(angle) + y * np.sin(angle) + warp) * rng.uniform(34, 52))) ** 8
     return np.asarray(image * (1 - 0.022 * furrows[..., None]), np.float32)
 
 
-def _outline(lesion: Lesion, rng: np.random.Generator, x: Field, y: Field, side: int) -> tuple[Field, Field, Field]:
+def _outline(
+    lesion: Lesion, rng: np.random.Generator, x: Field, y: Field, image_size: int
+) -> tuple[Field, Field, Field]:
     """Depth below the edge (positive inside, in units of the radius), angle, and distance from the center."""
     asymmetry = lesion.abcd.asymmetry
     theta = np.arctan2(y, x)
@@ -113,7 +115,7 @@ def _outline(lesion: Lesion, rng: np.random.Generator, x: Field, y: Field, side:
     if asymmetry == 2:
         for k in (2, 3, 5, 7):
             edge += rng.choice([-1, 1]) * rng.uniform(0.07, 0.13) / k**0.3 * np.sin(k * theta)
-    ripple = field(rng, side, 0.04) * 0.018
+    ripple = field(rng, image_size, 0.04) * 0.018
     depth = lesion.size * edge * (1 + ripple) - distance
     return (
         np.asarray(depth / lesion.size, np.float32),
@@ -144,15 +146,15 @@ def _colored(skin: Field, name: str) -> Field:
 
 
 def _pigment(
-    lesion: Lesion, rng: np.random.Generator, skin: Field, x: Field, y: Field, radius: Field, side: int
+    lesion: Lesion, rng: np.random.Generator, skin: Field, x: Field, y: Field, radius: Field, image_size: int
 ) -> Field:
     """The lesion's ground in all its colors; patches lie symmetric or not, as A wants."""
     image = _colored(skin, lesion.colors[0])
-    shade = field(rng, side, 0.12) * 0.05 + field(rng, side, 0.03) * 0.03
+    shade = field(rng, image_size, 0.12) * 0.05 + field(rng, image_size, 0.03) * 0.03
     image = image * (1 - shade[..., None] - 0.10 * smoothstep(-radius, -0.8, 0.0)[..., None])
     asymmetry = lesion.abcd.asymmetry
     for name in lesion.colors[1:]:
-        wobble = field(rng, side, 0.10) * 0.14 + field(rng, side, 0.03) * 0.05
+        wobble = field(rng, image_size, 0.10) * 0.14 + field(rng, image_size, 0.03) * 0.05
         if asymmetry == 0:  # rings and centers are symmetric about both axes
             where = rng.uniform(0.0, 0.75)
             patch = smoothstep(-np.abs(radius - where) + 0.45 * wobble, -0.30, -0.06)
@@ -166,7 +168,7 @@ def _pigment(
         opacity = 0.92 if name != "blue-gray" else 0.8
         image = blend(image, _colored(skin, name), patch * opacity)
         if name == "white":  # regression: a scar with blue-gray pepper
-            pepper = smoothstep(field(rng, side, 0.012), 1.5, 2.2) * patch
+            pepper = smoothstep(field(rng, image_size, 0.012), 1.5, 2.2) * patch
             image = blend(image, _colored(skin, "blue-gray"), pepper * 0.8)
     return np.asarray(image, np.float32)
 
@@ -179,16 +181,16 @@ def _structures(
     theta: Field,
     x: Field,
     y: Field,
-    side: int,
+    image_size: int,
 ) -> Field:
     dark = image * np.array([0.42, 0.34, 0.32], np.float32)
     wide = smoothstep(depth, 0.0, 0.18)
     if "network" in lesion.structures:
-        lines = _honeycomb(rng, x, y, side)
-        where = smoothstep(field(rng, side, 0.2), -0.9, 0.3) * smoothstep(-depth, -0.75, -0.1)
+        lines = _honeycomb(rng, x, y, image_size)
+        where = smoothstep(field(rng, image_size, 0.2), -0.9, 0.3) * smoothstep(-depth, -0.75, -0.1)
         image = blend(image, dark, lines * where * 0.62)
     if "structureless" in lesion.structures:
-        area = smoothstep(field(rng, side, 0.22), 0.4, 0.75) * wide
+        area = smoothstep(field(rng, image_size, 0.22), 0.4, 0.75) * wide
         flat: Field = np.asarray(image[depth > 0.2].mean(0) if (depth > 0.2).any() else image.mean((0, 1)))
         tone = np.asarray(flat * rng.uniform(0.75, 1.15))
         image = blend(image, tone, area * 0.88)
@@ -198,30 +200,28 @@ def _structures(
         image = blend(image, dark * 0.55, _spots(rng, x, y, lesion.size, 0.009, 0.016, 70) * wide * 0.9)
     if "streaks" in lesion.structures:
         count = int(rng.integers(26, 44))
-        phase = theta * count / 2 + field(rng, side, 0.10) * 0.9
+        phase = theta * count / 2 + field(rng, image_size, 0.10) * 0.9
         rays = smoothstep(np.cos(phase).astype(np.float32) ** 2, 0.70, 0.98)
         # No two rays are as long or as dark, and a part of the rim has none.
-        reach = 0.20 + 0.09 * field(rng, side, 0.06)
+        reach = 0.20 + 0.09 * field(rng, image_size, 0.06)
         rim = smoothstep(depth, -0.10, 0.04) * smoothstep(reach - depth, 0.0, 0.16)
-        some = smoothstep(field(rng, side, 0.25), -1.0, 0.2)
+        some = smoothstep(field(rng, image_size, 0.25), -1.0, 0.2)
         image = blend(image, dark * 0.9, rays * rim * some * 0.8)
     return image
 
 
-def _honeycomb(rng: np.random.Generator, x: Field, y: Field, side: int) -> Field:
+def _honeycomb(rng: np.random.Generator, x: Field, y: Field, image_size: int) -> Field:
     """Lines of a pigment network: the borders of cells around the points of a jittered hexagonal grid."""
     pitch = float(rng.uniform(0.055, 0.08))
     rows, columns = np.mgrid[-36:37, -36:37]
     points = np.stack([(columns + 0.5 * (rows % 2)) * pitch, rows * pitch * 0.866], -1).reshape(-1, 2)
     points = points + rng.uniform(-0.22, 0.22, points.shape) * pitch
     nearest = np.asarray(cKDTree(points).query(np.stack([x, y], -1).reshape(-1, 2), k=2)[0])
-    border = (nearest[:, 1] - nearest[:, 0]).reshape(side, side).astype(np.float32) / pitch
+    border = (nearest[:, 1] - nearest[:, 0]).reshape(image_size, image_size).astype(np.float32) / pitch
     return smoothstep(-border, -0.42, -0.08)
 
 
-def _spots(
-    rng: np.random.Generator, x: Field, y: Field, size: float, small: float, large: float, number: int
-) -> Field:
+def _spots(rng: np.random.Generator, x: Field, y: Field, size: float, small: float, large: float, number: int) -> Field:
     """Round spots of radius `small` to `large`, scattered over the lesion."""
     count = int(rng.integers(number // 2, number))
     away = size * 0.95 * np.sqrt(rng.random(count))

@@ -11,21 +11,21 @@ from PIL import Image
 Field = NDArray[np.floating[Any]]
 
 
-def field(rng: np.random.Generator, side: int, grain: float) -> Field:
+def field(rng: np.random.Generator, image_size: int, grain: float) -> Field:
     """A smooth field of mean 0 and standard deviation 1.
 
     Args:
         rng: draws it.
-        side: of the square, in pixels.
+        image_size: of the square, in pixels.
         grain: size of its features as a share of the side.
 
     Returns:
-        float32 (side, side).
+        float32 (image_size, image_size).
 
     """
     knots = max(3, round(1 / grain) + 2)
     coarse = Image.fromarray(rng.standard_normal((knots, knots)).astype(np.float32))
-    made = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC))
+    made = np.asarray(coarse.resize((image_size, image_size), Image.Resampling.BICUBIC))
     return np.asarray((made - made.mean()) / (made.std() + 1e-6), np.float32)
 
 

@@ -1,4 +1,4 @@
-"""What pre-training and distillation have in common: a run that ends with a trunk."""
+"""What pre-training and distillation have in common: a run that ends with a backbone."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch import nn
 
 from nevus._io import write_json
 from nevus._progress import console
-from nevus.bundle.bundle import license_of
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
+from nevus.licenses import license_of
 from nevus.models.checkpoint import save_backbone
 from nevus.runtime.device import machine
 from nevus.training.loop import ValidationResult
 from nevus.training.run_dir import RunDir
 
-BACKBONE = "trunk.safetensors"
+BACKBONE = "backbone.safetensors"
 HELD_OUT, MOST = 0.02, 1000
 """Share of the images on which a training is judged, and the most of them."""
 
@@ -56,16 +56,16 @@ def license_of_all(manifest: Manifest, others: Sequence[str], start: str) -> str
 
 
 def finished(run: RunDir) -> Path | None:
-    """The trunk of a run that is complete."""
+    """The backbone of a run that is complete."""
     path = run.folder / BACKBONE
     if not path.exists():
         return None
-    console.print(f"{run.folder} is complete; its trunk is {path}")
+    console.print(f"{run.folder} is complete; its backbone is {path}")
     return path
 
 
 def written(backbone: nn.Module, run: RunDir, judged: ValidationResult, seconds: float, precision: str) -> Path:
-    """Write a run's trunk with what is known of it."""
+    """Write a run's backbone with what is known of it."""
     path = run.folder / BACKBONE
     about = {
         **run.config,

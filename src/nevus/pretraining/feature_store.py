@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Sequence
 from itertools import islice
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from nevus._io import cache_folder
@@ -44,10 +44,11 @@ class FeatureStore:
         folder = cache_folder("features") / name
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(folder / ".lock")
             self._vectors = (folder / "vectors").open("a+b")
             self._index = (folder / "index").open("a+b")
-            fcntl.flock(self._index, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            self._lock.acquire(blocking=False)
+        except Timeout:
             self.close()
             raise NevusError(f"another process is writing to {folder}; wait for it.") from None
         except OSError as error:
@@ -80,6 +81,7 @@ class FeatureStore:
 
     def close(self) -> None:
         """Let the files go."""
+        self._lock.release()
         self._vectors.close()
         self._index.close()
 
@@ -103,8 +105,8 @@ def fill_store(
     Args:
         store: keeps them.
         digests: of the images' files.
-        pixels: of an image by its row, uint8 (side, side, 3).
-        vectors_of: uint8 (n, side, side, 3) to float (n, width).
+        pixels: of an image by its row, uint8 (image_size, image_size, 3).
+        vectors_of: uint8 (n, image_size, image_size, 3) to float (n, width).
         what: is shown.
 
     """

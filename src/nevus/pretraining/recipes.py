@@ -6,20 +6,20 @@ from dataclasses import dataclass
 
 from nevus.errors import NevusError
 from nevus.training.config import TrainConfig
-from nevus.training.overrides import Overrides, with_changes
+from nevus.training.overrides import Overrides, checked, with_overrides
 
 
 def distillation(
-    images: int, side: int, largest: int, *, epochs: float | None = None, changes: Overrides | None = None
+    images: int, image_size: int, largest: int, *, epochs: float | None = None, overrides: Overrides | None = None
 ) -> TrainConfig:
     """Ours: SGD from 0.1, cosine, batch 64, MixUp 0.2, weights averaged over the last tenth, 10 epochs.
 
     Args:
         images: in the training set.
-        side: that the student is used at, in pixels.
+        image_size: that the student is used at, in pixels.
         largest: side that a teacher takes which is asked at every step; 0 where none is.
         epochs: passes over the images.
-        changes: to the recipe's fields.
+        overrides: values that replace the recipe's.
 
     Raises:
         NevusError: a value makes no sense.
@@ -30,42 +30,39 @@ def distillation(
         batch = batch or 64
         steps = max(2, round(images / batch * (10 if epochs is None else epochs)))
         return TrainConfig(
-            name="distillation",
-            mode="full",
-            side=side,
-            resize=round(max(side, largest) * 1.25),
-            crop=(0.5, 1.0),
+            preset="distillation",
+            tuning="full",
+            image_size=image_size,
+            resize_size=round(max(image_size, largest) * 1.25),
+            crop_scale=(0.5, 1.0),
             brightness=0.1,
             contrast=0.1,
             saturation=0.1,
-            batch=batch,
+            batch_size=batch,
             steps=steps,
-            warmup=min(steps // 10, 500),
+            warmup_steps=min(steps // 10, 500),
             lr=0.1,
             weight_decay=5e-5,
-            clip=1.0,
+            clip_grad_norm=1.0,
             mixup=0.2,
-            average=max(0.0, 1 - 10 / steps),
-            evaluate_every=max(1, min(round(images / batch), 500)),
-            keep="last",
+            ema_decay=max(0.0, 1 - 10 / steps),
+            eval_interval=max(1, min(round(images / batch), 500)),
+            checkpoint="last",
         )
 
-    return _upstream_only(with_changes(made, images, 64, epochs, changes))
+    return _upstream_only(with_overrides(made, images, 64, epochs, checked(overrides or {})))
 
 
 def _upstream_only(recipe: TrainConfig) -> TrainConfig:
-    """A recipe of what begins with no frozen trunk, and answers nothing.
+    """A recipe of what begins with no frozen backbone, and answers nothing.
 
     Raises:
-        NevusError: it asks for a probe, or for the mean over views.
+        NevusError: it sets what is for fine-tuning.
 
     """
-    if recipe.probe:
-        raise NevusError("--probe is for fine-tuning, which begins with a trunk that has learnt; leave it out.")
-    if recipe.mean_of > 1:
-        raise NevusError(
-            "a trunk answers nothing of which there were a mean; --mean-of is for fine-tuning, leave it out."
-        )
+    for name, plain in (("tuning", "full"), ("tta", "none"), ("feature_stages", 0)):
+        if getattr(recipe, name) != plain:
+            raise NevusError(f"Cannot set {name}: it is for fine-tuning. Leave it out.")
     return recipe
 
 
@@ -92,10 +89,10 @@ decay 1e-4, batch 4096, learning rate 0.03 x batch/256, warm-up over 5,000 steps
 def upstream(
     name: str,
     images: int,
-    side: int,
+    image_size: int,
     *,
     epochs: float | None = None,
-    changes: Overrides | None = None,
+    overrides: Overrides | None = None,
 ) -> TrainConfig:
     """A published pre-training for a set of images.
 
@@ -105,9 +102,9 @@ def upstream(
     Args:
         name: one of `PUBLISHED`.
         images: in the training set.
-        side: that the trunk is used at, in pixels; the paper and the authors take 224.
+        image_size: that the backbone is used at, in pixels; the paper and the authors take 224.
         epochs: passes over the images.
-        changes: to the recipe's fields.
+        overrides: values that replace the recipe's.
 
     Raises:
         NevusError: there is no such recipe, or a value makes no sense.
@@ -124,22 +121,22 @@ def upstream(
         steps = max(1, round(length * by_epoch))
         authors = name == "authors"
         return TrainConfig(
-            name=f"upstream-{name}",
-            mode="full",
-            side=side,
-            resize=round(side * 8 / 7),
-            crop=(0.875, 0.875),
-            batch=batch,
-            micro_batch=min(batch, 64),
+            preset=f"upstream-{name}",
+            tuning="full",
+            image_size=image_size,
+            resize_size=round(image_size * 8 / 7),
+            crop_scale=(0.875, 0.875),
+            batch_size=batch,
+            micro_batch_size=min(batch, 64),
             steps=steps,
             # As large a part of the whole as 5,000 are of 90 epochs of ILSVRC-2012.
-            warmup=min(steps - 1, round(steps * 5000 / 28_154)) if authors else 0,
-            schedule="staircase",
-            decays=tuple(max(1, round(steps * decay / published.epochs)) for decay in published.decays),
+            warmup_steps=min(steps - 1, round(steps * 5000 / 28_154)) if authors else 0,
+            schedule="multistep",
+            lr_milestones=tuple(max(1, round(steps * decay / published.epochs)) for decay in published.decays),
             lr=0.03 * batch / (256 if authors else 512),
             weight_decay=published.weight_decay,
-            evaluate_every=max(1, round(by_epoch)),
-            keep="last",
+            eval_interval=max(1, round(by_epoch)),
+            checkpoint="last",
         )
 
-    return _upstream_only(with_changes(made, images, published.batch, epochs, changes))
+    return _upstream_only(with_overrides(made, images, published.batch, epochs, checked(overrides or {})))

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from nevus.data.decoded import DecodedDataset, DecodedImages
 from nevus.data.images import Pixels
 from nevus.data.preprocess import Preprocess
+from nevus.data.transforms import normalize
 from nevus.pretraining.feature_store import FeatureStore, fill_store
 from nevus.pretraining.teachers import Teacher
 from nevus.training.batches import VIEW, WHOLE, augment_of, make_batch
@@ -26,7 +27,7 @@ _CHUNK = 4096
 
 def store_name(teacher: Teacher) -> str:
     """Folder of a teacher's vectors in the cache."""
-    name = f"{teacher.name[:40].replace('/', '-')}-{teacher.side}-{teacher.digest.removeprefix('sha256:')[:16]}"
+    name = f"{teacher.name[:40].replace('/', '-')}-{teacher.image_size}-{teacher.digest.removeprefix('sha256:')[:16]}"
     return f"{name}-bf16" if teacher.bf16 else name
 
 
@@ -43,7 +44,7 @@ class TeacherOutputs:
         paths, digests = images.manifest.paths, images.pixels.digests
         found = []
         for teacher, store in zip(teachers, stores, strict=True):
-            preprocess = Preprocess(teacher.side)
+            preprocess = Preprocess(teacher.image_size)
 
             def square(row: int, preprocess: Preprocess = preprocess) -> Pixels:
                 return preprocess.pixels(paths[row])
@@ -57,9 +58,7 @@ class TeacherOutputs:
 
     def __getitem__(self, which: NDArray[np.int64] | slice) -> list[NDArray[np.float32]]:
         """By a teacher, float32 (m, features + classes)."""
-        return [
-            vectors[rows[which]].astype(np.float32) for vectors, rows in zip(self.vectors, self.rows, strict=True)
-        ]
+        return [vectors[rows[which]].astype(np.float32) for vectors, rows in zip(self.vectors, self.rows, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class CachedTargetBatches:
         pixels: of the images.
         said: of the same images.
         lesson: see `DistillationTargets`.
-        recipe: which views, batch and MixUp.
+        config: which views, batch and MixUp.
         preprocess: of the student.
         seed: of everything random.
 
@@ -134,22 +133,22 @@ class CachedTargetBatches:
     pixels: DecodedImages
     said: TeacherOutputs
     lesson: DistillationTargets
-    recipe: TrainConfig
+    config: TrainConfig
     preprocess: Preprocess
     seed: int
 
     def __call__(self, step: int, part: slice = WHOLE) -> tuple[Tensor, Tensor]:
-        """Float (n, 3, side, side) and float (n, width)."""
-        augment = augment_of(self.recipe)
-        draws = augment.draws(self.recipe.batch, np.random.default_rng([self.seed, VIEW, step]))
+        """Float (n, 3, image_size, image_size) and float (n, width)."""
+        augment = augment_of(self.config)
+        draws = augment.sample_params(self.config.batch_size, np.random.default_rng([self.seed, VIEW, step]))
 
         def inputs(rows: NDArray[np.int64], places: NDArray[np.int64]) -> Tensor:
-            return self.preprocess.tensor(augment.views(self.pixels[rows], draws[places]))
+            return normalize(augment.apply(self.pixels[rows], draws[places]), self.preprocess)
 
         def targets(rows: NDArray[np.int64]) -> Tensor:
             return self.lesson.targets(self.said[rows])
 
-        return make_batch(len(self.pixels), inputs, targets, self.recipe, self.seed, step, part)
+        return make_batch(len(self.pixels), inputs, targets, self.config, self.seed, step, part)
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ class OnlineTargetBatches:
         pixels: of the images.
         teachers: are asked at every step.
         lesson: see `DistillationTargets`.
-        recipe: which views, batch and MixUp.
+        config: which views, batch and MixUp.
         preprocess: of the student.
         seed: of everything random.
 
@@ -171,29 +170,29 @@ class OnlineTargetBatches:
     pixels: DecodedImages
     teachers: Sequence[Teacher]
     lesson: DistillationTargets
-    recipe: TrainConfig
+    config: TrainConfig
     preprocess: Preprocess
     seed: int
 
     def __call__(self, step: int, part: slice = WHOLE) -> tuple[Tensor, Tensor]:
-        """Float (n, 3, side, side) and float (n, width)."""
-        largest = max(self.recipe.side, *(t.side for t in self.teachers))
-        augment = augment_of(self.recipe, largest)
-        draws = augment.draws(self.recipe.batch, np.random.default_rng([self.seed, VIEW, step]))
+        """Float (n, 3, image_size, image_size) and float (n, width)."""
+        largest = max(self.config.image_size, *(t.image_size for t in self.teachers))
+        augment = augment_of(self.config, largest)
+        draws = augment.sample_params(self.config.batch_size, np.random.default_rng([self.seed, VIEW, step]))
 
         def inputs(rows: NDArray[np.int64], places: NDArray[np.int64]) -> Tensor:
-            views = torch.from_numpy(augment.views(self.pixels[rows], draws[places]))
+            views = torch.from_numpy(augment.apply(self.pixels[rows], draws[places]))
             return views.permute(0, 3, 1, 2).float()
 
         def nothing(rows: NDArray[np.int64]) -> Tensor:
             return torch.zeros(len(rows), 1)
 
-        views, _ = make_batch(len(self.pixels), inputs, nothing, self.recipe, self.seed, step, part)
-        said = [teacher(_reduced(views, teacher.side)) for teacher in self.teachers]
-        return self.preprocess.tensor(_reduced(views, self.recipe.side)), self.lesson.targets(said)
+        views, _ = make_batch(len(self.pixels), inputs, nothing, self.config, self.seed, step, part)
+        said = [teacher(_reduced(views, teacher.image_size)) for teacher in self.teachers]
+        return normalize(_reduced(views, self.config.image_size), self.preprocess), self.lesson.targets(said)
 
 
-def _reduced(views: Tensor, side: int) -> NDArray[np.uint8]:
-    if views.shape[-1] != side:
-        views = F.interpolate(views, (side, side), mode="bilinear", antialias=True, align_corners=False)
+def _reduced(views: Tensor, image_size: int) -> NDArray[np.uint8]:
+    if views.shape[-1] != image_size:
+        views = F.interpolate(views, (image_size, image_size), mode="bilinear", antialias=True, align_corners=False)
     return views.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()

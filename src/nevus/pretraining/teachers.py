@@ -11,20 +11,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nevus._io import sha256_bytes, sha256_file, to_json, atomic_path
+from nevus._io import atomic_path, sha256_bytes, sha256_file, to_json
 from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
 from nevus.models.checkpoint import read_backbone
 from nevus.models.multi_stage import MultiStageFeatures, stage_info
 from nevus.models.registry import RANDOM, backbone_spec
 from nevus.models.weights import load_pretrained
-from nevus.runtime.openvino_engine import Compiled, openvino_model
+from nevus.runtime.feature_engine import openvino_model
+from nevus.runtime.openvino_engine import Compiled
 
 ABOUT = "teacher.json"
 GRAPH = "graph.xml"
 WEIGHTS = "graph.bin"
 TAPS = 4
-"""Stages of a trunk that are taught beside its last layer."""
+"""Stages of a backbone that are taught beside its last layer."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Teacher:
 
     Attributes:
         name: of the folder.
-        side: of the pixels that it takes.
+        image_size: of the pixels that it takes.
         features: how many numbers its output begins with: means of several stages, concatenated.
         classes: how many probabilities follow; 0 for none.
         license: of its weights.
@@ -45,7 +46,7 @@ class Teacher:
     """
 
     name: str
-    side: int
+    image_size: int
     features: int
     classes: int
     license: str
@@ -55,17 +56,17 @@ class Teacher:
     bf16: bool = False
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Uint8 (n, side, side, 3) to features and, after them, probabilities: float32 (n, features + classes)."""
+        """Uint8 (n, image_size, image_size, 3) to features and then probabilities: float32 (n, features + classes)."""
         return self.graph(pixels)
 
 
-def teacher(name: str, *, side: int = 0, bf16: bool = False) -> Teacher:
-    """A teacher by its folder, its file, or the name of a trunk whose weights are on this machine.
+def teacher(name: str, *, image_size: int = 0, bf16: bool = False) -> Teacher:
+    """A teacher by its folder, its file, or the name of a backbone whose weights are on this machine.
 
     Args:
-        name: a folder that `scripts/teachers.py` wrote, a trunk's `.safetensors` file, or a trunk; see `nevus
+        name: a folder that `scripts/teachers.py` wrote, a backbone's `.safetensors` file, or a backbone; see `nevus
             models`.
-        side: of the images that a trunk looks at; by default its own. A folder's is fixed.
+        image_size: of the images that a backbone looks at; by default its own. A folder's is fixed.
         bf16: compute in bfloat16, which a CPU that has it does twice as fast; what is taught then differs in the
             third digit.
 
@@ -78,18 +79,18 @@ def teacher(name: str, *, side: int = 0, bf16: bool = False) -> Teacher:
     file = Path(name) if name.endswith(".safetensors") else None
     backbone = str(read_backbone(file)[1].get("architecture", "")) if file else name
     if not backbone:
-        raise NevusError(f"{name} does not say which network it is; give a trunk that nevus wrote.")
+        raise NevusError(f"{name} does not say which network it is; give a backbone that nevus wrote.")
     spec = backbone_spec(backbone)
     made, weights = load_pretrained(backbone, classes=0, weights=str(file or "auto"))
     if weights == RANDOM:
         raise NevusError(f"{name} has random weights, which teach nothing; choose another teacher.")
-    preprocess = Preprocess(side or spec.side, spec.mean, spec.std)
+    preprocess = Preprocess(image_size or spec.image_size, spec.mean, spec.std)
     tapped = MultiStageFeatures(made, min(TAPS, len(stage_info(made))))
     with torch.no_grad():
-        width = tapped.eval()(torch.zeros(1, 3, preprocess.side, preprocess.side)).shape[1]
+        width = tapped.eval()(torch.zeros(1, 3, preprocess.image_size, preprocess.image_size)).shape[1]
     return Teacher(
         name=file.parent.resolve().name if file else spec.name,
-        side=preprocess.side,
+        image_size=preprocess.image_size,
         features=width,
         classes=0,
         license=str(read_backbone(file)[1].get("license", "not known")) if file else spec.license,
@@ -115,7 +116,7 @@ def load_teacher(folder: Path, *, bf16: bool = False) -> Teacher:
             raise NevusError(f"the teacher {folder} is damaged: its graph has another digest; make it again.")
         return Teacher(
             name=folder.resolve().name,
-            side=int(about["side"]),
+            image_size=int(about["image_size"]),
             features=int(about["features"]),
             classes=int(about["classes"]),
             license=str(about["license"]),
@@ -127,14 +128,14 @@ def load_teacher(folder: Path, *, bf16: bool = False) -> Teacher:
     except OSError:
         raise NevusError(
             f"{folder} is no teacher (it lacks {ABOUT} or its graph); give a folder that "
-            "scripts/teachers.py wrote, or the name of a trunk."
+            "scripts/teachers.py wrote, or the name of a backbone."
         ) from None
     except (KeyError, TypeError, ValueError) as error:
         raise NevusError(f"{path} is damaged ({error}); make the teacher again.") from None
 
 
 def save_teacher(
-    model: Any, folder: Path, *, side: int, features: int, classes: int, license: str, origin: str
+    model: Any, folder: Path, *, image_size: int, features: int, classes: int, license: str, origin: str
 ) -> None:
     """Write a graph, uint8 pixels to features and probabilities in one output, with what it is."""
     from nevus._openvino import openvino
@@ -142,7 +143,7 @@ def save_teacher(
     folder.mkdir(parents=True, exist_ok=True)
     openvino.save_model(model, folder / GRAPH, compress_to_fp16=False)
     about = {
-        "side": side,
+        "image_size": image_size,
         "features": features,
         "classes": classes,
         "license": license,

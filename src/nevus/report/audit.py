@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nevus._io import ensure_writable, write_json, write_text
-from nevus.audit.audit import Audit
+from nevus.auditing.audit import Audit
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.report import plots
 from nevus.report.evaluation import environment
@@ -99,9 +99,9 @@ def _tiles(audit: Audit, rows: pd.DataFrame) -> Iterable[tuple[Tile, Tile]]:
         if made == SHOWN:
             return
         how = f"{pair['kind']}, similarity {pair['similarity']:.2f}, {pair['matches']} points"
-        first, second = (images.iloc[int(pair[side])] for side in ("a", "b"))
-        one = tile(Path(first["image"]), first["shown"], _said(first), side=TILE)
-        other = tile(Path(second["image"]), second["shown"], _said(second), how, side=TILE)
+        first, second = (images.iloc[int(pair[image_size])] for image_size in ("a", "b"))
+        one = tile(Path(first["image"]), first["shown"], _said(first), image_size=TILE)
+        other = tile(Path(second["image"]), second["shown"], _said(second), how, image_size=TILE)
         if one and other:
             made += 1
             yield one, other
@@ -126,7 +126,7 @@ def _suspects(audit: Audit) -> list[Tile]:
             audit.manifest.table["image"].iloc[row],
             f"is {doubt['label']}, looks like {doubt['suggested']}",
             f"probability of its label {doubt['quality']:.2f}",
-            side=TILE,
+            image_size=TILE,
         )
         if made:
             tiles.append(made)

@@ -10,9 +10,9 @@ from nevus._io import write_text
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.comparison.plan import INITIALIZATIONS
 from nevus.comparison.published import PAPER
-from nevus.comparison.runner import UNITS
+from nevus.comparison.runner import TRIALS
 from nevus.comparison.table import ResultRow, result_rows
-from nevus.comparison.trial import read_units
+from nevus.comparison.trial import read_trials
 from nevus.report import comparison_plots, plots
 from nevus.report.comparison_cells import DASH, cells, heads, names
 from nevus.report.comparison_files import as_csv, as_latex
@@ -47,7 +47,13 @@ def write_comparison(out: Path) -> Path:
     write_text(
         page,
         template.render(
-            halves=[(INITIALIZATIONS[half], blocks([row for row in found if row.half == half], found)) for half in INITIALIZATIONS],
+            halves=[
+                (
+                    INITIALIZATIONS[initialization],
+                    blocks([row for row in found if row.initialization == initialization], found),
+                )
+                for initialization in INITIALIZATIONS
+            ],
             nothing=[(label(row), row.failure) for row in found if row.failure],
             plots=[(name, plots.data_uri(figure)) for name, figure in drawn.items()],
             about=about,
@@ -60,19 +66,17 @@ def write_comparison(out: Path) -> Path:
 
 
 def measured_on(out: Path) -> str:
-    """Which images, how many, and their digest, in one sentence; empty before the first unit is done."""
-    unit = next((one for one in read_units(out / UNITS).values() if "reason" not in one), None)
-    if unit is None:
+    """Which images, how many, and their digest, in one sentence; empty before the first trial is done."""
+    trial = next((one for one in read_trials(out / TRIALS).values() if "reason" not in one), None)
+    if trial is None:
         return ""
     parts = [
-        f"{unit['data'][key]['name']}, {unit['n'][key]:,} images of {unit['groups'][key]:,} lesions, "
-        f"{unit['data'][key]['digest']}"
-        for key in unit["n"]
+        f"{trial['data'][key]['name']}, {trial['n'][key]:,} images of {trial['groups'][key]:,} lesions, "
+        f"{trial['data'][key]['digest']}"
+        for key in trial["n"]
     ]
     return (
-        f"Test split ({unit['protocol']}) of {parts[0]}"
-        + "".join(f"; elsewhere: {part}" for part in parts[1:])
-        + "."
+        f"Test split ({trial['protocol']}) of {parts[0]}" + "".join(f"; elsewhere: {part}" for part in parts[1:]) + "."
     )
 
 
@@ -93,10 +97,10 @@ class Block:
 
 
 def blocks(ours: Sequence[ResultRow], found: Sequence[ResultRow]) -> list[Block]:
-    """The page's tables of one half; a column without content is left out, and so is a table.
+    """The page's tables of one initialization; a column without content is left out, and so is a table.
 
     Args:
-        ours: rows of the half.
+        ours: rows of the initialization.
         found: all rows.
 
     """
@@ -108,7 +112,7 @@ def blocks(ours: Sequence[ResultRow], found: Sequence[ResultRow]) -> list[Block]
         start += len(columns)
         kept = [k for k in places if any(line and line[k] not in (DASH, "") for _, line in whole)]
         lines = [(name, None if line is None else [line[k] for k in kept]) for name, line in whole]
-        if ours and ours[0].half == "readers":
+        if ours and ours[0].initialization == "readers":
             title = "On the images of these studies"
         if kept:
             made.append(Block(title, [columns[k - places.start] for k in kept], lines))

@@ -122,7 +122,5 @@ def p_value(value: float, row: ResultRow) -> str:
 def _difference(row: ResultRow) -> str:
     if row.delong is None or not math.isfinite(row.delong.difference):
         return DASH
-    ends = (
-        f" ({100 * row.delong.low:+.1f}{DASH}{100 * row.delong.high:+.1f})" if math.isfinite(row.delong.low) else ""
-    )
+    ends = f" ({100 * row.delong.low:+.1f}{DASH}{100 * row.delong.high:+.1f})" if math.isfinite(row.delong.low) else ""
     return f"{100 * row.delong.difference:+.1f}{ends}"

@@ -28,10 +28,10 @@ def as_console(found: Sequence[ResultRow]) -> Table:
         made.add_column(head, justify="right")
     before = ""
     for row in found:
-        if before and row.half != before:
+        if before and row.initialization != before:
             made.add_section()
-        before = row.half
-        name = f"{label(row)}{', random' if row.half == 'random' else ''}"
+        before = row.initialization
+        name = f"{label(row)}{', random' if row.initialization == 'random' else ''}"
         if row.failure:
             made.add_row(name, row.failure)
             continue

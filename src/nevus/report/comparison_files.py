@@ -25,7 +25,7 @@ def as_csv(found: Sequence[ResultRow]) -> str:
     parts = ("", "_low", "_high", "_n")
     writer.writerow(
         [
-            *("system", "mode", "half", "start"),
+            *("system", "tuning", "initialization", "start"),
             *(f"{name}{part}" for name in chosen for part in parts),
             *(f"elsewhere_{name}{part}" for name in away for part in parts),
             *("seeds", "accuracy_mean", "accuracy_sd", "auroc_mean", "auroc_sd"),
@@ -43,7 +43,7 @@ def as_csv(found: Sequence[ResultRow]) -> str:
         ]
     )
     for row in found:
-        values: list[object] = [row.system, row.mode, row.half, row.start]
+        values: list[object] = [row.system, row.tuning, row.initialization, row.start]
         for figures, columns in ((row.metrics or {}, chosen), (row.elsewhere or {}, away)):
             for name in columns:
                 one = figures.get(name)
@@ -71,7 +71,7 @@ def as_csv(found: Sequence[ResultRow]) -> str:
 
 
 def as_latex(found: Sequence[ResultRow], about: str = "") -> str:
-    """A `tabular` with booktabs' rules and every column of the page, one block for each half.
+    """A `tabular` with booktabs' rules and every column of the page, one block for each initialization.
 
     Args:
         found: rows.
@@ -87,8 +87,8 @@ def as_latex(found: Sequence[ResultRow], about: str = "") -> str:
         "\\toprule",
         " & ".join(["system", *map(_tex, columns)]) + " \\\\",
     ]
-    for half, title in INITIALIZATIONS.items():
-        ours = [row for row in found if row.half == half]
+    for initialization, title in INITIALIZATIONS.items():
+        ours = [row for row in found if row.initialization == initialization]
         if not ours:
             continue
         lines += ["\\midrule", f"\\multicolumn{{{len(columns) + 1}}}{{l}}{{\\emph{{{_tex(title)}}}}} \\\\"]

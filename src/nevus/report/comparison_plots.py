@@ -22,9 +22,8 @@ COLORS = {"pretrained": BLUE, "random": "#d98e04", "features": "#2f855a", "reade
 
 
 def label(row: ResultRow) -> str:
-    """Of a system and its mode."""
-    seen = f" on {row.taps} stages" if row.taps else ""
-    return f"{row.title}, {row.mode}{seen}" if row.mode else row.title
+    """Of a system and its tuning."""
+    return f"{row.title}, {row.tuning}" if row.tuning else row.title
 
 
 def accuracies(rows: Sequence[ResultRow]) -> Figure:
@@ -35,7 +34,7 @@ def accuracies(rows: Sequence[ResultRow]) -> Figure:
     for place, row in zip(places, drawn, strict=True):
         assert row.metrics is not None
         one = row.metrics["accuracy"]
-        ax.barh(place, 100 * one.value, color=COLORS[row.half], height=0.62)
+        ax.barh(place, 100 * one.value, color=COLORS[row.initialization], height=0.62)
         ax.plot([100 * one.ci_low, 100 * one.ci_high], [place, place], color=INK, linewidth=1.4)
         ax.text(100.6, place, f"{100 * one.value:.1f}", va="center", fontsize=8, color=INK)
         for value in row.accuracies[1:]:
@@ -58,7 +57,7 @@ def times(rows: Sequence[ResultRow]) -> Figure:
     places = np.arange(len(drawn))[::-1]
     rim = ax.get_yaxis_transform()
     for place, row in zip(places, drawn, strict=True):
-        ax.barh(place, max(row.seconds, 1e-2), color=COLORS[row.half], height=0.62)
+        ax.barh(place, max(row.seconds, 1e-2), color=COLORS[row.initialization], height=0.62)
         if len(row.times) > 1:
             ax.plot([min(row.times), max(row.times)], [place, place], color=INK, linewidth=1.4)
         # At the rim, where neither a bar nor the paper's mark reaches.
@@ -82,7 +81,7 @@ def trade(rows: Sequence[ResultRow]) -> Figure:
     for row in drawn:
         assert row.metrics is not None
         one, seconds = row.metrics["accuracy"], max(row.seconds, 1e-2)
-        ax.plot([seconds] * 2, [100 * one.ci_low, 100 * one.ci_high], color=COLORS[row.half], linewidth=1.2)
+        ax.plot([seconds] * 2, [100 * one.ci_low, 100 * one.ci_high], color=COLORS[row.initialization], linewidth=1.2)
         points.append((seconds, 100 * one.value))
     _numbered(figure, ax, drawn, points)
     _decades(ax, (1, 2, 5))  # all times may lie in one decade
@@ -96,7 +95,7 @@ def trade(rows: Sequence[ResultRow]) -> Figure:
 def readers(rows: Sequence[ResultRow]) -> Figure:
     """Sensitivity and specificity of each system, and those of dermatologists on other images."""
     figure, ax = axes(8.4, 4.6)
-    drawn = [row for row in rows if row.metrics and "sensitivity" in row.metrics and row.half != "readers"]
+    drawn = [row for row in rows if row.metrics and "sensitivity" in row.metrics and row.initialization != "readers"]
     points = []
     for row in drawn:
         assert row.metrics is not None
@@ -131,7 +130,7 @@ def _numbered(
     """A point with a number for each system, and beside the plot whose it is: names at the points would overlap."""
     handles: list[Artist] = []
     for number, (row, point) in enumerate(zip(drawn, points, strict=True), 1):
-        color = COLORS[row.half]
+        color = COLORS[row.initialization]
         ax.plot(*point, marker="o", markersize=10, color=color, markeredgecolor="white", clip_on=False)
         ax.annotate(str(number), point, fontsize=6.5, color="white", ha="center", va="center_baseline")
         told = f"{number}  {plain(label(row))}"
@@ -157,11 +156,12 @@ def _names(ax: Axes, drawn: Sequence[ResultRow], places: np.ndarray) -> None:
 
 def _legend(figure: Figure, ax: Axes, drawn: Sequence[ResultRow], paper: str) -> None:
     """Below the plot: inside, it would cover bars."""
-    halves = dict.fromkeys(row.half for row in drawn)
-    handles: list[Artist] = [Patch(color=COLORS[half], label=INITIALIZATIONS[half].partition(",")[0]) for half in halves]
+    halves = dict.fromkeys(row.initialization for row in drawn)
+    handles: list[Artist] = [
+        Patch(color=COLORS[initialization], label=INITIALIZATIONS[initialization].partition(",")[0])
+        for initialization in halves
+    ]
     if paper and any(np.isfinite(row.paper) for row in drawn):
         handles.append(ax.plot([], [], marker="D", color=RED, linestyle="none", label=paper)[0])
     if handles:
-        figure.legend(
-            handles=handles, frameon=False, fontsize=7.5, labelcolor=INK, loc="outside lower center", ncols=2
-        )
+        figure.legend(handles=handles, frameon=False, fontsize=7.5, labelcolor=INK, loc="outside lower center", ncols=2)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from nevus._io import ensure_writable, write_json, write_text, atomic_path
+from nevus._io import atomic_path, ensure_writable, write_json, write_text
 from nevus.bundle.classifier import Classifier
 from nevus.bundle.model_card import DISCLAIMER
-from nevus.bundle.test_log import test_evaluations
+from nevus.bundle.test_log import read_test_log
 from nevus.errors import NevusError
 from nevus.evaluation import Evaluation
 from nevus.report import plots
@@ -97,7 +97,7 @@ def write_evaluation(evaluation: Evaluation, classifier: Classifier, out: Path) 
             disclaimer=DISCLAIMER,
             e=evaluation,
             bundle=classifier.bundle,
-            looks=len(test_evaluations(classifier.bundle)) if classifier.bundle.folder else 0,
+            looks=len(read_test_log(classifier.bundle)) if classifier.bundle.folder else 0,
             plots=_plots(evaluation, classifier),
             sheets=worst_mistakes(evaluation),
         )

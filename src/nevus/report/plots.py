@@ -6,18 +6,19 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from nevus._io import atomic_path
-from nevus.audit.shortcuts import ShortcutScore
-from nevus.training.config import TrainConfig, learning_rate
+from nevus.metrics.curves import precision_recall_points, roc_points
+
+if TYPE_CHECKING:
+    from nevus.auditing.shortcuts import ShortcutScore
 
 INK, BLUE, RED, GRAY = "#1f2933", "#2563a8", "#c2413b", "#9aa5b1"
 SERIES = (BLUE, RED, "#d98e04", "#2f855a", "#6b46c1", "#0987a0", "#97266d", "#5a6772")
@@ -68,7 +69,7 @@ def roc(y: NDArray[np.int64], p: NDArray[np.float64], classes: Sequence[str], no
     figure, ax = axes()
     ax.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=":")
     for cls, name, color in _drawn(y, classes):
-        fpr, tpr, _ = roc_curve(y == cls, p[:, cls])
+        fpr, tpr = roc_points(y == cls, p[:, cls])
         ax.plot(fpr, tpr, color=color, linewidth=1.8, label=name)
     ax.set(
         xlabel="1 - specificity",
@@ -81,13 +82,11 @@ def roc(y: NDArray[np.int64], p: NDArray[np.float64], classes: Sequence[str], no
     return figure
 
 
-def precision_recall(
-    y: NDArray[np.int64], p: NDArray[np.float64], classes: Sequence[str], note: str = ""
-) -> Figure:
+def precision_recall(y: NDArray[np.int64], p: NDArray[np.float64], classes: Sequence[str], note: str = "") -> Figure:
     """Precision-recall curves, with the share of positives as the line that chance would give."""
     figure, ax = axes()
     for cls, name, color in _drawn(y, classes):
-        precision, recall, _ = precision_recall_curve(y == cls, p[:, cls])
+        precision, recall = precision_recall_points(y == cls, p[:, cls])
         ax.plot(recall, precision, color=color, linewidth=1.8, label=name)
         ax.axhline(float((y == cls).mean()), color=color, linewidth=0.8, linestyle=":")
     ax.set(
@@ -125,9 +124,7 @@ def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> Figure:
     ax.grid(visible=False)
     for row in range(k):
         for column in range(k):
-            text = f"{matrix[row, column]}" + (
-                "" if np.isnan(share[row, column]) else f"\n{share[row, column]:.1%}"
-            )
+            text = f"{matrix[row, column]}" + ("" if np.isnan(share[row, column]) else f"\n{share[row, column]:.1%}")
             dark = np.nan_to_num(share[row, column]) > 0.55
             ax.text(column, row, text, ha="center", va="center", fontsize=9, color="white" if dark else INK)
     ax.set_xticks(range(k), [plain(name) for name in classes], rotation=30 if k > 3 else 0)
@@ -154,22 +151,6 @@ def histogram(y: NDArray[np.int64], p: NDArray[np.float64], classes: Sequence[st
             )
     what = plain(classes[1]) if len(classes) == 2 else "true class"
     ax.set(xlabel=f"probability of: {what}", ylabel="images", title="Scores", xlim=(0, 1))
-    ax.legend(frameon=False, fontsize=8)
-    return figure
-
-
-def learning_rates(recipes: Sequence[TrainConfig]) -> Figure:
-    """Learning rate by images seen, one line a recipe."""
-    figure, ax = axes(7.0, 3.8)
-    for recipe, color in zip(recipes, SERIES, strict=False):
-        steps = np.unique(np.linspace(0, recipe.steps - 1, 2000).astype(int))
-        seen = steps * recipe.batch / 1000
-        rates = [learning_rate(recipe, int(step)) for step in steps]
-        ax.plot(seen, rates, color=color, linewidth=1.8, label=f"{recipe.name} (batch {recipe.batch})")
-    ax.set(xlabel="images seen, thousands", ylabel="learning rate", title="Learning rate")
-    ax.set_yscale("log")
-    top = max(recipe.lr for recipe in recipes)
-    ax.set_ylim(min(recipe.lr for recipe in recipes) / 3000, 2 * top)
     ax.legend(frameon=False, fontsize=8)
     return figure
 
@@ -226,9 +207,7 @@ def shortcuts(told: Sequence[ShortcutScore]) -> Figure:
         if np.isfinite(one.low):
             ax.plot([one.low, one.high], [place, place], color=color, linewidth=2.5, solid_capstyle="butt")
         ax.plot(one.auroc, place, "o", color=color, markersize=6)
-        ax.annotate(
-            f"{one.auroc:.3f}", (one.auroc, place), (0, 6), textcoords="offset points", ha="center", fontsize=8
-        )
+        ax.annotate(f"{one.auroc:.3f}", (one.auroc, place), (0, 6), textcoords="offset points", ha="center", fontsize=8)
     ax.axvline(0.5, color=GRAY, linewidth=1, linestyle="--")
     ax.set_yticks(range(len(told)), [f"{one.what} from {one.view}" for one in told])
     left = min([0.4, *(one.low - 0.02 for one in told if np.isfinite(one.low))])

@@ -29,13 +29,13 @@ class Tile:
     lines: tuple[str, ...]
 
 
-def tile(path: Path, *lines: str, side: int = THUMBNAIL_SIZE) -> Tile | None:
+def tile(path: Path, *lines: str, image_size: int = THUMBNAIL_SIZE) -> Tile | None:
     """A thumbnail in the image's own proportions; None where it cannot be read."""
     try:
         image = Image.fromarray(decode(path))
     except ImageError:
         return None
-    image.thumbnail((2 * side, 2 * side))  # twice, for dense screens
+    image.thumbnail((2 * image_size, 2 * image_size))  # twice, for dense screens
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=80)
     return Tile("data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode(), lines)

@@ -30,7 +30,7 @@ def write_run(folder: Path) -> tuple[Path, str]:
     accuracy = fit["validation"]["accuracy"]
     return path, (
         f"training accuracy {fit['training_accuracy']:.1%} (n {fit['training_n']:,}), validation accuracy "
-        f"{accuracy['value']:.1%} ({accuracy['low']:.1%} to {accuracy['high']:.1%}, n {accuracy['n']:,}), "
+        f"{accuracy['value']:.1%} ({accuracy['ci_low']:.1%} to {accuracy['ci_high']:.1%}, n {accuracy['n']:,}), "
         f"gap {100 * fit['gap']:+.1f} points; "
         + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in fit["seconds"].items())
     )
@@ -52,5 +52,7 @@ def write_upstream(folder: Path, score: str) -> tuple[Path, str]:
     judged = about["judged"]
     sentence = f"{score} of held-out images: {judged['score']:.1%}, loss {judged['loss']:.3f}"
     path = folder / "curves.png"
-    plots.save(plots.upstream_curves(metrics_by_epoch([json.loads(line) for line in lines], score), score, sentence), path)
+    plots.save(
+        plots.upstream_curves(metrics_by_epoch([json.loads(line) for line in lines], score), score, sentence), path
+    )
     return path, sentence

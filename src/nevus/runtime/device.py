@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import platform
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import nn
-
-from nevus.runtime.cpu_kernels.patch import use_cpu_kernels
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -58,10 +57,19 @@ def to_device(network: nn.Module, where: Device) -> Device:
 
     """
     layout = torch.channels_last
-    if where.device.type == "cpu" and not use_cpu_kernels(network) and where.bf16:
+    if where.device.type == "cpu" and not _use_cpu_kernels(network) and where.bf16:
         layout = torch.contiguous_format
     network.to(device=where.device, memory_format=layout)  # type: ignore[call-overload]
     return replace(where, memory_format=layout)
+
+
+def _use_cpu_kernels(network: nn.Module) -> bool:
+    """Use the custom CPU kernels where numba, which compiles them, is installed."""
+    if importlib.util.find_spec("numba") is None:
+        return False
+    from nevus.runtime.cpu_kernels.patch import use_cpu_kernels
+
+    return use_cpu_kernels(network)
 
 
 def machine() -> dict[str, str | int]:

@@ -1,154 +1,182 @@
-"""One image seen in several ways, whose answers are averaged."""
+"""Test-time augmentation: the mean prediction over several transforms of each image."""
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
-from torch import Tensor
+from functools import cache
+from typing import Literal, get_args
 
-from nevus.data.preprocess import Preprocess
+import numpy as np
+from numpy.typing import NDArray
+
 from nevus.errors import NevusError
 from nevus.runtime.engines import Engine
 
-TTA_COUNTS = (1, 2, 4, 6, 8, 32)
-"""Of views that an image can be seen in."""
-MIDDLE = 0.7
-"""Side of the middle part, as a share of the image's."""
-NORM = 6
-"""Of the mean that is taken for the color of the light: between gray world, 1, and the brightest point."""
-GRAY = (0.299, 0.587, 0.114)
-"""What red, green and blue add to the brightness (ITU-R BT.601)."""
-SKIN, SPREAD = (180.0, 140.0, 135.0), (32.0, 36.0, 38.0)
-"""Mean and standard deviation of red, green and blue that any picture is brought to: set by eye, near what every
-40th image of HAM10000 has on average, (195, 140, 146) and (23, 30, 34).
+TTAPolicy = Literal["none", "flip", "crop-color", "invariant", "d4", "all"]
+"""Which transforms are averaged:
+
+- `none`: the image itself, 1 view.
+- `flip`: the image and its horizontal flip, 2 views.
+- `crop-color`: the full image and its center crop, each with and without color constancy, 4 views.
+- `invariant`: the full image, its center crop, and the crop rotated by 90 degrees, each in gray and with standardized
+  colors, 6 views. Nothing of a source's color and contrast is left.
+- `d4`: the eight rotations and reflections of the square, 8 views.
+- `all`: `crop-color` times `d4`, 32 views.
 """
 
+CROP = 0.7
+"""Side of the center crop, as a share of the image's."""
+NORM = 6
+"""Minkowski norm of *shades of gray*."""
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue (ITU-R BT.601)."""
+TARGET_MEAN, TARGET_STD = (180.0, 140.0, 135.0), (32.0, 36.0, 38.0)
+"""Mean and standard deviation of red, green and blue of a standardized image: set by eye, near what every 40th image
+of HAM10000 has on average, (195, 140, 146) and (23, 30, 34)."""
 
-def check_views(number: int) -> None:
-    """Refuse a number of views that there is not.
-
-    Raises:
-        NevusError: it is none of `TTA_COUNTS`.
-
-    """
-    if number not in TTA_COUNTS:
-        raise NevusError(f"an image is seen in 1, 2, 4, 6, 8 or 32 views, not in {number}; correct --views.")
+Pixels = NDArray[np.uint8]
 
 
-def tta_views(pixels: Tensor, number: int) -> list[Tensor]:
-    """Views of images.
-
-    - 2: the picture and its mirror image.
-    - 4: the whole and its middle, each as it is and in an evened light. What stands at the rim, and the color of
-      the lamp, tell where a picture was taken rather than what it shows.
-    - 6: the whole, its middle, and the middle turned by a quarter, each in gray and with each color's mean and
-      spread made the same in every picture: the first leaves nothing of a source's colors, the second neither
-      these nor its contrast.
-    - 8: the eight ways to lay a square on itself, turned and mirrored. A dermoscope has no upright: what is said of
-      a lesion must not hang on how it was held.
-    - 32: both.
+def tta_views(pixels: Pixels, policy: TTAPolicy) -> list[Pixels]:
+    """Transform images.
 
     Args:
-        pixels: uint8 (n, side, side, 3).
-        number: one of `TTA_COUNTS`.
+        pixels: uint8 (n, image_size, image_size, 3).
+        policy: see `TTAPolicy`.
 
     Returns:
-        `number` tensors, each uint8 (n, side, side, 3).
+        A list with a uint8 array (n, image_size, image_size, 3) for each transform.
 
     Raises:
-        NevusError: there is no such number of views.
+        NevusError: there is no such policy.
 
     """
-    check_views(number)
-    if number == 6:
-        middle = _middle(pixels)
-        turned = middle.transpose(1, 2).flip(1)
-        return [view for one in (pixels, middle, turned) for view in (_gray(one), _standard(one))]
-    seen = [pixels]
-    if number == 2:
-        seen.append(pixels.flip(2))
-    if number in (4, 32):
-        seen = [view for one in (pixels, _middle(pixels)) for view in (one, _evened(one))]
-    if number in (8, 32):
-        seen = [view for one in seen for view in _laid(one)]
-    return seen
+    check_policy(policy)
+    if policy == "invariant":
+        crop = _center_crop(pixels)
+        rotated = crop.swapaxes(1, 2)[:, ::-1]
+        return [view for image in (pixels, crop, rotated) for view in (_gray(image), _standard_colors(image))]
+    views = [pixels]
+    if policy == "flip":
+        views.append(pixels[:, :, ::-1])
+    if policy in ("crop-color", "all"):
+        views = [view for image in (pixels, _center_crop(pixels)) for view in (image, _color_constancy(image))]
+    if policy in ("d4", "all"):
+        views = [view for image in views for view in _dihedral(image)]
+    return views
 
 
-def _laid(pixels: Tensor) -> list[Tensor]:
-    down = [laid for turn in (pixels, pixels.transpose(1, 2)) for laid in (turn, turn.flip(1))]
-    return [seen for laid in down for seen in (laid, laid.flip(2))]
+def check_policy(policy: str) -> None:
+    """Refuse a policy that does not exist.
 
+    Raises:
+        NevusError: it does not.
 
-def _middle(pixels: Tensor) -> Tensor:
-    side = int(pixels.shape[1])  # a tensor while a graph is traced
-    part = max(1, round(MIDDLE * side))
-    start = (side - part) // 2
-    cut = pixels[:, start : start + part, start : start + part].permute(0, 3, 1, 2).float()
-    grown = F.interpolate(cut, size=(side, side), mode="bilinear", align_corners=False)
-    return grown.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-
-
-def _evened(pixels: Tensor) -> Tensor:
-    """Under a gray light: *shades of gray* (Finlayson and Trezzi 2004)."""
-    x = pixels.float() / 255
-    light = x.pow(NORM).mean((1, 2), keepdim=True).pow(1 / NORM)
-    gain = light.mean(3, keepdim=True) / light.clamp_min(1 / 255)
-    return (255 * x * gain).round().clamp(0, 255).to(torch.uint8)
-
-
-def _gray(pixels: Tensor) -> Tensor:
-    brightness = (pixels.float() * torch.tensor(GRAY)).sum(3, keepdim=True)
-    return brightness.round().clamp(0, 255).to(torch.uint8).expand(-1, -1, -1, 3)
-
-
-def _standard(pixels: Tensor) -> Tensor:
-    """Each color with the mean `SKIN` and the standard deviation `SPREAD`, over the picture.
-
-    A gray level is added to the spread: of an empty picture nothing but noise would be seen.
     """
-    x = pixels.float()
-    away = x - x.mean((1, 2), keepdim=True)
-    spread = away.square().mean((1, 2), keepdim=True).sqrt() + 1
-    seen = away / spread * torch.tensor(SPREAD) + torch.tensor(SKIN)
-    return seen.round().clamp(0, 255).to(torch.uint8)
+    if policy not in get_args(TTAPolicy):
+        raise NevusError(
+            f"Cannot augment at test time: there is no policy '{policy}'. Choose one of "
+            f"{', '.join(get_args(TTAPolicy))} for --tta."
+        )
 
 
-class TTAMean:
-    """The mean of an engine's output over several views of each image, at as many times the cost."""
-
-    def __init__(self, engine: Engine, number: int) -> None:
-        self._engine, self._number = engine, number
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """Of the network."""
-        return self._engine.preprocess
-
-    def __call__(self, pixels: np.ndarray) -> NDArray[np.float32]:
-        """uint8 (n, side, side, 3) to the mean output, float32 (n, outputs)."""
-        return np.asarray(np.mean([said.astype(np.float64) for said in self._said(pixels)], axis=0), np.float32)
-
-    def _said(self, pixels: np.ndarray) -> list[NDArray[np.float32]]:
-        writable = np.require(pixels, requirements=["C", "W"])  # as PyTorch wants it
-        views = tta_views(torch.from_numpy(writable), self._number)
-        return [self._engine(view.contiguous().numpy()) for view in views]
+@cache
+def view_count(policy: TTAPolicy) -> int:
+    """Return the number of transforms of a policy."""
+    return len(tta_views(np.zeros((1, 4, 4, 3), np.uint8), policy))
 
 
-class TTAStack(TTAMean):
-    """An engine's outputs for each of several views, side by side, in the order of `tta_views`."""
-
-    def __call__(self, pixels: np.ndarray) -> NDArray[np.float32]:
-        """uint8 (n, side, side, 3) to float32 (n, number x outputs)."""
-        return np.concatenate(self._said(pixels), axis=1)
+def _dihedral(pixels: Pixels) -> list[Pixels]:
+    flipped = [view for image in (pixels, pixels.swapaxes(1, 2)) for view in (image, image[:, ::-1])]
+    return [view for image in flipped for view in (image, image[:, :, ::-1])]
 
 
-def split_views(outputs: NDArray[np.float32], number: int) -> NDArray[np.float32]:
-    """What `TTAStack` said of many images, float32 (n, number x outputs), by view: (number, n, outputs)."""
-    return outputs.reshape(len(outputs), number, -1).swapaxes(0, 1)
+def _center_crop(pixels: Pixels) -> Pixels:
+    """Cut the center out and enlarge it to the whole, bilinear."""
+    size = pixels.shape[1]
+    part = max(1, round(CROP * size))
+    start = (size - part) // 2
+    cut = pixels[:, start : start + part, start : start + part].astype(np.float32)
+    place = (np.float64(np.float32(part / size)) * (np.arange(size) + 0.5) - 0.5).astype(np.float32)
+    place = np.maximum(place, 0)
+    low = place.astype(np.int64)
+    high = np.minimum(low + 1, part - 1)
+    far = (place - low.astype(np.float32))[:, None]
+    across = _blend(cut[:, :, low], cut[:, :, high], far)
+    grown = _blend(across[:, low], across[:, high], far[:, None])
+    return _as_pixels(grown)
 
 
-def with_tta(engine: Engine, number: int) -> Engine:
-    """An engine that sees each image in as many views as one of `TTA_COUNTS` says."""
-    return engine if number == 1 else TTAMean(engine, number)
+def _blend(near: NDArray[np.float32], far: NDArray[np.float32], share: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Interpolate with the roundings of PyTorch's `interpolate`: two float32 products, one of them fused with the sum.
+
+    So pixels are the same to the bit wherever an image is cropped, on whatever machine.
+    """
+    rounded = (far * share).astype(np.float64)
+    return (near.astype(np.float64) * (1 - share).astype(np.float64) + rounded).astype(np.float32)
+
+
+def _color_constancy(pixels: Pixels) -> Pixels:
+    """Remove the color of the light: *shades of gray* (Finlayson and Trezzi 2004)."""
+    x = pixels.astype(np.float32) / 255
+    square = x * x
+    light = _mean(square * square * square) ** np.float32(1 / NORM)
+    gain = light.mean(3, keepdims=True) / np.maximum(light, 1 / 255)
+    return _as_pixels(255 * x * gain)
+
+
+def _gray(pixels: Pixels) -> Pixels:
+    luminance = (pixels.astype(np.float32) * np.array(LUMINANCE, np.float32)).sum(3, keepdims=True)
+    return np.repeat(_as_pixels(luminance), 3, axis=3)
+
+
+def _standard_colors(pixels: Pixels) -> Pixels:
+    """Give each color channel the mean `TARGET_MEAN` and the standard deviation `TARGET_STD` over the image.
+
+    One gray level is added to the standard deviation, since an empty image would become noise.
+    """
+    x = pixels.astype(np.float32)
+    centered = x - _mean(x)
+    deviation = np.sqrt(_mean(centered * centered)) + 1
+    return _as_pixels(centered / deviation * np.array(TARGET_STD, np.float32) + np.array(TARGET_MEAN, np.float32))
+
+
+def _mean(values: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Average over the pixels, summed in float64: float32 sums of so many values are off by gray levels."""
+    return np.asarray(values.mean((1, 2), dtype=np.float64, keepdims=True), np.float32)
+
+
+def _as_pixels(values: NDArray[np.floating]) -> Pixels:
+    return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
+
+
+class TTAStack:
+    """The outputs of an engine for each view, concatenated in the order of `tta_views`."""
+
+    def __init__(self, engine: Engine, policy: TTAPolicy) -> None:
+        check_policy(policy)
+        self._engine, self._policy = engine, policy
+
+    def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Map uint8 (n, image_size, image_size, 3) to float32 (n, views x outputs)."""
+        return np.concatenate(self._outputs(pixels), axis=1)
+
+    def _outputs(self, pixels: Pixels) -> list[NDArray[np.float32]]:
+        return [self._engine(np.ascontiguousarray(view)) for view in tta_views(pixels, self._policy)]
+
+
+class TTAMean(TTAStack):
+    """The mean output of an engine over the views, at as many times the cost."""
+
+    def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Map uint8 (n, image_size, image_size, 3) to the mean output, float32 (n, outputs)."""
+        return np.asarray(np.mean([out.astype(np.float64) for out in self._outputs(pixels)], axis=0), np.float32)
+
+
+def with_tta(engine: Engine, policy: TTAPolicy) -> Engine:
+    """Return an engine that averages over the views of a policy."""
+    return engine if policy == "none" else TTAMean(engine, policy)
+
+
+def split_views(outputs: NDArray[np.float32], policy: TTAPolicy) -> NDArray[np.float32]:
+    """Split what `TTAStack` gave, float32 (n, views x outputs), by view: (views, n, outputs)."""
+    return outputs.reshape(len(outputs), view_count(policy), -1).swapaxes(0, 1)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nevus.data.decoded import DecodedImages
 from nevus.data.preprocess import Preprocess
-from nevus.data.transforms import CHANGES, Augment
+from nevus.data.transforms import CHANGES, Augment, normalize
 from nevus.training.config import TrainConfig
 
 ORDER, VIEW, MIX, WHICH = 1, 2, 3, 4  # streams of randomness, so that one setting never shifts another's draws
@@ -84,10 +84,10 @@ class SoftLabels:
         return soft_labels(self.targets[rows], self.classes, self.smoothing)
 
 
-def augment_of(recipe: TrainConfig, side: int | None = None) -> Augment:
-    """What a recipe's views may differ in, at its side or another."""
-    own = {name: getattr(recipe, name) for name in CHANGES}
-    return Augment(side or recipe.side, recipe.crop, **own)
+def augment_of(config: TrainConfig, image_size: int | None = None) -> Augment:
+    """What a config's views may differ in, at its side or another."""
+    own = {name: getattr(config, name) for name in CHANGES}
+    return Augment(image_size or config.image_size, config.crop_scale, **own)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class ImageBatches:
     Attributes:
         pixels: uint8 (n, resize, resize, 3).
         labels: float (n, classes).
-        recipe: which views, batch and MixUp.
+        config: which views, batch and MixUp.
         preprocess: how a view becomes a tensor.
         seed: of everything random.
 
@@ -105,19 +105,19 @@ class ImageBatches:
 
     pixels: np.ndarray | DecodedImages
     labels: Tensor | SoftLabels
-    recipe: TrainConfig
+    config: TrainConfig
     preprocess: Preprocess
     seed: int
 
     def __call__(self, step: int, part: slice = WHOLE) -> tuple[Tensor, Tensor]:
-        """Float (n, 3, side, side) and float (n, classes)."""
-        augment = augment_of(self.recipe)
-        draws = augment.draws(self.recipe.batch, np.random.default_rng([self.seed, VIEW, step]))
+        """Float (n, 3, image_size, image_size) and float (n, classes)."""
+        augment = augment_of(self.config)
+        draws = augment.sample_params(self.config.batch_size, np.random.default_rng([self.seed, VIEW, step]))
 
         def inputs(rows: np.ndarray, places: np.ndarray) -> Tensor:
-            return self.preprocess.tensor(augment.views(self.pixels[rows], draws[places]))
+            return normalize(augment.apply(self.pixels[rows], draws[places]), self.preprocess)
 
-        return make_batch(len(self.pixels), inputs, self.labels.__getitem__, self.recipe, self.seed, step, part)
+        return make_batch(len(self.pixels), inputs, self.labels.__getitem__, self.config, self.seed, step, part)
 
 
 @dataclass(frozen=True)
@@ -127,33 +127,33 @@ class FeatureBatches:
     Attributes:
         features: float (n, features), or (views, n, features), of which each image in a step has one drawn.
         labels: float (n, classes).
-        recipe: which batch and MixUp.
+        config: which batch and MixUp.
         seed: of everything random.
 
     """
 
     features: Tensor
     labels: Tensor
-    recipe: TrainConfig
+    config: TrainConfig
     seed: int
 
     def __call__(self, step: int, part: slice = WHOLE) -> tuple[Tensor, Tensor]:
         """Float (n, features) and float (n, classes)."""
         *views, images, _ = self.features.shape
         if views:
-            which = np.random.default_rng([self.seed, WHICH, step]).integers(views[0], size=self.recipe.batch)
+            which = np.random.default_rng([self.seed, WHICH, step]).integers(views[0], size=self.config.batch_size)
 
         def inputs(rows: np.ndarray, places: np.ndarray) -> Tensor:
             return self.features[which[places], rows] if views else self.features[rows]
 
-        return make_batch(images, inputs, self.labels.__getitem__, self.recipe, self.seed, step, part)
+        return make_batch(images, inputs, self.labels.__getitem__, self.config, self.seed, step, part)
 
 
 def make_batch(
     images: int,
     inputs: Callable[[np.ndarray, np.ndarray], Tensor],
     targets: Callable[[np.ndarray], Tensor],
-    recipe: TrainConfig,
+    config: TrainConfig,
     seed: int,
     step: int,
     part: slice,
@@ -166,17 +166,17 @@ def make_batch(
         images: in the training set.
         inputs: of rows, each at its place in the batch: float (n, ...).
         targets: of rows: float (n, k).
-        recipe: which batch and MixUp.
+        config: which batch and MixUp.
         seed: of everything random.
         step: counts from 0.
         part: places of the batch that are wanted.
 
     """
-    rows = step_indices(images, recipe.batch, seed, step)
-    places = np.arange(recipe.batch)[part]
-    if not recipe.mixup:  # the same as below, without its copies
+    rows = step_indices(images, config.batch_size, seed, step)
+    places = np.arange(config.batch_size)[part]
+    if not config.mixup:  # the same as below, without its copies
         return inputs(rows[places], places), targets(rows[places])
-    share, partners = sample_mixup(recipe.batch, recipe.mixup, np.random.default_rng([seed, MIX, step]))
+    share, partners = sample_mixup(config.batch_size, config.mixup, np.random.default_rng([seed, MIX, step]))
     needed, where = np.unique(np.concatenate([places, partners[places]]), return_inverse=True)
     own, other = torch.from_numpy(where).view(2, len(places))
     return mixup(inputs(rows[needed], needed), targets(rows[needed]), share, own, other)

@@ -1,100 +1,27 @@
-"""The head that a frozen trunk gets, as the start of a fine-tuning."""
+"""A linear probe: the linear head on features of the frozen backbone."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
+from nevus.data.transforms import AugmentedImages
 from nevus.metrics import scores
+from nevus.models.model import ImageClassifier
 from nevus.runtime.device import device
 from nevus.runtime.engines import softmax
-from nevus.training.batches import FeatureBatches, soft_labels
+from nevus.runtime.feature_engine import feature_engine, network_engine
+from nevus.runtime.tta import TTAStack, split_views, view_count
+from nevus.training.batches import VIEW, FeatureBatches, augment_of, soft_labels
 from nevus.training.config import TrainConfig
+from nevus.training.fit import Fit, ViewLogits, sharded
 from nevus.training.loop import ValidationResult, train
 from nevus.training.losses import CrossEntropy
 from nevus.training.run_dir import RunDir
-
-C = 0.003
-"""Scikit-learn's C on features of unit variance."""
-FEATURE_NORM = 4.0
-"""Length that standardized features have on average while the network is trained: on it hangs how far one step
-moves the head. At length 1 it would hardly follow the trunk; at unit variance, one step would throw it over."""
-
-
-@dataclass(frozen=True)
-class WarmStartHead:
-    """A linear head on standardized features, (features - mean) / scale.
-
-    A head of zeros sends gradients without meaning through the trunk, and spoils what it knows before the head has
-    learnt to ask for it; begun from the frozen trunk's own head, that does not happen (Kumar et al. 2022,
-    *Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution*).
-
-    Attributes:
-        mean: of the features, float32 (features,).
-        scale: likewise, their standard deviation by a common factor.
-        weight: float32 (classes, features), of standardized features.
-        bias: float32 (classes,).
-
-    """
-
-    mean: Tensor
-    scale: Tensor
-    weight: Tensor
-    bias: Tensor
-
-    @classmethod
-    def of(cls, features: NDArray[np.float32], targets: NDArray[np.int64], weights: NDArray[np.float64]) -> WarmStartHead:
-        """Fit one.
-
-        Args:
-            features: of the training images by the frozen trunk, (n, features).
-            targets: their classes, 0 to k - 1, each there.
-            weights: of each image, (n,).
-
-        """
-        mean, std = features.mean(0), np.maximum(features.std(0), 1e-6)
-        fitted = LogisticRegression(C=C, max_iter=1000)
-        fitted.fit((features - mean) / std, targets, sample_weight=weights)
-        weight, bias = fitted.coef_, fitted.intercept_
-        if len(weight) == 1:  # two classes have one logit there, and two here
-            weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-        factor = features.shape[1] ** 0.5 / FEATURE_NORM
-        found = (mean, std * factor, weight * factor, bias)
-        return cls(*(torch.from_numpy(np.asarray(part, np.float32)) for part in found))
-
-    @contextlib.contextmanager
-    def begun(self, head: nn.Linear | nn.Conv2d) -> Iterator[None]:
-        """Put it into a network's head, which sees standardized features as long as this lasts.
-
-        Afterwards the head has taken the standardization into its weights and sees features as they are.
-        """
-        assert head.bias is not None
-        head.weight.data.copy_(self.weight.view_as(head.weight))
-        head.bias.data.copy_(self.bias)
-
-        def standardized(_: nn.Module, given: tuple[Any, ...]) -> tuple[Tensor]:
-            x: Tensor = given[0]
-            shape = (1, -1, *(1 for _ in range(x.dim() - 2)))
-            return ((x - self.mean.to(x).view(shape)) / self.scale.to(x).view(shape),)
-
-        hook = head.register_forward_pre_hook(standardized)
-        try:
-            yield
-        finally:
-            hook.remove()
-        # w (x - m) / s + b = (w / s) x + (b - (w / s) m)
-        flat = head.weight.data.flatten(1) / self.scale.to(head.weight)
-        head.weight.data.copy_(flat.view_as(head.weight))
-        head.bias.data.sub_(flat @ self.mean.to(flat))
-
 
 ROWS = 4096
 """Of features that are widened at once."""
@@ -125,12 +52,68 @@ class LinearHead:
         return np.asarray(said.float().view(*features.shape[:-1], -1).numpy(), np.float32)
 
 
+def linear_probe(network: ImageClassifier, fit: Fit) -> ViewLogits:
+    """Compute the features of the frozen backbone once, and train the head on them.
+
+    Args:
+        network: its head is set.
+        fit: the parts of the training.
+
+    Returns:
+        The logits of every training and validation image, which follow from the features.
+
+    """
+    config, rows = fit.config, fit.train.manifest
+    copies, n_views = _augmented_copies(fit), view_count(config.tta)
+    with fit.timer("features"):
+        # Features of validation images decide and are reported: in float32, as the bundle will compute them.
+        exact = network_engine(network.features, fit.spec.preprocess, fit.device)
+        engine = feature_engine(network.features, fit.spec.preprocess, exact, config.precision)
+        val = split_views(sharded(TTAStack(exact, config.tta), fit.val.pixels, "features of validation"), config.tta)
+        features = np.empty((n_views + len(copies), len(rows), val.shape[2]), np.float32)
+        features[:n_views] = split_views(
+            sharded(TTAStack(engine, config.tta), fit.train.pixels, "features of train"), config.tta
+        )
+        for number, copy in enumerate(copies):
+            what = f"features of copy {number + 1} of {len(copies)}"
+            features[n_views + number] = sharded(engine, copy, what)
+    shown = features
+    if config.probe_on == "tta-mean":
+        shown = np.concatenate([features[:n_views].mean(0, keepdims=True), features[n_views:]])
+    with fit.timer("linear probe"):
+        head = fit_linear_probe(
+            shown,
+            rows.targets,
+            val.mean(0),  # the mean of a linear head's outputs is its output for the mean
+            fit.val.manifest.targets,
+            config,
+            fit.run,
+            class_weights=fit.class_weights,
+            weights=fit.sample_weights,
+            seed=fit.seed,
+        )
+    network.head.weight.data.copy_(head.weight)
+    network.head.bias.data.copy_(head.bias)
+    return ViewLogits(head(features[:n_views]), rows.targets, head(val))
+
+
+def _augmented_copies(fit: Fit) -> list[AugmentedImages]:
+    """Make random views of the training images, the same whenever they are asked for."""
+    config = fit.config
+    if not config.augmented_copies:
+        return []
+    stored = fit.at_size(config.resize_size)
+    augment = augment_of(config)
+    streams = (np.random.default_rng([fit.seed, VIEW, number]) for number in range(config.augmented_copies))
+    return [AugmentedImages(stored, augment, augment.sample_params(len(stored), rng)) for rng in streams]
+
+
 def fit_linear_probe(
     features: NDArray[np.float32],
     targets: NDArray[np.int64],
     held: NDArray[np.float32],
     held_targets: NDArray[np.int64],
-    recipe: TrainConfig,
+    config: TrainConfig,
     run: RunDir,
     *,
     class_weights: Tensor,
@@ -145,7 +128,7 @@ def fit_linear_probe(
         targets: their classes, (n,).
         held: features of the validation images.
         held_targets: their classes.
-        recipe: see `TrainConfig`; with `standardize` it works on features of mean 0 and length about 1.
+        config: see `TrainConfig`; with `standardize` it works on features of mean 0 and length about 1.
         run: logs and checkpoints go there.
         class_weights: float (classes,), of the loss.
         weights: of each training image in the loss, float (n,); by default 1.
@@ -158,9 +141,9 @@ def fit_linear_probe(
     given, looked = torch.from_numpy(features), torch.from_numpy(held)
     classes, width = len(class_weights), given.shape[-1]
     mean, std = torch.zeros(width), torch.ones(width)
-    if recipe.standardize:
+    if config.standardize_features:
         # Divided by the root of the width as well, features have length 1 on average: the curvature of the
-        # loss is then at most 1/4, and one learning rate suits every trunk.
+        # loss is then at most 1/4, and one learning rate suits every backbone.
         every = given.view(-1, width)
         mean, std = every.mean(0), every.std(0, correction=0).clamp_min(1e-6) * width**0.5
     shown, looked = (given - mean).div_(std), (looked - mean).div_(std)
@@ -172,17 +155,17 @@ def fit_linear_probe(
     head = nn.Linear(width, classes)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
-    labels = soft_labels(targets, classes, recipe.label_smoothing)
+    labels = soft_labels(targets, classes, config.label_smoothing)
     if weights is not None:
         labels = labels * weights[:, None]
-    batches = FeatureBatches(shown, labels, recipe, seed)
+    batches = FeatureBatches(shown, labels, config, seed)
     train(
         head,
         batches,
         judge,
-        recipe,
+        config,
         run,
-        device(recipe.precision),
+        device(config.precision),
         images=len(targets),
         objective=CrossEntropy(class_weights),
     )

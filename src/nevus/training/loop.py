@@ -18,8 +18,10 @@ from nevus.runtime.distributed import current_world
 from nevus.training.batches import Batches
 from nevus.training.config import TrainConfig, learning_rate
 from nevus.training.losses import Objective
-from nevus.training.run_dir import BEST, CHECKPOINT, RunDir, strip_prefix, cpu_tensors
+from nevus.training.run_dir import BEST, CHECKPOINT, RunDir, cpu_tensors, strip_prefix
 
+LINE_EVERY = 30.0
+"""Seconds between two lines of progress where there is no terminal."""
 LONG = 20.0
 """Seconds from which a training is announced with its expected time."""
 
@@ -42,7 +44,7 @@ def train(
     network: nn.Module,
     batches: Batches,
     judge: Callable[[nn.Module], ValidationResult],
-    recipe: TrainConfig,
+    config: TrainConfig,
     run: RunDir,
     device: Device,
     *,
@@ -55,7 +57,7 @@ def train(
         network: inputs to logits (n, classes); trained in place.
         batches: inputs and targets by step.
         judge: looks at the validation split.
-        recipe: see `TrainConfig`.
+        config: see `TrainConfig`.
         run: logs and checkpoints go there; where it has a checkpoint, training goes on from it.
         device: where to compute.
         images: in the training set, to count epochs.
@@ -66,65 +68,66 @@ def train(
 
     """
     world = current_world()
-    if recipe.batch < world.count:
+    if config.batch_size < world.count:
         raise NevusError(
-            f"{world.count} processes cannot share a batch of {recipe.batch}; raise --batch or start fewer."
+            f"{world.count} processes cannot share a batch of {config.batch_size}; raise --batch or start fewer."
         )
     device = to_device(network, device)
     optimizer = torch.optim.SGD(
-        _parameter_groups(network, recipe.weight_decay),
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
+        _parameter_groups(network, config.weight_decay),
+        lr=config.lr,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
         fused=True,  # one pass over the weights instead of four
     )
-    average = _copy(network) if recipe.average else None
+    average = _copy(network) if config.ema_decay else None
     first, best = _restored(network, optimizer, average, run)
     score = objective.score
     judged: ValidationResult | None = None
 
-    if first < recipe.steps:
-        _announce(network, batches, recipe, device, objective, first)
+    if first < config.steps:
+        _announce(network, batches, config, device, objective, first)
+    said = time.monotonic()
     with progress(unit="steps") as bar:
-        task = bar.add_task("training", total=recipe.steps, completed=first, note="")
-        for step in range(first, recipe.steps):
+        task = bar.add_task("training", total=config.steps, completed=first, note="")
+        for step in range(first, config.steps):
             began = time.perf_counter()
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, step)
-            x, y = batches(step, world.part(recipe.batch))
+                group["lr"] = learning_rate(config, step)
+            x, y = batches(step, world.shard(config.batch_size))
             network.train()
-            loss, reached = gradients(network, x, y, recipe, device, objective)
-            world.add_gradients(network)
-            loss, reached = world.total(loss, reached)
+            loss, reached = gradients(network, x, y, config, device, objective)
+            world.all_reduce_gradients(network)
+            loss, reached = world.all_reduce_sum(loss, reached)
             if not math.isfinite(loss):
-                raise _not_finite("loss", loss, step, recipe)
-            if recipe.clip:
-                nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
+                raise _not_finite("loss", loss, step, config)
+            if config.clip_grad_norm:
+                nn.utils.clip_grad_norm_(network.parameters(), config.clip_grad_norm)
             optimizer.step()
             optimizer.zero_grad()
             if average is not None:
                 # The early average would be dominated by the random start: let the decay grow into its value.
-                _follow(average, network, min(recipe.average, (1 + step) / (10 + step)))
-            speed = recipe.batch / (time.perf_counter() - began)
+                _follow(average, network, min(config.ema_decay, (1 + step) / (10 + step)))
+            speed = config.batch_size / (time.perf_counter() - began)
             run.log(
                 step=step + 1,
-                epoch=(step + 1) * recipe.batch / images,
-                learning_rate=learning_rate(recipe, step),
+                epoch=(step + 1) * config.batch_size / images,
+                learning_rate=learning_rate(config, step),
                 images_per_second=speed,
                 **{"loss": loss, score: reached},
             )
-            looked = (step + 1) % recipe.evaluate_every == 0 or step + 1 == recipe.steps
+            looked = (step + 1) % config.eval_interval == 0 or step + 1 == config.steps
             if looked:
                 current = average or network.state_dict()
                 judged = judge(_with(network, current))
                 if not math.isfinite(judged.loss):
-                    raise _not_finite("validation loss", judged.loss, step, recipe)
+                    raise _not_finite("validation loss", judged.loss, step, config)
                 run.log(
                     step=step + 1,
-                    epoch=(step + 1) * recipe.batch / images,
+                    epoch=(step + 1) * config.batch_size / images,
                     **{"validation_loss": judged.loss, f"validation_{score}": judged.score},
                 )
-                if recipe.keep == "last" or judged.loss <= best:
+                if config.checkpoint == "last" or judged.loss <= best:
                     best = judged.loss
                     # Before the checkpoint: killed in between, the step is repeated and writes the same again.
                     run.save(BEST, current, {"step": step + 1, "validation_loss": judged.loss})
@@ -133,9 +136,11 @@ def train(
             if judged:
                 shown += f"  validation: loss {judged.loss:.3f}  {score} {judged.score:.1%}"
             bar.update(task, advance=1, note=shown)
-            if looked and not console.is_terminal:  # a log file gets a line instead of a bar
-                console.print(f"step {step + 1:,} of {recipe.steps:,}  {shown}", highlight=False)
-    world.wait()  # for the one that writes
+            final = step + 1 == config.steps
+            if looked and not console.is_terminal and (final or time.monotonic() - said > LINE_EVERY):
+                said = time.monotonic()  # a log file gets a line now and then instead of a bar
+                console.print(f"step {step + 1:,} of {config.steps:,}  {shown}", highlight=False)
+    world.barrier()  # for the one that writes
     kept = run.load(BEST)
     if kept is None:
         raise NevusError(f"{run.folder / BEST} is missing; train again into another folder.")
@@ -144,7 +149,7 @@ def train(
 
 
 def gradients(
-    network: nn.Module, x: Tensor, y: Tensor, recipe: TrainConfig, device: Device, objective: Objective
+    network: nn.Module, x: Tensor, y: Tensor, config: TrainConfig, device: Device, objective: Objective
 ) -> tuple[float, float]:
     """Add the gradients of a batch, or of a process' part of it, to the parameters, in micro-batches.
 
@@ -152,7 +157,7 @@ def gradients(
     normalization sees each part for itself: there a smaller micro-batch is another training.
 
     Args:
-        x: float (n, ...), n at most the recipe's batch.
+        x: float (n, ...), n at most the config's batch.
         y: float (n, outputs).
 
     Returns:
@@ -160,7 +165,7 @@ def gradients(
 
     """
     loss = score = 0.0
-    for part in _parts(len(x), recipe.micro_batch):
+    for part in _parts(len(x), config.micro_batch_size):
         inputs = x[part].to(device.device, non_blocking=True)
         if inputs.ndim == 4:
             inputs = inputs.contiguous(memory_format=device.memory_format)
@@ -168,11 +173,11 @@ def gradients(
         with device.autocast():
             outputs = network(inputs)
         losses, scores = objective(outputs.float(), targets)
-        part_loss = losses.sum() / recipe.batch
+        part_loss = losses.sum() / config.batch_size
         part_loss.backward()  # type: ignore[no-untyped-call]
         loss += float(part_loss.detach())
         score += float(scores.detach().sum())
-    return loss, score / recipe.batch
+    return loss, score / config.batch_size
 
 
 def _parts(n: int, size: int) -> Iterator[slice]:
@@ -209,9 +214,9 @@ def _with(network: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     return other.eval()
 
 
-def _not_finite(what: str, value: float, step: int, recipe: TrainConfig) -> NevusError:
+def _not_finite(what: str, value: float, step: int, config: TrainConfig) -> NevusError:
     return NevusError(
-        f"the {what} is {value} at step {step + 1}; lower the learning rate (--lr, now {recipe.lr:g}) or clip the "
+        f"the {what} is {value} at step {step + 1}; lower the learning rate (--lr, now {config.lr:g}) or clip the "
         "gradient (--clip 1), and train into another folder."
     )
 
@@ -269,19 +274,19 @@ def _restored(
 
 
 def _announce(
-    network: nn.Module, batches: Batches, recipe: TrainConfig, device: Device, objective: Objective, first: int
+    network: nn.Module, batches: Batches, config: TrainConfig, device: Device, objective: Objective, first: int
 ) -> None:
     """Say how long it will take, from two steps whose gradients are thrown away."""
     network.train()
     for _ in range(2):  # the first one pays for set-up
         began = time.perf_counter()
-        gradients(network, *batches(first, current_world().part(recipe.batch)), recipe, device, objective)
+        gradients(network, *batches(first, current_world().shard(config.batch_size)), config, device, objective)
         seconds = time.perf_counter() - began
     network.zero_grad()
-    expected = seconds * (recipe.steps - first)
+    expected = seconds * (config.steps - first)
     if expected > LONG:
         console.print(
-            f"training: {recipe.steps - first:,} steps of {recipe.batch} images, {seconds:.2f} s each, about "
+            f"training: {config.steps - first:,} steps of {config.batch_size} images, {seconds:.2f} s each, about "
             f"{duration(expected)} in {'bf16' if device.bf16 else 'fp32'} on {device.device}"
         )
 

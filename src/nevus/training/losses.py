@@ -69,7 +69,7 @@ class SigmoidCrossEntropy:
 
 EMPHASIS = 10.0
 """On the features: of a mean over thousands of outputs each gets so small a gradient that at a learning rate which
-suits the trunk the layer that says them hardly moves."""
+suits the backbone the layer that says them hardly moves."""
 
 
 @dataclass(frozen=True)
@@ -114,20 +114,20 @@ MAX_WEIGHT = 10.0
 """A weight at most: one image of a rare kind must not rule a batch."""
 
 
-def class_weights(targets: NDArray[np.int64], classes: int, recipe: TrainConfig) -> Tensor:
+def class_weights(targets: NDArray[np.int64], classes: int, config: TrainConfig) -> Tensor:
     """Weight of each class in the loss, float (classes,): ones, or n / (classes x n of the class)."""
-    if recipe.class_weights == "none":
+    if config.class_weights == "none":
         return torch.ones(classes)
     return torch.from_numpy(len(targets) / (classes * np.bincount(targets, minlength=classes))).float()
 
 
-def source_balancing_weights(rows: Manifest, recipe: TrainConfig) -> Tensor:
+def source_balancing_weights(rows: Manifest, config: TrainConfig) -> Tensor:
     """Weight of each image in the loss, float (n,), mean 1: ones, or those under which the source tells no label.
 
     An image of source s and label y weighs n(s) n(y) / (n n(s, y)), as if both were independent (Kamiran and
     Calders 2012, *reweighing*), at most `MAX_WEIGHT`. A label that a source lacks stays lacking there.
     """
-    if recipe.reweigh == "none":
+    if config.sample_weighting == "none":
         return torch.ones(len(rows))
     table = pd.DataFrame({"source": rows.table["source"].to_numpy(), "label": rows.targets})
     sizes = [table.groupby(list(by))["label"].transform("size") for by in (["source"], ["label"], table.columns)]

@@ -1,128 +1,179 @@
-"""Changes to a recipe, field by field."""
+"""Overrides: changes to a preset, field by field."""
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Callable, Collection
-from dataclasses import field, fields, make_dataclass, replace
-from typing import TYPE_CHECKING, Any, get_type_hints
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields, replace
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from nevus.data.transforms import CHANGES
 from nevus.errors import NevusError
-from nevus.training.config import VIEWS_IN_FULL, DatasetStats, Mode, TrainConfig, recipe_named
+from nevus.training.config import DatasetStats, TrainConfig, Tuning
+from nevus.training.presets import DEFAULT_TUNING, preset_named
 
-_OWN = ("name", "mode")  # flags of their own
-OF_VIEWS = {"resize", "crop", *CHANGES}
-"""Fields of a recipe that say what its random views are like."""
-_WHOLE: dict[str, Any] = {"crop": (1.0, 1.0), **CHANGES, "mirror": False}
-"""What these are where whole images are seen."""
+Overrides = Mapping[str, Any]
+"""Values by the field of `TrainConfig`, as in `{"lr": 0.01, "tuning": "full"}`."""
 
-if TYPE_CHECKING:
-
-    class Overrides:
-        """Every field of `TrainConfig` but its name and mode; None leaves it as the recipe says."""
-
-else:
-    _hints = get_type_hints(TrainConfig)
-    Overrides = make_dataclass(
-        "RecipeChanges",
-        [(f.name, _hints[f.name] | None, field(default=None)) for f in fields(TrainConfig) if f.name not in _OWN],
-        frozen=True,
-        namespace={"__doc__": TrainConfig.__doc__, "__module__": __name__},
-    )
-
-
-def changed(changes: Overrides) -> dict[str, Any]:
-    """The fields that were set, with their values."""
-    return {name: value for name, value in vars(changes).items() if value is not None}
+AUGMENTATION = {"resize_size", "crop_scale", *CHANGES}
+"""Fields that describe random views."""
+WHOLE_IMAGES: dict[str, Any] = {"crop_scale": (1.0, 1.0), **CHANGES, "hflip": False}
+"""Their values where whole images are used."""
+_HINTS = get_type_hints(TrainConfig)
 
 
 def make_config(
-    name: str, facts: DatasetStats, mode: Mode, *, epochs: float | None = None, changes: Overrides | None = None
+    preset: str, stats: DatasetStats, overrides: Overrides | None = None, *, epochs: float | None = None
 ) -> TrainConfig:
-    """A recipe by name for a training set, with changes.
+    """Make the configuration of a training from a preset and overrides.
 
-    `batch`, and `epochs` or `steps`, go through the recipe's own scaling of learning rate and schedule; every
-    other change is then made as it stands. Where `side` changes and `resize` does not, `resize` keeps its
-    proportion.
+    `tuning`, `batch_size`, and `epochs` or `steps` go through the preset's own scaling of learning rate and schedule;
+    every other override is then applied as it is. Where `image_size` changes and `resize_size` does not, `resize_size`
+    keeps its proportion.
 
     Raises:
-        NevusError: there is no such recipe, a value makes no sense, or a change does nothing in this mode.
+        NevusError: there is no such preset or field, a value is out of range, or an override has no effect.
 
     """
-    size = recipe_named(name)(facts, mode).batch
+    build = preset_named(preset)
+    overrides = checked(overrides or {})
+    tuning: Tuning = overrides.get("tuning", DEFAULT_TUNING[preset])
+    if tuning not in get_args(Tuning):
+        raise NevusError(f"Cannot train with tuning={tuning}: there is none. Choose {', '.join(get_args(Tuning))}.")
+    own = build(stats, tuning).batch_size
 
-    def made(batch: int | None, epochs: float | None) -> TrainConfig:
-        return recipe_named(name)(facts, mode, batch=batch, epochs=epochs)
+    def built(batch_size: int | None, epochs: float | None) -> TrainConfig:
+        return build(stats, tuning, batch_size=batch_size, epochs=epochs)
 
-    refuse_idle(changes, (mode,))
-    recipe = with_changes(made, facts.images, size, epochs, changes)
-    if mode == "head" and not recipe.views:  # what is recorded is what was done
-        return replace(recipe, **_WHOLE, resize=recipe.side)
-    return recipe
-
-
-def idle(changes: Overrides | None, mode: Mode) -> list[str]:
-    """Changed fields to which training in a mode does nothing."""
-    given = changed(changes) if changes is not None else {}
-    if mode == "full":
-        return [name for name in given if name in ("views", "on_means") and given[name]]
-    return [] if given.get("views") else [name for name in given if name in OF_VIEWS]
+    check_unused(overrides, (tuning,))
+    config = with_overrides(built, stats.images, own, epochs, overrides)
+    if config.tuning == "linear-probe" and not config.augmented_copies:  # what is recorded is what was done
+        return replace(config, **WHOLE_IMAGES, resize_size=config.image_size)
+    return config
 
 
-def useful(changes: Overrides, mode: Mode) -> Overrides:
-    """The changes without those that are idle in a mode."""
-    given: dict[str, Any] = {**vars(changes), **dict.fromkeys(idle(changes, mode))}
-    return Overrides(**given)
+def checked(overrides: Overrides) -> dict[str, Any]:
+    """Check names and types, and convert text as the command line and files give it.
+
+    Raises:
+        NevusError: a field does not exist, or a value is of another type.
+
+    """
+    values = {}
+    for name, value in overrides.items():
+        if name not in _HINTS or name == "preset":
+            near = difflib.get_close_matches(name, [f for f in _HINTS if f != "preset"], 1)
+            meant = f" Did you mean {near[0]}?" if near else " See nevus train --help-all."
+            raise NevusError(f"Cannot set {name}: a training has no such field.{meant}")
+        values[name] = _converted(name, value, _HINTS[name])
+    return values
 
 
-def refuse_idle(changes: Overrides | None, modes: Collection[Mode]) -> None:
-    """Refuse changes that do nothing in any of some modes.
+def _converted(name: str, value: Any, kind: Any) -> Any:
+    try:
+        if get_origin(kind) is Literal:
+            if value not in get_args(kind):
+                raise ValueError(f"choose one of {', '.join(get_args(kind))}")
+            return value
+        if get_origin(kind) is tuple:
+            parts = value.replace(",", " ").split() if isinstance(value, str) else list(value)
+            inner = get_args(kind)
+            if inner[-1] is not Ellipsis and len(parts) != len(inner):
+                raise ValueError(f"give {len(inner)} numbers")
+            return tuple(_converted(name, part, inner[0]) for part in parts)
+        if kind is bool:
+            words = {"true": True, "false": False}
+            if isinstance(value, str) and value.lower() in words:
+                return words[value.lower()]
+            if not isinstance(value, bool):
+                raise ValueError("give true or false")
+            return value
+        if isinstance(value, bool) or value is None:
+            raise ValueError("give a number")
+        number = float(value)
+        if kind is int:
+            if not number.is_integer():
+                raise ValueError("give a whole number")
+            return int(number)
+        return number
+    except (TypeError, ValueError) as error:
+        reason = str(error) if "could not convert" not in str(error) else "give a number"
+        raise NevusError(f"Cannot set {name}={value}: {reason}.") from None
+
+
+def unused_overrides(overrides: Overrides, tuning: Tuning) -> list[str]:
+    """Return the overridden fields that have no effect with a kind of tuning."""
+    if tuning != "linear-probe":
+        return [
+            name
+            for name, idle in (("augmented_copies", 0), ("probe_on", "views"), ("standardize_features", False))
+            if overrides.get(name, idle) != idle
+        ]
+    if overrides.get("augmented_copies"):
+        return []
+    return [name for name in overrides if name in AUGMENTATION]
+
+
+def drop_unused(overrides: Overrides, tuning: Tuning) -> dict[str, Any]:
+    """Return the overrides that have an effect with a kind of tuning."""
+    idle = unused_overrides(overrides, tuning)
+    return {name: value for name, value in overrides.items() if name not in idle}
+
+
+def check_unused(overrides: Overrides, tunings: Collection[Tuning]) -> None:
+    """Refuse overrides that have no effect with any of several kinds of tuning.
 
     Raises:
         NevusError: there is one.
 
     """
-    every = [set(idle(changes, mode)) for mode in modes]
+    every = [set(unused_overrides(overrides, tuning)) for tuning in tunings]
     for name in sorted(set.intersection(*every)) if every else ():
-        if name == "views":
-            raise NevusError(VIEWS_IN_FULL)
-        flag = name.replace("_", "-")
+        advice = "Set augmented_copies too" if name in AUGMENTATION else "Use tuning=linear-probe"
         raise NevusError(
-            f"mode head sees whole images, to which --{flag} does nothing; ask for views of them with --views, "
-            "or leave it out."
+            f"Cannot set {name}: it has no effect with tuning={' and '.join(tunings)}. {advice}, or leave it out."
         )
 
 
-def with_changes(
-    made: Callable[[int | None, float | None], TrainConfig],
+def with_overrides(
+    build: Callable[[int | None, float | None], TrainConfig],
     images: int,
-    size: int,
+    batch_size: int,
     epochs: float | None,
-    changes: Overrides | None,
+    overrides: Overrides,
 ) -> TrainConfig:
-    """A recipe with changes; see `make_config`.
+    """Apply overrides to a configuration; see `make_config`.
 
     Args:
-        made: batch and epochs, or None for its own, to a recipe.
+        build: batch size and epochs, or None for its own, to a configuration.
         images: in the training set.
-        size: the recipe's own batch.
+        batch_size: the configuration's own.
         epochs: passes over the images.
-        changes: to its fields.
+        overrides: values by field.
 
     Raises:
-        NevusError: a value makes no sense.
+        NevusError: a value is out of range.
 
     """
-    wanted = changed(changes) if changes is not None else {}
-    batch, steps = wanted.get("batch"), wanted.get("steps")
+    values = dict(overrides)
+    batch, steps = values.get("batch_size"), values.get("steps")
     if epochs is not None and not 0 < epochs < math.inf:
-        raise NevusError(f"{epochs} epochs are no length of a training; correct --epochs.")
+        raise NevusError(f"Cannot train for {epochs} epochs: the number must be above 0. Correct --epochs.")
     if epochs is not None and steps is not None:
-        raise NevusError("--epochs and --steps both set the length of the training; give one of them.")
-    if steps is not None:  # warm-up, decays and looks keep their place in the schedule
-        epochs = max(1, steps) * (batch or size) / images
-    recipe = made(batch, epochs)
-    if "side" in wanted and "resize" not in wanted:
-        wanted["resize"] = round(wanted["side"] * recipe.resize / recipe.side)
-    return replace(recipe, **wanted)
+        raise NevusError("Cannot use both --epochs and steps: each sets the length of the training. Give one.")
+    if steps is not None:  # warm-up, milestones and evaluations keep their place in the schedule
+        epochs = max(1, steps) * (batch or batch_size) / images
+    config = build(batch, epochs)
+    if "image_size" in values and "resize_size" not in values:
+        values["resize_size"] = round(values["image_size"] * config.resize_size / config.image_size)
+    if values.get("tta") == "none" and "probe_on" not in values:
+        values["probe_on"] = "views"
+    if values.get("feature_stages") == 0 and "pooling" not in values:
+        values["pooling"] = "avg"
+    return replace(config, **values)
+
+
+def override_names() -> list[str]:
+    """Return the fields that can be overridden."""
+    return [field.name for field in fields(TrainConfig) if field.name != "preset"]

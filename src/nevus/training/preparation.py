@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from nevus._io import write_text
 from nevus._progress import console
-from nevus.audit.leakage import LeakageReport, group_duplicates, protocol_of, drop_leaking
+from nevus.auditing.leakage import LeakageReport, drop_leaking, group_duplicates, protocol_of
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.decoded import DecodedDataset
 from nevus.data.images import size_of
@@ -18,7 +19,9 @@ from nevus.data.manifest import Manifest
 from nevus.data.public.corrected_splits import with_corrected_split
 from nevus.data.splits import SplitConfig, with_splits
 from nevus.errors import NevusError
-from nevus.models.registry import backbone_spec
+from nevus.models.model import stage_count
+from nevus.models.registry import BackboneSpec, parameter_count
+from nevus.runtime.device import has_bf16
 from nevus.training.config import DatasetStats
 from nevus.training.history import StageTimer
 from nevus.training.run_dir import RunDir
@@ -32,7 +35,7 @@ class Preparation:
         split: how validation (and test) are cut where the data set does not say.
         cache: where decoded images are kept.
         corrected: take the corrected split that comes with the package, in place of the data set's own.
-        audit: look for pictures of one lesion first, and never cut between them.
+        check_duplicates: look for pictures of one lesion first, and never cut between them.
         drop_leaks: leave out training images that show what a test image shows.
 
     """
@@ -40,17 +43,17 @@ class Preparation:
     split: SplitConfig = SplitConfig()
     cache: CacheConfig = CacheConfig()
     corrected: bool = False
-    audit: bool = True
+    check_duplicates: bool = True
     drop_leaks: bool = False
 
-    def of(self, manifest: Manifest, watch: StageTimer) -> tuple[Manifest, dict[str, Any]]:
+    def apply(self, manifest: Manifest, watch: StageTimer) -> tuple[Manifest, dict[str, Any]]:
         """The data set with the groups and the split that are asked for, and what a bundle says of that.
 
         Raises:
             NevusError: the data set has no such split.
 
         """
-        with watch("audit") if self.audit else contextlib.nullcontext():
+        with watch("audit") if self.check_duplicates else contextlib.nullcontext():
             manifest, protocol = self._audited(manifest)
         return with_splits(manifest, self.split), protocol
 
@@ -58,7 +61,7 @@ class Preparation:
         if self.corrected:
             manifest = with_corrected_split(manifest)
         found: LeakageReport | None = None
-        if self.audit:
+        if self.check_duplicates:
             with contextlib.closing(Cache(self.cache)) as cache:
                 manifest, found = group_duplicates(manifest, cache)
         dropped = 0
@@ -89,14 +92,23 @@ def report_faults(run: RunDir, manifest: Manifest, shown: DecodedDataset, held: 
     write_text(run.folder / "skipped.txt", "".join(f"{fault}\n" for fault in (*shown.faults, *held.faults)))
     for name in manifest.classes:
         if name not in set(shown.manifest.table["label"]):
-            raise NevusError(
-                f"no training image of the class '{name}' can be used; see {run.folder / 'skipped.txt'}."
-            )
+            raise NevusError(f"no training image of the class '{name}' can be used; see {run.folder / 'skipped.txt'}.")
 
 
-def dataset_stats(train: Manifest, backbone: str) -> DatasetStats:
-    """What a recipe wants to know of a training split."""
-    return DatasetStats(len(train), _median_area(train), backbone_spec(backbone).side)
+def dataset_stats(train: Manifest, backbone: BackboneSpec) -> DatasetStats:
+    """Return what a preset needs to know of a training split, of a backbone and of this machine."""
+    counts = train.table["label"].value_counts()
+    cpu = torch.device("cpu")
+    return DatasetStats(
+        images=len(train),
+        area=_median_area(train),
+        image_size=backbone.image_size,
+        imbalance=float(counts.max() / counts.min()) if len(counts) else 1.0,
+        classes=len(train.classes),
+        parameters=parameter_count(backbone),
+        stages=stage_count(backbone),
+        bf16=not torch.cuda.is_available() and has_bf16(cpu),
+    )
 
 
 def _median_area(manifest: Manifest, sample: int = 256) -> float:

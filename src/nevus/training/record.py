@@ -1,35 +1,43 @@
-"""The record of a fit: `fit.json`, and the bundle."""
+"""The record of a training: `fit.json`, and the bundle."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from nevus._io import write_json
 from nevus._progress import console
-from nevus.bundle.bundle import Bundle, license_of, save_bundle
+from nevus.auditing.contamination import index_images
+from nevus.bundle.bundle import Bundle, save_bundle
 from nevus.bundle.model_card import model_card
+from nevus.data.decoded import DecodedDataset
 from nevus.data.manifest import Manifest
-from nevus.data.preprocess import Preprocess
+from nevus.licenses import license_of
 from nevus.metrics.report import compute_metrics
 from nevus.models.handcrafted.classifier import Handcrafted
-from nevus.models.label_groups import LabelGroups
-from nevus.runtime.device import machine
+from nevus.models.model import ImageClassifier
+from nevus.models.spec import ModelSpec
+from nevus.runtime.device import device, machine
 from nevus.runtime.engines import softmax
+from nevus.runtime.feature_engine import features_in_bf16
+from nevus.runtime.tta import TTAPolicy
+from nevus.training.fit import Fit, ViewLogits
 from nevus.training.history import metrics_by_epoch
 from nevus.training.linear_probe import validation_result
 from nevus.training.run_dir import RunDir
 
+VERSIONS = ("nevus", "torch", "timm", "numpy", "pillow", "scikit-learn", "opencv-python-headless", "scikit-image")
+"""Packages whose versions are recorded."""
+
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a classifier says of images whose classes are known.
+    """Logits for images whose classes are known.
 
     Attributes:
         logits: float32 (n, classes).
@@ -45,102 +53,128 @@ class Predictions:
 
 @dataclass(frozen=True)
 class FitResult:
-    """A classifier at the end of its fit.
+    """A classifier at the end of its training.
 
     Attributes:
-        trunk: see `Bundle`; likewise `network`, `preprocess`, `classes`, `taps`, `spread`, `answer`.
+        spec: of the model.
+        model: the network, or an estimator on handcrafted features.
+        tta: test-time augmentation of the classifier.
+        settings: of the run: `config`, `overrides`, `backbone_weights`, `seed`, `data` with the protocol of the split.
         manifest: the whole data set, with its splits.
-        recipe: plain values: `name`, `mode`, and what else decided the result.
-        seed: of everything random.
-        begun: what is known from before: weights, changes, the protocol of the split.
-        shown: what it says of training images.
-        held: likewise, validation.
-        skipped: how many images could not be used.
+        images: the training images.
+        train: predictions for training images.
+        val: predictions for validation images.
+        skipped: number of images that could not be used.
         seconds: by stage, of this process: a resumed run counts from where it went on.
         precision: of the arithmetic in training.
-        more: for `fit.json`.
+        license: of the weights, where the user states it.
+        more: further entries of `fit.json`.
 
     """
 
-    backbone: str
-    network: nn.Module | Handcrafted
-    preprocess: Preprocess
-    classes: tuple[str, ...]
+    spec: ModelSpec
+    model: ImageClassifier | Handcrafted
+    tta: TTAPolicy
+    settings: Mapping[str, Any]
     manifest: Manifest
-    recipe: Mapping[str, Any]
-    seed: int
-    begun: Mapping[str, Any]
-    shown: Predictions
-    held: Predictions
+    images: DecodedDataset
+    train: Predictions
+    val: Predictions
     skipped: int
     seconds: Mapping[str, float]
     precision: str
-    taps: int = 0
-    spread: bool = False
-    answer: LabelGroups | None = None
+    license: str = ""
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_result(trained: FitResult, run: RunDir) -> None:
+def save_result(
+    fit: Fit, network: ImageClassifier, logits: ViewLogits, settings: Mapping[str, Any], license: str = ""
+) -> None:
+    """Write the record and the bundle of a trained network.
+
+    Args:
+        fit: the parts of the training.
+        network: trained.
+        logits: its logits of the fine classes by view.
+        settings: of the run.
+        license: of the weights; by default that of the data, as far as it is known.
+
+    """
+    spec, rows = fit.spec, fit.val.manifest
+    targets, val_targets, more = logits.train_targets, rows.targets, {}
+    train, val = logits.train, logits.val
+    if spec.label_groups:
+        groups = spec.label_groups
+        fine = compute_metrics(val_targets, softmax(val.mean(0)), spec.fine_classes, rows.groups)
+        more = {"fine_classes": {name: metric.as_dict() for name, metric in fine.items()}}
+        # Of each view, before the mean, as the bundle does it: the log of a sum is not linear.
+        train, val = (np.stack([groups.group_logits(view) for view in views]) for views in (train, val))
+        targets, val_targets = groups.group_targets(targets), groups.group_targets(val_targets)
+    precision = fit.config.precision
+    bf16 = features_in_bf16(precision) if fit.config.tuning == "linear-probe" else device(precision).bf16
+    write_result(
+        FitResult(
+            spec=spec,
+            model=network.cpu(),
+            tta=fit.config.tta,
+            settings=settings,
+            manifest=fit.manifest,
+            images=fit.train,
+            train=Predictions(train.mean(0), targets, np.arange(len(targets))),
+            val=Predictions(val.mean(0), val_targets, rows.groups),
+            skipped=len(fit.train.faults) + len(fit.val.faults),
+            seconds=fit.timer.seconds,
+            precision="bf16" if bf16 else "fp32",
+            license=license,
+            more=more,
+        ),
+        fit.run,
+    )
+
+
+def write_result(result: FitResult, run: RunDir) -> None:
     """Write `fit.json` and the bundle."""
-    manifest, begun, held = trained.manifest, trained.begun, trained.held
-    validation = compute_metrics(held.targets, softmax(held.logits), trained.classes, held.groups)
-    on_train = validation_result(trained.shown.logits, trained.shown.targets)
+    manifest, settings, val = result.manifest, result.settings, result.val
+    validation = compute_metrics(val.targets, softmax(val.logits), result.spec.classes, val.groups)
+    on_train = validation_result(result.train.logits, result.train.targets)
     fit = {
         "training_accuracy": on_train.score,
         "training_loss": on_train.loss,
-        "training_n": len(trained.shown.targets),
-        "validation": {name: figure.as_dict() for name, figure in validation.items()},
-        **trained.more,
+        "training_n": len(result.train.targets),
+        "validation": {name: metric.as_dict() for name, metric in validation.items()},
+        **result.more,
         "gap": on_train.score - validation["accuracy"].value,
-        "seconds": trained.seconds,
-        "machine": {**machine(), "precision": trained.precision},
+        "seconds": result.seconds,
+        "machine": {**machine(), "precision": result.precision},
     }
     write_json(run.folder / "fit.json", fit)
     counts = manifest.counts()
     provenance: dict[str, Any] = {
-        "weights": begun["weights"],
-        "recipe": dict(trained.recipe),
-        "changes": begun["changes"],
-        "seed": trained.seed,
+        "backbone_weights": settings["backbone_weights"],
+        "config": settings["config"],
+        "overrides": settings["overrides"],
+        "seed": settings["seed"],
         "data": {
-            "name": manifest.name,
-            "digest": manifest.digest,
             "rows_digest": manifest.rows_digest,
             "sources": sorted(set(manifest.table["source"])),
             "counts": {str(s): {str(k): int(v) for k, v in row.items()} for s, row in counts.iterrows()},
-            "skipped": trained.skipped,
-            **begun["protocol"],
+            "skipped": result.skipped,
+            **settings["data"],
         },
         "fit": fit,
         "history": metrics_by_epoch(run.metrics()),
-        "versions": {name: version(name) for name in VERSIONS},
+        "versions": {name: _version(name) for name in VERSIONS},
     }
-    license = license_of([manifest.name, *provenance["data"]["sources"]], begun["weights"])
-    card = model_card(
-        backbone=trained.backbone,
-        classes=trained.classes,
-        side=trained.preprocess.side,
-        license=license,
-        provenance=provenance,
-        validation=fit["validation"],
-        answer=trained.answer,
-    )
-    bundle = Bundle(
-        backbone=trained.backbone,
-        classes=trained.classes,
-        preprocess=trained.preprocess,
-        network=trained.network,
-        provenance=provenance,
-        license=license,
-        taps=trained.taps,
-        spread=trained.spread,
-        answer=trained.answer,
-        views=trained.recipe.get("mean_of", 1),
-    )
-    save_bundle(bundle, run.bundle, card)
+    known = license_of([manifest.name, *provenance["data"]["sources"]], settings["backbone_weights"])
+    license = f"{result.license}; {known}" if result.license and "not known" not in known else result.license or known
+    bundle = Bundle(result.spec, provenance, license, result.tta)
+    card = model_card(bundle, fit["validation"])
+    save_bundle(bundle, run.bundle, result.model, card, training_images=index_images(result.images))
     console.print(f"license of the weights: {license}", highlight=False)
 
 
-VERSIONS = ("nevus", "torch", "timm", "numpy", "pillow", "scikit-learn", "opencv-python-headless", "scikit-image")
-"""Of what a fit was computed with."""
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

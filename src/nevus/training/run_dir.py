@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
-import io
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
-from tensorboardX import SummaryWriter
 from torch import Tensor
 
-from nevus._io import save_tensors, to_json, ensure_writable, write_json, write_text
+from nevus._io import ensure_writable, save_tensors, to_json, write_json, write_text
 from nevus.errors import NevusError
 
 CONFIG = "config.json"
@@ -40,8 +39,8 @@ class RunDir:
 
     folder: Path
     config: dict[str, Any]
-    _lock: io.TextIOWrapper | None
-    _board: SummaryWriter | None = field(default=None, repr=False)
+    _lock: FileLock | None
+    _board: Any = field(default=None, repr=False)
     _pending: list[str] = field(default_factory=list, repr=False)
 
     @classmethod
@@ -63,28 +62,20 @@ class RunDir:
         plain = json.loads(to_json(dict(config)))
         if not writes:
             return cls(folder, plain, None)
-        path = folder / CONFIG
-        begun = (folder / CHECKPOINT).exists() or (folder / "bundle").exists()
+        path, begun = folder / CONFIG, _begun(folder)
+        check_startable(folder, resume=resume)
         if path.exists() and begun:
-            if not resume:
-                raise NevusError(
-                    f"{folder} holds a run already; add --resume to go on with it, or choose another "
-                    "folder with --out."
-                )
             differing = _differences(_read_json(path), plain)
             if differing:
                 raise NevusError(
                     f"the run in {folder} was made with other settings ({'; '.join(differing[:3])}); "
                     "repeat them, or choose another folder with --out."
                 )
-        elif not path.exists() and folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir()):
-            raise NevusError(f"{folder} holds other files and no run; choose another folder with --out.")
         ensure_writable(folder)
-        lock = (folder / ".lock").open("w")
+        lock = FileLock(folder / ".lock")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
+            lock.acquire(blocking=False)
+        except Timeout:
             raise NevusError(
                 f"another process is training in {folder}; wait for it or choose another folder."
             ) from None
@@ -103,7 +94,7 @@ class RunDir:
             return
         self._pending.append(to_json(values, indent=None))
         if self._board is None:
-            self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=int(values["step"]))
+            self._board = _summary_writer(self.folder / "tensorboard", int(values["step"]))
         for name, value in values.items():
             if name != "step":
                 self._board.add_scalar(name, value, int(values["step"]))
@@ -163,13 +154,56 @@ class RunDir:
         if self._board is not None:
             self._board.close()
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
 
     def __enter__(self) -> RunDir:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def check_startable(folder: Path, *, resume: bool) -> None:
+    """Refuse a folder in which no run can begin, before time is spent.
+
+    Raises:
+        NevusError: it holds a run that is not to be resumed, or other files.
+
+    """
+    if _begun(folder) and (folder / CONFIG).exists():
+        if not resume:
+            raise NevusError(
+                f"Cannot train in {folder}: it holds a run already. Add --resume to go on with it, or choose another "
+                "folder with --out."
+            )
+    elif not (folder / CONFIG).exists() and folder.is_dir() and any(p.name[0] != "." for p in folder.iterdir()):
+        raise NevusError(
+            f"Cannot train in {folder}: it holds other files and no run. Choose another folder with --out."
+        )
+
+
+def _begun(folder: Path) -> bool:
+    return (folder / CHECKPOINT).exists() or (folder / "bundle").exists()
+
+
+class _NoBoard:
+    """Stands for TensorBoard's writer where TensorBoard is not installed."""
+
+    def add_scalar(self, *_: Any) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _summary_writer(folder: Path, step: int) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TensorBoard's own, about its dependencies
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return _NoBoard()
+        return SummaryWriter(str(folder), purge_step=step)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -182,15 +216,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-LEGACY_DEFAULTS = {"mean_of": 1}
-"""What was done before there was a setting for it, where that is not nothing."""
-
-
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Settings that differ. One that was not there yet when the run was begun was off, and may be now."""
     found = []
     for key in sorted(set(old) | set(new)):
-        before, now = old.get(key, LEGACY_DEFAULTS.get(key)), new.get(key)
+        before, now = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(now, dict):
             found += _differences(before, now, f"{prefix}{key}.")
         elif before != now and (key in old or now):

@@ -15,23 +15,25 @@ from numpy.typing import NDArray
 from torch import nn
 
 from nevus._io import save_tensors
-from nevus.data.preprocess import Preprocess
-from nevus.models.registry import build_backbone, without_head
+from nevus.data.transforms import normalize
+from nevus.models.model import build_model
+from nevus.models.spec import ModelSpec
 from nevus.runtime.device import device, to_device
-from nevus.runtime.engines import INFERENCE_BATCH_SIZE, TorchEngine, make_engine, feature_engine
-from nevus.training.config import DatasetStats, TrainConfig
+from nevus.runtime.engines import INFERENCE_BATCH_SIZE
+from nevus.runtime.feature_engine import TorchEngine, feature_engine, network_engine
+from nevus.runtime.tta import view_count
+from nevus.training.config import TrainConfig
+from nevus.training.fit import MAX_TRAIN_PREDICTIONS
 from nevus.training.loop import gradients
 from nevus.training.losses import CrossEntropy
 from nevus.training.run_dir import cpu_tensors
 
 HELD = 0.15
 """Images of a validation split beside one that is trained on."""
-SHOWN_AGAIN = 10_000
-"""Most training images that a finished classifier is judged on once more, as in evaluation."""
 SAMPLE = 8
-"""Images in a measured step, to begin with: few, since a recipe may want 512 of 480 pixels."""
+"""Images in a measured step, to begin with: few, since a config may want 512 of 480 pixels."""
 PATIENCE = 2.0
-"""Seconds that a step of the recipe's own size may take: such a one is measured instead, since small networks are
+"""Seconds that a step of the config's own size may take: such a one is measured instead, since small networks are
 slower an image on few of them, and others faster.
 """
 
@@ -51,58 +53,58 @@ class Throughput:
     look: float
     writing: float
 
-    def seconds(self, recipe: TrainConfig, images: int) -> float:
+    def seconds(self, config: TrainConfig, images: int) -> float:
         """Of every training step, every look at a validation split of 15 %, and the last judgment."""
         held = HELD * images
-        looks = math.ceil(recipe.steps / recipe.evaluate_every)
-        last = (held + min(images, SHOWN_AGAIN)) * recipe.mean_of
-        steps = recipe.steps * recipe.batch * self.step
+        looks = math.ceil(config.steps / config.eval_interval)
+        last = (held + min(images, MAX_TRAIN_PREDICTIONS)) * view_count(config.tta)
+        steps = config.steps * config.batch_size * self.step
         return steps + looks * (held * self.look + self.writing) + last * self.look
 
 
-def estimate_seconds(recipe: TrainConfig, backbone: str, facts: DatasetStats, classes: int) -> float:
-    """Seconds that a training would take, measured on a few steps with random images.
+def estimate_seconds(config: TrainConfig, spec: ModelSpec, images: int) -> float:
+    """Estimate the seconds that a training takes, from a few steps on random images.
 
-    Mode `full`: see `Throughput`. Mode `head`: the features, which are computed once of each image and view. Decoding is
-    not counted.
-
-    Args:
-        recipe: to be timed.
-        trunk: its name; random weights take as long as any.
-        facts: of the training set.
-        classes: of the task.
-
-    """
-    if recipe.mode == "full":
-        return speed(recipe, backbone, classes).seconds(recipe, facts.images)
-    net = build_backbone(backbone, classes=classes)
-    exact = make_engine(without_head(net), Preprocess(recipe.side), device(recipe.precision).device)
-    ready = feature_engine(without_head(net), exact, recipe.precision)
-    shown = facts.images * (recipe.mean_of + recipe.views) * _an_image(ready, recipe.side, INFERENCE_BATCH_SIZE)
-    return shown + HELD * facts.images * recipe.mean_of * _an_image(exact, recipe.side, INFERENCE_BATCH_SIZE)
-
-
-def speed(recipe: TrainConfig, backbone: str, classes: int) -> Throughput:
-    """Measure it on a few steps with random images.
+    For fine-tuning see `Throughput`; for a linear probe, the features, which are computed once of each image and view.
+    Decoding is not counted.
 
     Args:
-        recipe: of mode `full`.
-        trunk: its name; random weights take as long as any.
-        classes: of the task.
+        config: of the training.
+        spec: of the model; random weights take as long as any.
+        images: in the training set.
 
     """
-    net = build_backbone(backbone, classes=classes)
-    where = device(recipe.precision)
-    look = _an_image(TorchEngine(net, Preprocess(recipe.side), where.device), recipe.side, INFERENCE_BATCH_SIZE)
-    writing = _writing(net)
-    where = to_device(net, where)
+    if config.tuning != "linear-probe":
+        return measure_throughput(config, spec).seconds(config, images)
+    network, where, size = build_model(spec), device(config.precision).device, config.image_size
+    exact = network_engine(network.features, spec.preprocess, where)
+    engine = feature_engine(network.features, spec.preprocess, exact, config.precision)
+    views = view_count(config.tta)
+    train = images * (views + config.augmented_copies) * _an_image(engine, size, INFERENCE_BATCH_SIZE)
+    return train + HELD * images * views * _an_image(exact, size, INFERENCE_BATCH_SIZE)
+
+
+def measure_throughput(config: TrainConfig, spec: ModelSpec) -> Throughput:
+    """Measure the throughput of fine-tuning on a few steps with random images.
+
+    Args:
+        config: of the training.
+        spec: of the model; random weights take as long as any.
+
+    """
+    network, where, size = build_model(spec), device(config.precision), config.image_size
+    classes = len(spec.fine_classes)
+    look = _an_image(TorchEngine(network, spec.preprocess, where.device), size, INFERENCE_BATCH_SIZE)
+    writing = _writing(network)
+    where = to_device(network, where)
 
     def step(pixels: NDArray[np.uint8]) -> None:
-        x = Preprocess(recipe.side).tensor(pixels)
+        x = normalize(pixels, spec.preprocess)
         y = torch.full((len(x), classes), 1 / classes)
-        gradients(net, x, y, recipe, where, CrossEntropy())
+        gradients(network, x, y, config, where, CrossEntropy())
 
-    return Throughput(_an_image(step, recipe.side, min(recipe.batch, recipe.micro_batch or recipe.batch)), look, writing)
+    whole = min(config.batch_size, config.micro_batch_size or config.batch_size)
+    return Throughput(_an_image(step, size, whole), look, writing)
 
 
 def _writing(net: nn.Module) -> float:
@@ -114,21 +116,21 @@ def _writing(net: nn.Module) -> float:
         return 4 * _seconds(lambda: save_tensors(Path(folder) / "weights.safetensors", weights, {}))
 
 
-def _an_image(work: Callable[[NDArray[np.uint8]], object], side: int, whole: int) -> float:
-    """Seconds an image of work on squares, uint8 (n, side, side, 3).
+def _an_image(work: Callable[[NDArray[np.uint8]], object], image_size: int, whole: int) -> float:
+    """Seconds an image of work on squares, uint8 (n, image_size, image_size, 3).
 
     `whole` of them, as there will be at a time, where that does not take long; else few.
     """
-    few = _drawn(min(SAMPLE, whole), side)
+    few = _drawn(min(SAMPLE, whole), image_size)
     each = _seconds(lambda: work(few)) / len(few)
     if len(few) < whole and each * whole < PATIENCE:
-        pixels = _drawn(whole, side)
+        pixels = _drawn(whole, image_size)
         each = _seconds(lambda: work(pixels)) / whole
     return each
 
 
-def _drawn(n: int, side: int) -> NDArray[np.uint8]:
-    return np.random.default_rng(0).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
+def _drawn(n: int, image_size: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (n, image_size, image_size, 3), dtype=np.uint8)
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -1,164 +1,200 @@
-"""BiT as a method: a Manifest to a Classifier."""
+"""The Trainer: a Manifest and a configuration to a Bundle."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
+from nevus._io import write_text
 from nevus._progress import console
-from nevus.bundle.bundle import Bundle, load_bundle
+from nevus.bundle.bundle import load_bundle
 from nevus.bundle.classifier import Classifier
 from nevus.data.cache import Cache
 from nevus.data.decoded import decode_dataset
 from nevus.data.manifest import Manifest
-from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
 from nevus.models.label_groups import LabelGroups
-from nevus.models.multi_stage import MultiStageClassifier
-from nevus.models.registry import AUTO, is_permissive, without_head, backbone_spec
+from nevus.models.model import build_model
+from nevus.models.registry import AUTO, backbone_spec, is_permissive
+from nevus.models.spec import ModelSpec
 from nevus.models.weights import license_of_weights, load_pretrained, resolve_backbone
 from nevus.runtime.distributed import current_world
-from nevus.training.config import Mode, TrainConfig
-from nevus.training.fit import _Fit, save_result
+from nevus.training.config import TrainConfig
+from nevus.training.fine_tune import fine_tune, lp_ft
+from nevus.training.fit import Fit, Tuner
 from nevus.training.history import StageTimer
-from nevus.training.overrides import Overrides, changed, make_config
+from nevus.training.linear_probe import linear_probe
+from nevus.training.overrides import Overrides, checked, make_config
 from nevus.training.preparation import Preparation, dataset_stats, report_faults
-from nevus.training.run_dir import RunDir
+from nevus.training.presets import preset_named
+from nevus.training.record import save_result
+from nevus.training.run_dir import RunDir, check_startable
+
+TUNERS: dict[str, Tuner] = {"linear-probe": linear_probe, "full": fine_tune, "lp-ft": lp_ft}
+"""What trains a network, by `TrainConfig.tuning`."""
 
 
 @dataclass(frozen=True)
-class BiT:
-    """Fine-tunes a BiT.
+class Trainer:
+    """Fine-tunes a BiT, or another network.
 
     Attributes:
-        trunk: name of the network; `auto` takes what this machine can carry.
-        permissive: take only weights that may be used for any purpose.
-        mode: `full` trains every weight; `head` trains the linear head on features of the frozen trunk,
-            computed once.
-        recipe: `default`, `hyperrule` or `paper`.
-        epochs: passes over the training images, instead of the recipe's length.
-        seed: of the weights, the order, the views and MixUp.
-        taps: stages whose means stand beside the trunk's own features, counted from its end; see
-            `nevus.models.multi_stage`.
-        spread: whether their standard deviations and maxima stand there, too.
-        weights: `auto` for the trunk's own, `random`, or the path of an .npz or .safetensors file.
-        changes: to the recipe's fields.
-        preparation: of the data set: groups, split, leaks.
-        answer: classes to answer with, each `class=diagnosis,diagnosis`; see `nevus.models.label_groups.LabelGroups`.
+        preset: `best`, `fast`, `paper` or `hyperrule`, see `nevus.training.presets`.
+        backbone: name of the network; `auto` takes what this machine can carry.
+        weights: `auto` for the backbone's own, `random`, or the path of an .npz or .safetensors file.
+        overrides: values that replace the preset's, by the field of `TrainConfig`.
+        epochs: passes over the training images, instead of the preset's length.
+        seed: of the order of the images, of augmentation and MixUp, and of random weights.
+        group_labels: coarse classes, each `CLASS=LABEL,LABEL`; see `nevus.models.label_groups`.
+        class_prior: factors on the priors of the data's classes, each `LABEL=FACTOR`.
+        permissive_only: take only weights that may be used for any purpose.
+        license: of the trained weights, where the data's license is not known by name.
+        preparation: of the data set: groups, split, leakage.
+
+    Raises:
+        NevusError: the seed is out of range.
 
     """
 
+    preset: str = "best"
     backbone: str = AUTO
-    mode: Mode = "full"
-    recipe: str = "default"
+    weights: str = "auto"
+    overrides: Overrides = field(default_factory=dict)
     epochs: float | None = None
     seed: int = 0
-    taps: int = 0
-    spread: bool = False
-    weights: str = "auto"
-    changes: Overrides = field(default_factory=Overrides)
+    group_labels: tuple[str, ...] = ()
+    class_prior: tuple[str, ...] = ()
+    permissive_only: bool = False
+    license: str = ""
     preparation: Preparation = Preparation()
-    permissive: bool = False
-    answer: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.mode not in ("full", "head"):
-            raise NevusError(f"there is no mode '{self.mode}'; choose full or head.")
         if not 0 <= self.seed < 2**63:
-            raise NevusError(f"a seed of {self.seed} is not between 0 and 2^63; correct --seed.")
+            raise NevusError(f"Cannot use the seed {self.seed}: it must be from 0 to 2^63 - 1. Correct --seed.")
+        preset_named(self.preset)
+        object.__setattr__(self, "overrides", checked(self.overrides))
+
+    def plan(self, manifest: Manifest) -> tuple[ModelSpec, TrainConfig]:
+        """Return what `fit` would train on a prepared data set, and how.
+
+        Raises:
+            NevusError: a setting makes no sense.
+
+        """
+        backbone = backbone_spec(self.backbone)
+        groups = LabelGroups.parse(self.group_labels, manifest.classes, self.class_prior) if self.group_labels else None
+        if self.class_prior and groups is None:
+            raise NevusError("Cannot use --class-prior: it needs label groups. Give --group-labels too.")
+        config = make_config(
+            self.preset, dataset_stats(manifest.split("train"), backbone), self.overrides, epochs=self.epochs
+        )
+        spec = ModelSpec(
+            backbone=backbone.name,
+            classes=groups.classes if groups else manifest.classes,
+            feature_stages=config.feature_stages,
+            pooling=config.pooling,
+            label_groups=groups,
+            image_size=config.image_size,
+            mean=backbone.mean,
+            std=backbone.std,
+        )
+        return spec, config
 
     def fit(self, manifest: Manifest, out: Path | str, *, resume: bool = False) -> Classifier:
         """Train on the split `train`, choose on `validation`, and save the bundle `out/bundle`.
 
+        The test split is not used.
+
         Args:
-            manifest: the data set. Its test split, if any, is not looked at.
+            manifest: the data set.
             out: folder of the run.
-            resume: go on with the run that is there.
+            resume: go on with the run in that folder.
 
         Raises:
             NevusError: the data set, the settings or the folder are at fault, or the loss is not finite.
 
         """
         if self.backbone == AUTO:
-            backbone = resolve_backbone(self.backbone, permissive=self.permissive)
+            backbone = resolve_backbone(AUTO, permissive=self.permissive_only)
             return replace(self, backbone=backbone).fit(manifest, out, resume=resume)
-        out = Path(out)
-        spec = backbone_spec(self.backbone)
-        license = license_of_weights(spec, self.weights)
-        if self.permissive and license is not None and not is_permissive(license):
-            raise NevusError(
-                f"the weights of {spec.name if self.weights == AUTO else self.weights} are under "
-                f"{license or 'a license that is not told'}, which --license permissive leaves out; choose another "
-                "--trunk."
-            )
-        watch = StageTimer()
-        manifest, protocol = self.preparation.of(manifest, watch)
-        answer = LabelGroups.of(self.answer, manifest.classes) if self.answer else None
-        facts = dataset_stats(manifest.split("train"), self.backbone)
-        recipe = make_config(self.recipe, facts, self.mode, epochs=self.epochs, changes=self.changes)
-        # Before the folder is made: missing weights are a fault of the settings.
-        made, weights = load_pretrained(self.backbone, classes=len(manifest.classes), seed=self.seed, weights=self.weights)
-        if self.taps or self.spread:
-            made = MultiStageClassifier(without_head(made), self.taps, len(manifest.classes), spread=self.spread)
-        config = {
-            "method": "bit",
-            "backbone": self.backbone,
-            "taps": self.taps,
-            "spread": self.spread,
-            "answer": answer.as_dict() if answer else None,
-            "weights": weights,
-            "recipe": asdict(recipe),
-            "changes": changed(self.changes),
-            "seed": self.seed,
-            "split": asdict(self.preparation.split),
-            "data": {"name": manifest.name, "digest": manifest.digest, "classes": manifest.classes, **protocol},
-        }
-        world = current_world()
+        # What is wrong with the settings is said before minutes are spent.
+        out, timer, world = Path(out), StageTimer(), current_world()
+        check_startable(out, resume=resume)
+        self._check_license()
+        manifest, protocol = self.preparation.apply(manifest, timer)
+        spec, config = self.plan(manifest)
+        backbone_network, weights = load_pretrained(self.backbone, seed=self.seed, weights=self.weights)
+        network = build_model(spec, backbone_network)
+        settings = self._settings(manifest, spec, config, weights, protocol)
         if not world.main:
-            world.wait()  # for the folder to be there
-        with RunDir.open(out, config, resume=resume, writes=world.main) as run:
+            world.barrier()  # until the folder is there
+        with RunDir.open(out, settings, resume=resume, writes=world.main) as run:
             if world.main:
-                world.wait()
+                world.barrier()
             if run.bundle.exists():
                 console.print(f"{out} is complete; its bundle is {run.bundle}")
                 return Classifier(load_bundle(run.bundle))
             if world.main:
                 manifest.save(out / "manifest.parquet")
+                write_text(out / "train.toml", self.as_toml())
             with contextlib.closing(Cache(self.preparation.cache)) as cache:
-                begun = {"weights": weights, "changes": changed(self.changes), "protocol": protocol}
-                bundle = self._trained(manifest, recipe, run, cache, made, begun, answer, watch)
-        return Classifier(bundle)
+                fit = self._decode(manifest, spec, config, run, cache, timer)
+                logits = TUNERS[config.tuning](network, fit)
+                if world.main:
+                    save_result(fit, network, logits, settings, self.license)
+            world.barrier()
+        return Classifier(load_bundle(run.bundle))
 
-    def _trained(
-        self,
-        manifest: Manifest,
-        recipe: TrainConfig,
-        run: RunDir,
-        cache: Cache,
-        made: nn.Module,
-        begun: dict[str, Any],
-        answer: LabelGroups | None,
-        watch: StageTimer,
-    ) -> Bundle:
-        # In evaluation a whole image is squeezed to `side`; a frozen trunk must see the same.
-        stored = recipe.resize if recipe.mode == "full" else recipe.side
+    def as_toml(self) -> str:
+        """Return the settings as `nevus train --config` reads them."""
+        own = {name: getattr(self, name) for name in ("preset", "backbone", "weights", "seed", "epochs")}
+        own |= {"group_labels": list(self.group_labels), "class_prior": list(self.class_prior)}
+        lines = [f"{name} = {_toml(value)}" for name, value in own.items() if value is not None]
+        return "\n".join([*lines, "", "[overrides]", *(f"{k} = {_toml(v)}" for k, v in self.overrides.items()), ""])
+
+    def _decode(
+        self, manifest: Manifest, spec: ModelSpec, config: TrainConfig, run: RunDir, cache: Cache, timer: StageTimer
+    ) -> Fit:
+        # At evaluation a whole image is resized to `image_size`; a frozen backbone must be trained on the same.
+        stored = config.image_size if config.tuning == "linear-probe" else config.resize_size
         world = current_world()
         begin = world.index / world.count
-        with watch("decoding"):
-            shown = decode_dataset(manifest.split("train"), stored, cache, begin=begin, what="decoding train")
+        with timer("decoding"):
+            train = decode_dataset(manifest.split("train"), stored, cache, begin=begin, what="decoding train")
             rows = manifest.split("validation")
-            held = decode_dataset(rows, recipe.side, cache, begin=begin, what="decoding validation")
+            val = decode_dataset(rows, config.image_size, cache, begin=begin, what="decoding validation")
         if world.main:
-            report_faults(run, manifest, shown, held)
-        spec = backbone_spec(self.backbone)
-        preprocess = Preprocess(recipe.side, spec.mean, spec.std)
-        fitting = _Fit(manifest, shown, held, preprocess, recipe, run, cache, watch, self.seed)
-        said = fitting.train(made)
-        if world.main:
-            save_result(fitting, made, said, self.backbone, self.taps, self.spread, answer, begun)
-        world.wait()
-        return load_bundle(run.bundle)
+            report_faults(run, manifest, train, val)
+        return Fit(manifest, train, val, spec, config, run, cache, timer, self.seed)
+
+    def _check_license(self) -> None:
+        license = license_of_weights(backbone_spec(self.backbone), self.weights)
+        if self.permissive_only and license is not None and not is_permissive(license):
+            name = self.backbone if self.weights == AUTO else self.weights
+            raise NevusError(
+                f"Cannot use the weights of {name}: their license is {license or 'not known'}, which --permissive-only "
+                "excludes. Choose another --backbone."
+            )
+
+    def _settings(
+        self, manifest: Manifest, spec: ModelSpec, config: TrainConfig, weights: str, protocol: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return everything that decides the result, as `config.json` of the run holds it."""
+        return {
+            "method": "bit",
+            "model": spec.as_dict(),
+            "config": asdict(config),
+            "overrides": dict(self.overrides),
+            "backbone_weights": weights,
+            "seed": self.seed,
+            "split": asdict(self.preparation.split),
+            "data": {"name": manifest.name, "digest": manifest.digest, "classes": manifest.classes, **protocol},
+        }
+
+
+def _toml(value: Any) -> str:
+    """Write a string, number, boolean or list, whose JSON is TOML."""
+    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)

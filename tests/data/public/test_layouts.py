@@ -184,7 +184,7 @@ def test_it_is_recognized_and_read(tmp_path, name):
     assert all(path.is_file() for path in manifest.paths)
     for task in (
         read(tmp_path, DataConfig(task="malignant")),
-        read(tmp_path, DataConfig(archive=name, task="malignant")),
+        read(tmp_path, DataConfig(layout=name, task="malignant")),
     ):
         assert (task.table["label"] == "malignant").sum() == malignant
         if name != "fitzpatrick17k":
@@ -249,14 +249,14 @@ def test_a_missing_image_is_told(tmp_path):
 
 def test_by_name_and_by_no_name(tmp_path, class_folders):
     folder = class_folders({"a": 2, "b": 2})
-    with pytest.raises(NevusError, match="there is no archive 'ham'"):
-        read(folder, DataConfig(archive="ham"))
+    with pytest.raises(NevusError, match="there is no layout 'ham'"):
+        read(folder, DataConfig(layout="ham"))
     with pytest.raises(NevusError, match="has not the layout of ham10000"):
-        read(folder, DataConfig(archive="ham10000"))
+        read(folder, DataConfig(layout="ham10000"))
     with pytest.raises(NevusError, match="where --task says nothing"):
         read(folder, DataConfig(task="nevi"))
     text(folder / "train.csv", "image_name,benign_malignant\n")
-    assert read(folder, DataConfig(archive="none")).classes == ("a", "b")
+    assert read(folder, DataConfig(layout="none")).classes == ("a", "b")
 
 
 def test_several_sets_keep_source_and_groups_apart(tmp_path, class_folders):

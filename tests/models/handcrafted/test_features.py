@@ -7,7 +7,14 @@ from scipy.ndimage import rotate
 
 from nevus.models.handcrafted.abcd import abcd
 from nevus.models.handcrafted.color import CHANNELS, channels, color_features
-from nevus.models.handcrafted.features import HANDCRAFTED_IMAGE_SIZE, abcd_score, feature_dict, mask_of, names, feature_vector
+from nevus.models.handcrafted.features import (
+    HANDCRAFTED_IMAGE_SIZE,
+    abcd_score,
+    feature_dict,
+    feature_vector,
+    mask_of,
+    names,
+)
 from nevus.models.handcrafted.lesion import lesion_mask
 from nevus.models.handcrafted.texture import texture_features
 
@@ -105,7 +112,11 @@ def test_every_picture_has_finite_features_in_the_same_order(seed, kind):
         "one": np.full((HANDCRAFTED_IMAGE_SIZE, HANDCRAFTED_IMAGE_SIZE, 3), rng.integers(0, 256, 3)),
         "black": np.zeros((HANDCRAFTED_IMAGE_SIZE, HANDCRAFTED_IMAGE_SIZE, 3)),
         "white": np.full((HANDCRAFTED_IMAGE_SIZE, HANDCRAFTED_IMAGE_SIZE, 3), 255),
-        "half": np.where(np.arange(HANDCRAFTED_IMAGE_SIZE)[:, None, None] < HANDCRAFTED_IMAGE_SIZE // 2, 20, rng.integers(0, 256, (HANDCRAFTED_IMAGE_SIZE, HANDCRAFTED_IMAGE_SIZE, 3))),
+        "half": np.where(
+            np.arange(HANDCRAFTED_IMAGE_SIZE)[:, None, None] < HANDCRAFTED_IMAGE_SIZE // 2,
+            20,
+            rng.integers(0, 256, (HANDCRAFTED_IMAGE_SIZE, HANDCRAFTED_IMAGE_SIZE, 3)),
+        ),
     }[kind].astype(np.uint8)
     assert tuple(feature_dict(pixels)) == names()
     values = feature_vector(pixels)

@@ -16,7 +16,7 @@ from nevus.baselines.learners import LEARNERS, fit_baseline
 from nevus.errors import NevusError
 from nevus.models.handcrafted.abcd import HIGHLY_SUSPICIOUS, SUSPICIOUS
 from nevus.models.handcrafted.classifier import Handcrafted, load_estimator, save_estimator
-from nevus.models.handcrafted.estimators import KMeansClassifier, ABCDRuleClassifier
+from nevus.models.handcrafted.estimators import ABCDRuleClassifier, KMeansClassifier
 from nevus.models.handcrafted.features import VERSION, names
 
 
@@ -143,7 +143,7 @@ def test_an_archive_that_names_a_class_of_its_own_choosing(tmp_path):
         for name in old.namelist():
             data = old.read(name)
             if name == "schema.json":
-                data = data.replace(b'"ScoreRule"', b'"Popen"').replace(
+                data = data.replace(b'"ABCDRuleClassifier"', b'"Popen"').replace(
                     b'"nevus.models.handcrafted.estimators"', b'"subprocess"'
                 )
             new.writestr(name, data)

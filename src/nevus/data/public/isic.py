@@ -33,9 +33,7 @@ def _several(folder: Path, pattern: str) -> pd.DataFrame:
 
 def _table_2016(folder: Path) -> pd.DataFrame:
     files = _files(folder, "ISBI2016_ISIC_Part3*_GroundTruth.csv")
-    parts = [
-        pd.read_csv(p, header=None, names=["id", "label"], dtype=str).assign(split=_split_of(p)) for p in files
-    ]
+    parts = [pd.read_csv(p, header=None, names=["id", "label"], dtype=str).assign(split=_split_of(p)) for p in files]
     table = pd.concat(parts, ignore_index=True)
     # Training says benign and malignant, test 0.0 and 1.0.
     table["label"] = table["label"].replace({"0.0": "benign", "1.0": "malignant", "0": "benign", "1": "malignant"})
@@ -61,9 +59,7 @@ def _table_2017(folder: Path) -> pd.DataFrame:
     label = pd.Series("nevus", index=table.index)
     label[table["melanoma"].astype(float) == 1] = "melanoma"
     label[table["seborrheic_keratosis"].astype(float) == 1] = "seborrheic_keratosis"
-    return pd.DataFrame(
-        {"id": table["image_id"], "label": label, "split": table["split"], "image_type": "dermoscopic"}
-    )
+    return pd.DataFrame({"id": table["image_id"], "label": label, "split": table["split"], "image_type": "dermoscopic"})
 
 
 def _recognize_2017(folder: Path) -> bool:

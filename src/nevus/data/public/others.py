@@ -130,9 +130,7 @@ def _table_ph2(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-PAD_UFES_20 = Archive(
-    "pad-ufes-20", lambda f: _file_pad(f) is not None, _table_pad, frozenset({"mel", "bcc", "scc"})
-)
+PAD_UFES_20 = Archive("pad-ufes-20", lambda f: _file_pad(f) is not None, _table_pad, frozenset({"mel", "bcc", "scc"}))
 FITZPATRICK17K = Archive(
     "fitzpatrick17k", lambda f: _file_fitzpatrick(f) is not None, _table_fitzpatrick, frozenset({"malignant"})
 )

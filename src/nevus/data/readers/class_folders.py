@@ -73,8 +73,6 @@ def images_below(folder: Path) -> Iterator[Path]:
                 try:
                     os.path.join(here, name).encode()
                 except UnicodeEncodeError:  # no table can hold such a name
-                    console.print(
-                        f"{os.path.join(here, name)!a} is left out: its name is not UTF-8.", style="yellow"
-                    )
+                    console.print(f"{os.path.join(here, name)!a} is left out: its name is not UTF-8.", style="yellow")
                     continue
                 yield Path(here, name)

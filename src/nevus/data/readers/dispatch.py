@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -37,8 +37,8 @@ class DataConfig:
             melanoma or the like, else the alphabetically last).
         task: of a public data set: its own labels (`diagnosis`), benign or malignant (`malignant`), or
             nevi and melanomas only (`nevi`).
-        archive: name of a public data set whose layout the folder has, where it is not recognized by itself;
-            `none` reads class folders whatever it looks like.
+        layout: name of the public data set whose layout the folder has (default: recognized); none reads class folders.
+        labels: new names of labels, as melanoma=malignant nevus=benign; LABEL= leaves its images out.
 
     """
 
@@ -46,7 +46,8 @@ class DataConfig:
     columns: tuple[str, ...] = ()
     positive: str | None = None
     task: Literal["diagnosis", "malignant", "nevi"] = "diagnosis"
-    archive: str | None = None
+    layout: str | None = None
+    labels: tuple[str, ...] = ()
 
     def mapping(self) -> Mapping[str, str]:
         """`columns` as a mapping from our names to the file's.
@@ -59,6 +60,33 @@ class DataConfig:
             if not all(entry.partition("=")):
                 raise NevusError(f"--columns {entry} is not of the form name=column, as in image=filename.")
         return dict(entry.split("=", 1) for entry in self.columns)
+
+    def plain(self) -> DataConfig:
+        """Return the configuration for reading labels as they are: the positive class may be a new name."""
+        return replace(self, labels=(), positive=None) if self.labels else self
+
+    def renamed(self, manifest: Manifest) -> Manifest:
+        """Rename labels as `labels` says.
+
+        Raises:
+            NevusError: an entry is no LABEL=NAME, or no image has such a label.
+
+        """
+        if not self.labels:
+            return manifest
+        names: dict[str, str] = {}
+        for entry in self.labels:
+            old, sign, new = (part.strip() for part in entry.partition("="))
+            if not sign or not old:
+                raise NevusError(f"Cannot read --labels '{entry}': it is no LABEL=NAME. Write it as in nevus=benign.")
+            if old not in manifest.classes:
+                known = ", ".join(manifest.classes)
+                raise NevusError(f"Cannot rename the label '{old}': no image has it. The labels are {known}.")
+            names[old] = new
+        table = manifest.table.assign(label=[names.get(label, label) for label in manifest.table["label"]])
+        table = table[table["label"] != ""].reset_index(drop=True)
+        classes = ordered_classes(table["label"], positive=self.positive)
+        return Manifest(table, manifest.root, classes, manifest.name)
 
 
 def read(data: Path | str | Sequence[Path | str], config: DataConfig | None = None) -> Manifest:
@@ -74,11 +102,12 @@ def read(data: Path | str | Sequence[Path | str], config: DataConfig | None = No
     """
     config = config or DataConfig()
     if isinstance(data, Path | str):
-        return _read_one(Path(data), config)
-    read_all = [_read_one(Path(one), config) for one in data]
+        return config.renamed(_read_one(Path(data), config.plain()))
+    read_all = [_read_one(Path(one), config.plain()) for one in data]
     if not read_all:
         raise NevusError("there is no data set to read; name a folder, or a csv or Parquet file.")
-    return read_all[0] if len(read_all) == 1 else joined(read_all, positive=config.positive)
+    positive = None if config.labels else config.positive
+    return config.renamed(read_all[0] if len(read_all) == 1 else joined(read_all, positive=positive))
 
 
 def joined(manifests: Sequence[Manifest], *, positive: str | None = None) -> Manifest:
@@ -111,8 +140,8 @@ def joined(manifests: Sequence[Manifest], *, positive: str | None = None) -> Man
 def _read_one(data: Path, config: DataConfig) -> Manifest:
     if not data.exists():
         raise NevusError(f"{data} does not exist; give a folder of class folders, or a csv or Parquet file.")
-    if config.archive is not None and config.archive not in (*ARCHIVES, "none"):
-        raise NevusError(f"there is no archive '{config.archive}'; choose one of {', '.join(ARCHIVES)}, none.")
+    if config.layout is not None and config.layout not in (*ARCHIVES, "none"):
+        raise NevusError(f"there is no layout '{config.layout}'; choose one of {', '.join(ARCHIVES)}, none.")
     own = next((data / name for name in OWN_NAMES if (data / name).is_file()), None) if data.is_dir() else None
     if own or data.suffix.lower() in TABLES:
         return read_table(own or data, images=config.images, columns=config.mapping(), positive=config.positive)
@@ -132,10 +161,10 @@ def _read_one(data: Path, config: DataConfig) -> Manifest:
 
 
 def _archive_of(data: Path, config: DataConfig) -> Archive | None:
-    if config.archive == "none":
+    if config.layout == "none":
         return None
-    if config.archive is not None:
-        archive = ARCHIVES[config.archive]
+    if config.layout is not None:
+        archive = ARCHIVES[config.layout]
         if not archive.recognize(data):
             raise NevusError(f"{data} has not the layout of {archive.name}: its table is missing; unpack it there.")
         return archive

@@ -107,9 +107,7 @@ def _read_parquet(path: Path) -> tuple[pd.DataFrame, Path | None, tuple[str, ...
     try:
         arrow = parquet.read_table(path)
     except (OSError, pyarrow.ArrowInvalid) as error:
-        raise NevusError(
-            f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}); check the file."
-        ) from None
+        raise NevusError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}); check the file.") from None
     meta = arrow.schema.metadata or {}
     root = meta.get(b"nevus.root")
     classes = meta.get(b"nevus.classes")
@@ -126,9 +124,7 @@ def _renamed(table: pd.DataFrame, columns: Mapping[str, str], path: Path) -> pd.
     have = ", ".join(map(str, table.columns))
     for ours, theirs in columns.items():
         if theirs not in table.columns:
-            raise NevusError(
-                f"{path} has no column '{theirs}' (it has: {have}); correct --columns {ours}={theirs}."
-            )
+            raise NevusError(f"{path} has no column '{theirs}' (it has: {have}); correct --columns {ours}={theirs}.")
     # A column of the file that happens to bear the name that another one is mapped to gives way.
     table = table.drop(columns=[c for c in columns if c in table.columns and columns[c] != c])
     table = table.rename(columns={theirs: ours for ours, theirs in columns.items()})

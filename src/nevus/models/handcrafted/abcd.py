@@ -66,7 +66,7 @@ def abcd(pixels: Pixels, mask: Mask) -> AbcdMeasurements:
     """Count what the rule counts.
 
     Args:
-        pixels: uint8 (side, side, 3).
+        pixels: uint8 (image_size, image_size, 3).
         mask: of the lesion; not empty.
 
     """
@@ -91,14 +91,14 @@ def _asymmetry(lab: NDArray[np.float32], mask: Mask) -> tuple[list[float], list[
     """About the lesion's two principal axes, the long one first: share of it that its mirror image does not cover,
     and mean difference in Lab where it does.
     """
-    side = len(mask)
+    image_size = len(mask)
     m = cv2.moments(mask.astype(np.uint8), binaryImage=True)
     center = (m["m10"] / m["m00"], m["m01"] / m["m00"])
     angle = np.degrees(0.5 * np.arctan2(2 * m["mu11"], m["mu20"] - m["mu02"]))
     turn = np.asarray(cv2.getRotationMatrix2D(center, angle, 1.0), np.float64)
-    turn[:, 2] += (side - 1) / 2 - np.array(center)
-    upright = cv2.warpAffine(mask.astype(np.uint8), turn, (side, side), flags=cv2.INTER_NEAREST) > 0
-    colors = cv2.warpAffine(lab, turn, (side, side), borderMode=cv2.BORDER_REPLICATE)
+    turn[:, 2] += (image_size - 1) / 2 - np.array(center)
+    upright = cv2.warpAffine(mask.astype(np.uint8), turn, (image_size, image_size), flags=cv2.INTER_NEAREST) > 0
+    colors = cv2.warpAffine(lab, turn, (image_size, image_size), borderMode=cv2.BORDER_REPLICATE)
     shape, halves = [], []
     for axis in (0, 1):
         mirrored = np.flip(upright, axis)
@@ -145,20 +145,20 @@ def _structures(light: NDArray[np.float32], mask: Mask) -> dict[str, float]:
     than half of it) are found away from the border, streaks where they are found along it; structureless is where
     the luminance hardly varies within 4 % of the side.
     """
-    side = len(mask)
+    image_size = len(mask)
     spot = {}
     for name, share in (("dots", 0.01), ("globules", 0.025)):
-        sigma = share * side / 2**0.5
+        sigma = share * image_size / 2**0.5
         blurred = cv2.GaussianBlur(light, (0, 0), sigma)
         spot[name] = sigma**2 * cv2.Laplacian(blurred, cv2.CV_32F, ksize=3) / 4 > 2.0
-    smooth = cv2.GaussianBlur(light, (0, 0), 0.012 * side)
+    smooth = cv2.GaussianBlur(light, (0, 0), 0.012 * image_size)
     xx, yy, xy = (cv2.Sobel(smooth, cv2.CV_32F, *order, ksize=3) / 4 for order in ((2, 0), (0, 2), (1, 1)))
     spread = np.sqrt((xx - yy) ** 2 / 4 + xy**2)
     large, small = (xx + yy) / 2 + spread, (xx + yy) / 2 - spread
     lines = (large > 0.8) & (np.abs(small) < large / 2)
     depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    rim = depth < 0.06 * side
-    size = 2 * round(0.02 * side) + 1
+    rim = depth < 0.06 * image_size
+    size = 2 * round(0.02 * image_size) + 1
     mean, square = cv2.blur(light, (size, size)), cv2.blur(light * light, (size, size))
     flat = np.sqrt(np.maximum(square - mean**2, 0)) < 1.5
     whole = int(mask.sum())
@@ -175,15 +175,15 @@ def _outline(mask: Mask) -> dict[str, float]:
     """The diameter, of a circle of the lesion's area and across it, in sides of the picture, and how its outline
     differs from a circle: 4 pi area / perimeter^2, area / area of its convex hull, shorter / longer axis.
     """
-    side = len(mask)
+    image_size = len(mask)
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     largest = max(contours, key=cv2.contourArea)
     area, around = max(cv2.contourArea(largest), 1.0), max(cv2.arcLength(largest, True), 1.0)
     hull = cv2.convexHull(largest)
     (_, across, _) = cv2.minAreaRect(largest)
     return {
-        "abcd:diameter": float((4 * mask.sum() / np.pi) ** 0.5 / side),
-        "abcd:across": float(max(across) / side),
+        "abcd:diameter": float((4 * mask.sum() / np.pi) ** 0.5 / image_size),
+        "abcd:across": float(max(across) / image_size),
         "abcd:roundness": float(min(4 * np.pi * area / around**2, 1.0)),
         "abcd:solidity": float(area / max(cv2.contourArea(hull), area)),
         "abcd:axes": float(min(across) / max(*across, 1e-6)),

@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 from nevus._io import atomic_path
 from nevus.data.parallel import prefetch_map
 from nevus.errors import NevusError
-from nevus.models.handcrafted.features import VERSION, names, feature_vector
+from nevus.models.handcrafted.features import VERSION, feature_vector, names
 
-HANDCRAFTED = "handcrafted"
-"""Stands in a bundle where others name their trunk."""
 FILE = "estimator.skops"
 TRUSTED = frozenset(
     {
-        "nevus.models.handcrafted.estimators.NamedClusters",
-        "nevus.models.handcrafted.estimators.ScoreRule",
+        "nevus.models.handcrafted.estimators.KMeansClassifier",
+        "nevus.models.handcrafted.estimators.ABCDRuleClassifier",
         "sklearn.calibration._CalibratedClassifier",
         "sklearn.calibration._SigmoidCalibration",
         "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
@@ -36,7 +34,9 @@ MOST_BYTES = 1 << 30
 
 def vectors(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Features of several pictures, uint8 (n, 128, 128, 3) to float32 (n, features)."""
-    return np.stack(list(prefetch_map(feature_vector, pixels))) if len(pixels) else np.empty((0, len(names())), np.float32)
+    return (
+        np.stack(list(prefetch_map(feature_vector, pixels))) if len(pixels) else np.empty((0, len(names())), np.float32)
+    )
 
 
 @dataclass(frozen=True)

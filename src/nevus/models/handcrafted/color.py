@@ -14,7 +14,7 @@ CHANNELS = ("lightness", "a", "b", "saturation", "value", "hue_cos", "hue_sin")
 
 
 def channels(pixels: Pixels) -> NDArray[np.float32]:
-    """Lab and HSV, float32 (side, side, 7) in the order of `CHANNELS`.
+    """Lab and HSV, float32 (image_size, image_size, 7) in the order of `CHANNELS`.
 
     L in [0, 100], a and b about 0, saturation and value in [0, 1]. The hue is an angle, so its cosine and sine
     stand for it, times the saturation: the hue of gray is noise.

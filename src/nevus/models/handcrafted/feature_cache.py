@@ -86,9 +86,7 @@ class CachedFeatures:
         with contextlib.suppress(sqlite3.Error, OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.closing(self._table()) as table, table:
-                table.execute(
-                    "CREATE TABLE IF NOT EXISTS vectors (digest BLOB PRIMARY KEY, vector BLOB, seconds REAL)"
-                )
+                table.execute("CREATE TABLE IF NOT EXISTS vectors (digest BLOB PRIMARY KEY, vector BLOB, seconds REAL)")
                 table.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", lines)
 
     def _table(self) -> sqlite3.Connection:

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
-from nevus.models.handcrafted.estimators import KMeansClassifier, ABCDRuleClassifier
+from nevus.models.handcrafted.estimators import ABCDRuleClassifier, KMeansClassifier
 
 
 def fault_of(estimator: Any, features: int) -> str:

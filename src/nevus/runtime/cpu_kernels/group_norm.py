@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 from numba import carray, njit
-from timm.layers import GroupNormAct
 from torch import Tensor, nn
 
+from nevus.models.timm_library import GroupNormAct
 from nevus.runtime.cpu_kernels.intrinsics import FASTMATH, like, load, matrix, real, take
 from nevus.runtime.cpu_kernels.openmp import run
 

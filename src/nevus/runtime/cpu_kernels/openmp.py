@@ -43,8 +43,8 @@ def available() -> bool:
 
 
 @lru_cache(maxsize=64)
-def _compiled(kernel: Callable[[Any], None]) -> Any:
-    # Compiled at its first use (seconds), and kept beside the source or in the user's cache for the next process.
+def compiled(kernel: Callable[[Any], None]) -> Any:
+    """Compile a kernel (seconds), or load it from beside the source or the user's cache."""
     try:
         return cfunc(KERNEL, cache=True)(kernel)
     except RuntimeError:  # neither can be written
@@ -68,4 +68,4 @@ def run(kernel: Callable[[Any], None], *arguments: int | float | Tensor) -> None
             packed[place : place + 1].view(np.float64)[0] = argument
         else:
             packed[place] = argument
-    _parallel()(_compiled(kernel).address, packed.ctypes.data, torch.get_num_threads(), 0)
+    _parallel()(compiled(kernel).address, packed.ctypes.data, torch.get_num_threads(), 0)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from timm.layers import GroupNormAct, StdConv2d
 from torch import nn
 
+from nevus.models.timm_library import GroupNormAct, StdConv2d
 from nevus.runtime.cpu_kernels import openmp as pool
 from nevus.runtime.cpu_kernels.allocator import retain_heap
+from nevus.runtime.cpu_kernels.compile import ensure_compiled
 from nevus.runtime.cpu_kernels.group_norm import CPUGroupNorm
 from nevus.runtime.cpu_kernels.weight_standardization import CPUStdConv2d
 
@@ -32,6 +33,7 @@ def use_cpu_kernels(network: nn.Module) -> bool:
                 setattr(parent, name, _as(QUICK[type(child)], child))
                 found = True
     if found:
+        ensure_compiled()
         retain_heap()
     return found
 

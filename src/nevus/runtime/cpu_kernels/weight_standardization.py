@@ -14,9 +14,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numba import carray, njit
-from timm.layers import StdConv2d
 from torch import Tensor
 
+from nevus.models.timm_library import StdConv2d
 from nevus.runtime.cpu_kernels.intrinsics import FASTMATH, like, load, matrix, real, take
 from nevus.runtime.cpu_kernels.openmp import run
 

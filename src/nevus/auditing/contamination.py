@@ -1,0 +1,238 @@
+"""What a network that comes with the package was taught on, found again in a data set, without those images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nevus._progress import progress
+from nevus.auditing.duplicates.descriptors import (
+    AUDIT_IMAGE_SIZE,
+    DIHEDRAL_GROUP,
+    FREQUENCIES,
+    dihedral,
+    perceptual_hash,
+)
+from nevus.auditing.lesion_groups import LesionGroups, isic_id
+from nevus.bundle.builtin import CLASSIFIERS, builtin_names
+from nevus.bundle.bundle import TRAINING_IMAGES
+from nevus.data.decoded import DecodedDataset, DecodedImages
+from nevus.data.manifest import Manifest
+from nevus.errors import NevusError
+from nevus.models.registry import PRETRAINED
+
+APART = 8
+"""Of the 143 bits of two hashes, how many may differ where two images count as one; docs/results.md gives how surely
+they are found."""
+PIECE = 1024
+"""Images that are compared with the whole list at once."""
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """The images that a network was taught on.
+
+    Attributes:
+        network: its name.
+        images: a row an image: `source`, `image`, `lesion_id` (each str, or empty), `digest` (16 bytes, the first
+            half of the file's SHA-256) and `hash` (18 bytes, see `pack_bits`).
+
+    """
+
+    network: str
+    images: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Images of a data set that a network was taught on.
+
+    Attributes:
+        network: its name.
+        listed: how many images it was taught on.
+        found: a row an image of the set that is among them: `row` of the set, `by` (`file`: the same bytes; `id`:
+            the same ISIC id; `lesion`: another picture of the same lesion; `look`: nearly the same picture), and
+            `image`, the name in the list.
+
+    """
+
+    network: str
+    n_listed: int
+    found: pd.DataFrame
+
+    def sentence(self, manifest: Manifest) -> str:
+        """In plain words."""
+        list_of = f"the {self.n_listed:,} images that {self.network} was taught on"
+        if self.found.empty:
+            return (
+                f"None of the {len(manifest):,} images of {manifest.name} is among {list_of}, by file, ISIC id, "
+                "lesion id and look."
+            )
+        counted = self.found["by"].value_counts()
+        how = ", ".join(f"{counted[by]:,} by {by}" for by in ("file", "id", "lesion", "look") if by in counted)
+        return (
+            f"{len(self.found):,} of the {len(manifest):,} images of {manifest.name} are among {list_of}, or show "
+            f"a lesion of theirs ({how}): what it says of them is no figure on lesions never seen."
+        )
+
+    def as_dict(self, manifest: Manifest) -> dict[str, Any]:
+        """Plain values for `audit.json`."""
+        names = manifest.table["image"].to_numpy()[self.found["row"].to_numpy(np.int64)]
+        return {
+            "network": self.network,
+            "listed": self.n_listed,
+            "found": self.found.assign(row=names).rename(columns={"row": "image", "image": "as"}).to_dict("records"),
+        }
+
+
+def available() -> tuple[str, ...]:
+    """Networks that come with the package with a list of what they were taught on: backbones, then classifiers."""
+    return (*_backbones(), *builtin_names())
+
+
+def training_images(name: str) -> list[TrainingImages]:
+    """The lists of a network that comes with the package: of a classifier also that of its backbone.
+
+    Raises:
+        NevusError: there is none of that name.
+
+    """
+    backbones = _backbones()
+    if name in backbones:
+        return [_list(name, PRETRAINED.joinpath(backbones[name]["images"]))]
+    if name not in builtin_names():
+        raise NevusError(f"nothing that comes with nevus is called '{name}'; choose one of {', '.join(available())}.")
+    folder = CLASSIFIERS / name
+    about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    below = [about["model"]["backbone"]] if about["model"]["backbone"] in backbones else []
+    return [
+        _list(name, folder / TRAINING_IMAGES),
+        *(one for backbone in below for one in training_images(backbone)),
+    ]
+
+
+def find_overlap(manifest: Manifest, relations: LesionGroups, lists: Sequence[TrainingImages]) -> tuple[Overlap, ...]:
+    """Find in a data set what networks were taught on.
+
+    Args:
+        manifest: the set, with the lesions' ids that are known.
+        relations: of the set, and of others, which its images were looked at for.
+        lists: of what was taught.
+
+    """
+    rows = relations.usable_rows[relations.is_own()[relations.usable_rows]]
+    squares = relations.squares.subset(slice(0, len(rows)))
+    files = pd.Series([bytes.fromhex(digest)[:16] for digest in squares.digests], index=rows)
+    ids = manifest.table["image"].map(isic_id)
+    lesions = manifest.table.get("lesion_id", pd.Series("", index=manifest.table.index)).fillna("")
+    prints = _prints(squares)
+    found = []
+    for one in lists:
+        table = one.images
+        ways = {
+            "look": _alike(prints, rows, table["hash"].tolist()),
+            "lesion": _same(lesions, table["lesion_id"]),
+            "id": _same(ids, table["image"].map(isic_id)),
+            "file": _same(files, table["digest"]),
+        }
+        # Of several ways the surest is told.
+        told = {row: (by, table["image"].iloc[k]) for by, which in ways.items() for row, k in which.items()}
+        rowed = [(row, *told[row]) for row in sorted(told)]
+        found.append(Overlap(one.network, len(table), pd.DataFrame(rowed, columns=["row", "by", "image"])))
+    return tuple(found)
+
+
+def index_images(images: DecodedDataset) -> pd.DataFrame:
+    """Make the index of training images that a bundle holds; see `TrainingImages`. No image is part of it."""
+    manifest = images.manifest
+    table = manifest.table
+    index = pd.DataFrame(
+        {
+            "source": table["source"].to_numpy(),
+            "image": [f"{path.parent.name}/{path.name}" for path in manifest.paths],
+            "lesion_id": table["lesion_id"].fillna("").to_numpy() if "lesion_id" in table.columns else "",
+            "digest": [bytes.fromhex(digest)[:16] for digest in images.pixels.digests],
+            "hash": pack_bits(_prints(images.pixels.at_size(AUDIT_IMAGE_SIZE))),
+        }
+    )
+    return index.sort_values(["source", "image"], ignore_index=True)
+
+
+def pack_bits(prints: NDArray[np.float32]) -> list[bytes]:
+    """The signs of fingerprints (n, 143), a bit each."""
+    return [row.tobytes() for row in np.packbits(prints >= 0, axis=1)]
+
+
+def unpack_signs(hashes: Sequence[bytes]) -> NDArray[np.float32]:
+    """The signs of n hashes as -1 and 1, float32 (n, 143)."""
+    bits = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), -1)
+    return np.unpackbits(bits, axis=1, count=FREQUENCIES**2 - 1).astype(np.float32) * 2 - 1
+
+
+def hamming_distance(prints: NDArray[np.float32], available: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bits in which pictures differ from listed ones, in that of eight ways to lay them in which they differ least.
+
+    Args:
+        prints: fingerprints (n, 143).
+        listed: signs (m, 143).
+
+    Returns:
+        float32 (n, m), 0 to 143.
+
+    """
+    mine = (np.where(dihedral(prints, turn) >= 0, 1, -1).astype(np.float32) for turn in DIHEDRAL_GROUP)
+    # A product of signs is what they have in common less what differs.
+    return np.asarray(np.min([(available.shape[1] - one @ available.T) / 2 for one in mine], axis=0), np.float32)
+
+
+def _backbones() -> dict[str, dict[str, Any]]:
+    about = json.loads(PRETRAINED.joinpath("backbones.json").read_text(encoding="utf-8"))
+    return {name: one for name, one in about.items() if "images" in one}
+
+
+def _list(name: str, path: Any) -> TrainingImages:
+    return TrainingImages(name, pd.read_parquet(Path(str(path))))
+
+
+def _same(mine: pd.Series[Any], theirs: pd.Series[Any]) -> dict[int, int]:
+    """Rows of mine with a value of theirs, and where that stands first; what is empty is like nothing."""
+    first: dict[Any, int] = {}
+    for k, value in enumerate(theirs):
+        if value:
+            first.setdefault(value, k)
+    rows: list[int] = mine.index.tolist()
+    return {row: first[value] for row, value in zip(rows, mine, strict=True) if value in first}
+
+
+def _prints(squares: DecodedImages) -> NDArray[np.float32]:
+    with progress() as bar:
+        task = bar.add_task("fingerprints", total=len(squares), note="")
+        prints = []
+        for k in range(len(squares)):
+            prints.append(perceptual_hash(squares[k : k + 1][0]))
+            bar.advance(task)
+    return np.stack(prints) if prints else np.zeros((0, FREQUENCIES**2 - 1), np.float32)
+
+
+def _alike(prints: NDArray[np.float32], rows: NDArray[np.int64], theirs: Sequence[bytes]) -> dict[int, int]:
+    """Rows whose picture, laid in any of eight ways, is nearly one of theirs, and which."""
+    listed_signs = unpack_signs(theirs)
+    found = {}
+    with progress() as bar:
+        task = bar.add_task("comparing looks", total=len(prints), note="")
+        for start in range(0, len(prints), PIECE):
+            piece = prints[start : start + PIECE]
+            near = hamming_distance(piece, listed_signs)
+            best = near.argmin(1)
+            close = near[np.arange(len(piece)), best] <= APART
+            for k in np.flatnonzero(close).tolist():
+                found[int(rows[start + k])] = int(best[k])
+            bar.advance(task, len(piece))
+    return found

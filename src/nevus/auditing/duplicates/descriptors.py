@@ -1,0 +1,169 @@
+"""What of an image can be found again in another picture of the same lesion."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import dctn
+
+from nevus._progress import progress
+from nevus.data.decoded import DecodedImages
+from nevus.data.images import Pixels
+from nevus.data.parallel import prefetch_map
+
+AUDIT_IMAGE_SIZE = 128
+"""Of the squares that the audit looks at, in pixels. Squeezed to a square, copies of other proportions agree."""
+DARK = 50
+"""Luminance below which what reaches into a corner belongs to the black around the field of view."""
+SHADE = 21
+"""Width, in pixels of the square, of the brush that widens that black: its edge is soft, and bends inwards."""
+MAX_KEYPOINTS = 128
+"""Key points of an image that are kept, the strongest first."""
+FREQUENCIES = 12
+"""By axis of the fingerprint's cosine transform."""
+
+_local = threading.local()
+
+
+@dataclass(frozen=True)
+class ImageDescriptors:
+    """What the audit keeps of n images; descriptors lie in a file and are mapped into memory.
+
+    Attributes:
+        squares: the images.
+        digests: of each square's pixels, hexadecimal. Whatever is done in their order does not depend on that of
+            the files.
+        fingerprints: float32 (n, 143), of length 1: see `perceptual_hash`.
+        places: float32 (n, MOST, 2), x and y of each key point in pixels of the square.
+        descriptors: uint8 (n, MOST, 128): the square roots of SIFT's histograms (Arandjelovic and Zisserman 2012),
+            times 255.
+        counts: how many key points each image has.
+
+    """
+
+    squares: DecodedImages
+    digests: list[str]
+    fingerprints: NDArray[np.float32]
+    places: NDArray[np.float32]
+    descriptors: NDArray[np.uint8]
+    counts: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+
+def describe_images(squares: DecodedImages, folder: Path) -> ImageDescriptors:
+    """Look at every image once.
+
+    Args:
+        squares: of `AUDIT_IMAGE_SIZE` pixels.
+        folder: an empty one, for what need not be held in memory: some 17 kB an image.
+
+    """
+    n = len(squares)
+    descriptors = np.lib.format.open_memmap(folder / "descriptors.npy", "w+", np.uint8, (n, MAX_KEYPOINTS, 128))
+    places = np.zeros((n, MAX_KEYPOINTS, 2), np.float32)
+    fingerprints = np.zeros((n, FREQUENCIES**2 - 1), np.float32)
+    counts = np.zeros(n, np.int64)
+    digests = [""] * n
+
+    def one_image(row: int) -> None:
+        pixels = squares[row : row + 1][0]
+        digests[row] = hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()
+        fingerprints[row] = perceptual_hash(pixels)
+        at, what = key_points(pixels)
+        counts[row] = len(at)
+        places[row, : len(at)], descriptors[row, : len(at)] = at, what
+
+    with progress() as bar:
+        task = bar.add_task("looking for key points", total=n, note="")
+        for _ in prefetch_map(one_image, range(n)):
+            bar.advance(task)
+    return ImageDescriptors(squares, digests, fingerprints, places, descriptors, counts)
+
+
+def gray(pixels: Pixels) -> NDArray[np.uint8]:
+    """Luminance, uint8 (image_size, image_size)."""
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def field_of_view_mask(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where a luminance image shows skin.
+
+    It leaves out the black around a dermoscope's round field of view and its edge, which lie at the same place in all
+    pictures of an instrument. The luminance is (image_size, image_size).
+    """
+    dark = np.asarray(picture < DARK, np.uint8)
+    corners = np.ix_([0, -1], [0, -1])
+    if not dark[corners].any():
+        return np.ones(picture.shape, bool)
+    _, parts = cv2.connectedComponents(dark)
+    outside = np.unique(parts[corners])
+    black = np.isin(parts, outside[outside > 0]).astype(np.uint8)
+    return np.asarray(cv2.dilate(black, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (SHADE, SHADE))) == 0)
+
+
+def key_points(pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """SIFT's key points (Lowe 2004), strongest first.
+
+    Places (k, 2) and descriptors (k, 128), k at most `MAX_KEYPOINTS`.
+
+    Skin has little contrast: the threshold on it lies at an eighth of the usual.
+    """
+    if not hasattr(_local, "sift"):  # it holds buffers: one a thread
+        _local.sift = cv2.SIFT.create(nfeatures=MAX_KEYPOINTS, contrastThreshold=0.005, edgeThreshold=20)
+    picture = gray(pixels)
+    points, found = _local.sift.detectAndCompute(picture, field_of_view_mask(picture).astype(np.uint8))
+    if found is None:
+        return np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8)
+    order = np.lexsort([[p.pt[1] for p in points], [p.pt[0] for p in points], [-p.response for p in points]])[
+        :MAX_KEYPOINTS
+    ]
+    places = np.array([points[k].pt for k in order], np.float32)
+    found = np.sqrt(found[order] / np.maximum(found[order].sum(1, keepdims=True), 1e-6))
+    return places, np.round(found * 255).clip(0, 255).astype(np.uint8)
+
+
+def perceptual_hash(pixels: Pixels) -> NDArray[np.float32]:
+    """A perceptual hash that is not cut to bits: float32 (143,), of length 1.
+
+    The low frequencies of the luminance's cosine transform without its mean, as in pHash. Each is multiplied by its
+    frequency: in natural images they fall off as 1/f, so that all would else be ruled by the first few, in which
+        every dark lesion on bright skin is the same.
+    """
+    small = cv2.resize(gray(pixels), (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+    low = dctn(small, norm="ortho")[:FREQUENCIES, :FREQUENCIES] * _FREQUENCY
+    flat = low.ravel()[1:]
+    return np.asarray(flat / max(float(np.linalg.norm(flat)), 1e-6), np.float32)
+
+
+_FREQUENCY = np.hypot(*np.indices((FREQUENCIES, FREQUENCIES)))
+
+DIHEDRAL_GROUP = tuple(
+    (dihedral, across, down) for dihedral in (False, True) for across in (False, True) for down in (False, True)
+)
+"""The eight ways to lay a square on itself: transposed, then mirrored left to right, then upside down."""
+
+
+def dihedral(prints: NDArray[np.float32], turn: tuple[bool, bool, bool]) -> NDArray[np.float32]:
+    """Fingerprints (n, 143) of the images laid in another way, without looking at the images.
+
+    Mirrored, the odd frequencies of a cosine transform change their signs; transposed, it is transposed.
+    """
+    swap, across, down = turn
+    full = np.concatenate([np.zeros((len(prints), 1), np.float32), prints], 1)
+    full = full.reshape(-1, FREQUENCIES, FREQUENCIES)
+    if swap:
+        full = full.swapaxes(1, 2)
+    odd = (-1.0) ** np.arange(FREQUENCIES)
+    if across:
+        full = full * odd[None, None, :]
+    if down:
+        full = full * odd[None, :, None]
+    return np.asarray(full.reshape(len(prints), -1)[:, 1:], np.float32)

@@ -1,0 +1,33 @@
+"""Labels that other images speak against: for a person to look at, never changed by themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from cleanlab.filter import find_label_issues as confident_learning
+from cleanlab.rank import get_label_quality_scores
+
+from nevus.auditing.shortcuts import OutOfFoldPredictions
+
+COLUMNS = ("row", "label", "suggested", "quality")
+
+
+def find_label_issues(found: OutOfFoldPredictions | None) -> pd.DataFrame:
+    """Confident learning (Northcutt et al. 2021) on out-of-fold probabilities.
+
+    Returns:
+        A row an image whose label is doubted, the most doubtful first: `row`, `label`, `suggested`, `quality` (the
+        probability of its own label out of fold, in [0, 1]). None where nothing could be cross-validated.
+
+    """
+    if found is None:
+        return pd.DataFrame(columns=list(COLUMNS))
+    p = found.p / found.p.sum(1, keepdims=True)
+    doubted = np.asarray(confident_learning(found.y, p, n_jobs=1))
+    quality = np.asarray(get_label_quality_scores(found.y, p))
+    order = np.lexsort([found.rows, quality])
+    names = found.classes
+    return pd.DataFrame(
+        [(int(found.rows[i]), names[found.y[i]], names[p[i].argmax()], float(quality[i])) for i in order if doubted[i]],
+        columns=list(COLUMNS),
+    )

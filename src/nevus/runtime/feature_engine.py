@@ -1,0 +1,185 @@
+"""Engines for a network in memory: features of a frozen backbone, and predictions while it is trained."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nevus._io import cache_folder, sha256_bytes
+from nevus._openvino import openvino
+from nevus._progress import console
+from nevus.data.preprocess import Preprocess
+from nevus.data.transforms import normalize
+from nevus.errors import NevusError
+from nevus.models.reparameterize import fold_weight_standardization
+from nevus.runtime.device import Device, Precision, device, has_bf16, to_device
+from nevus.runtime.engines import Engine
+from nevus.runtime.openvino_engine import Compiled
+
+VERSION = 2
+"""Changes whenever a graph would be made in another way."""
+
+
+class NormalizedInput(nn.Module):
+    """A network that takes pixels: uint8 (n, image_size, image_size, 3) to the network's output."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, network: nn.Module, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.network = network
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (preprocess.mean, preprocess.std))
+        # (x / 255 - mean) / std
+        self.register_buffer("scale", 1 / (255 * std))
+        self.register_buffer("shift", -mean / std)
+
+    def normalized(self, pixels: Tensor) -> Tensor:
+        """Return the network's input, float32 (n, 3, image_size, image_size)."""
+        return pixels.permute(0, 3, 1, 2).float() * self.scale + self.shift
+
+    def forward(self, pixels: Tensor) -> Any:
+        """Normalize, then the network."""
+        return self.network(self.normalized(pixels))
+
+
+class TorchEngine:
+    """A network made ready for inference in PyTorch: weight standardization folded, float32, channels_last.
+
+    It computes in float32 whatever the training used, so that a bundle gives the same results on every machine.
+    """
+
+    def __init__(self, network: nn.Module, preprocess: Preprocess, device: torch.device | None = None) -> None:
+        self.preprocess = preprocess
+        self.device = device or torch.device("cpu")
+        self.network = fold_weight_standardization(network)
+        to_device(self.network, Device(self.device, bf16=False))
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Map uint8 (n, image_size, image_size, 3) to the network's output, float32 (n, outputs)."""
+        with torch.inference_mode():
+            writable = np.require(pixels, requirements=["C", "W"])  # as PyTorch wants it
+            images = normalize(torch.from_numpy(writable).to(self.device), self.preprocess)
+            out = self.network(images.contiguous(memory_format=torch.channels_last))
+        return np.asarray(out.float().cpu().numpy(), np.float32)
+
+
+def network_engine(
+    network: nn.Module, preprocess: Preprocess, where: torch.device | None = None, *, bf16: bool = False
+) -> Engine:
+    """Make a network ready for inference: by OpenVINO on a CPU, by PyTorch on a GPU or where OpenVINO fails.
+
+    Args:
+        network: float (n, 3, image_size, image_size) to one output (n, outputs).
+        preprocess: of the network.
+        where: the CPU by default.
+        bf16: compute in bfloat16, on the CPU.
+
+    Raises:
+        NevusError: bfloat16 is asked for, and does not run here.
+
+    """
+    if where is not None and where.type != "cpu":
+        return TorchEngine(network, preprocess, where)
+    try:
+        return Compiled(cached_graph(network, preprocess), bf16=bf16)
+    except RuntimeError as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if bf16:
+            raise NevusError(f"Cannot compute in bfloat16: {reason}. Leave precision=bf16 out.") from None
+        console.print(f"OpenVINO does not run this network here ({reason}); PyTorch does.", style="yellow")
+        return TorchEngine(network, preprocess, where)
+
+
+def features_in_bf16(precision: Precision) -> bool:
+    """Whether features of training images are computed in bfloat16: on a CPU, if it is asked for by name."""
+    return precision == "bf16" and device(precision).device.type == "cpu"
+
+
+def feature_engine(network: nn.Module, preprocess: Preprocess, exact: Engine, precision: Precision) -> Engine:
+    """Make the engine for features of the images that a linear probe is trained on.
+
+    They are computed in float32, as everything is that a bundle is evaluated by. With `bf16` on a CPU they are
+    computed in bfloat16, which takes half of the time or less and hardly changes a linear probe.
+
+    Args:
+        network: the frozen backbone.
+        preprocess: of the network.
+        exact: its engine in float32.
+        precision: of the training.
+
+    Raises:
+        NevusError: bfloat16 is asked for, and this CPU does not support it.
+
+    """
+    if not features_in_bf16(precision):
+        return exact
+    if not has_bf16(torch.device("cpu")):
+        raise NevusError("Cannot compute in bfloat16: this CPU does not support it. Leave precision=bf16 out.")
+    return network_engine(network, preprocess, bf16=True)
+
+
+def openvino_model(network: nn.Module, preprocess: Preprocess) -> openvino.Model:
+    """Convert a network to an OpenVINO graph: normalization inside, weight standardization folded, any batch size.
+
+    Args:
+        network: float (n, 3, image_size, image_size) to one output (n, ...).
+        preprocess: of the network.
+
+    """
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    module = NormalizedInput(fold_weight_standardization(network).cpu(), preprocess).eval()
+    image_size = preprocess.image_size
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the tracer's, about shapes that are constants here
+        example = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
+        # Held by a name: the graph's weights are the module's until it is compiled. The tracer's own check would
+        # run the network twice more, on an empty image; tests and exports compare graph and network on real ones.
+        decoder = TorchScriptPythonDecoder(
+            module, example_input=(example,), shared_memory=False, trace_kwargs={"check_trace": False}
+        )
+        loaded = frontend.load(decoder)
+        model = frontend.convert(loaded)
+    model.reshape([-1, image_size, image_size, 3])
+    return model
+
+
+def cached_graph(network: nn.Module, preprocess: Preprocess) -> openvino.Model | Path:
+    """Return the graph of a network from the cache, else make it and cache it.
+
+    It is found by the digest of the weights, of the modules' settings and of the preprocessing, and by OpenVINO's
+    version. If the cache cannot be written, the graph is made anew each time.
+    """
+    name = sha256_bytes(_described(network, preprocess)).removeprefix("sha256:")[:32]
+    path = cache_folder("graphs") / name / "graph.xml"
+    if path.is_file():
+        return path
+    model = openvino_model(network, preprocess)
+    aside = path.parent.with_name(f".{name}.{os.getpid()}.part")
+    try:
+        aside.mkdir(parents=True)
+        openvino.save_model(model, aside / path.name, compress_to_fp16=False)
+        aside.rename(path.parent)  # both files at once, or none
+    except (OSError, RuntimeError):  # another process was faster, or there is no room
+        shutil.rmtree(aside, ignore_errors=True)
+    return model
+
+
+def _described(network: nn.Module, preprocess: Preprocess) -> bytes:
+    digest = hashlib.sha256(f"{openvino.__version__} {VERSION} {preprocess} {network}".encode())
+    for key, value in network.state_dict().items():
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.digest()

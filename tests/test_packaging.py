@@ -1,0 +1,63 @@
+"""The wheel, installed with its base dependencies alone, predicts."""
+
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "--wheel-dir", str(out), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return next(out.glob("*.whl"))
+
+
+def test_there_are_at_most_ten_base_dependencies():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert len(project["dependencies"]) <= 10
+    assert not {"torch", "timm", "scikit-learn"} & {d.partition(">")[0] for d in project["dependencies"]}
+
+
+def test_the_wheel_is_small_and_names_its_licenses(wheel):
+    assert wheel.stat().st_size < 60e6
+    with zipfile.ZipFile(wheel) as files:
+        names = files.namelist()
+        about = files.read(next(name for name in names if name.endswith("METADATA"))).decode()
+    assert "License-Expression: Apache-2.0 AND CC-BY-NC-4.0" in about
+    assert any(name.endswith("NOTICE") for name in names)
+    assert "nevus/py.typed" in names
+    assert not [name for name in names if name.endswith((".jpg", ".jpeg"))]
+
+
+def test_it_predicts_with_base_dependencies_alone(wheel, picture, tmp_path):
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    constraints = ["-c", str(ROOT / "constraints.txt")]
+    done = subprocess.run([*install, *constraints, str(wheel)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = subprocess.run([str(python), "-c", "import torch"], capture_output=True, check=False)
+    assert found.returncode != 0  # it did not come along
+    picture(60, 50).save(tmp_path / "photo.png")
+    words = [str(tmp_path / "venv" / "bin" / "nevus"), "predict", str(tmp_path / "photo.png")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "p_malignant" in done.stdout
+
+
+def test_the_tables_of_the_presets_are_those_of_the_measured_rows():
+    from reproduce import presets
+
+    rows = pd.read_csv(presets.TABLE)
+    assert presets.markdown(rows) in presets.PAGE.read_text("utf-8")
+    assert presets.headline(rows) in presets.README.read_text("utf-8")
+    assert {"best", "fast"} <= set(rows["preset"])
