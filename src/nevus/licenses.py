@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def license_of(sources: Sequence[str], start: str = "") -> str:
-    """License that weights carry which were trained on these data sets, as far as it is known by name.
+    """License that weights carry which were trained on these data sets, as far as known by name.
 
     Args:
         sources: the name of a data set, then those of its sources.

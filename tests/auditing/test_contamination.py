@@ -77,7 +77,7 @@ def test_what_was_taught_is_found_by_file_id_lesion_and_look(asked, cache):
     copies = {name for name, way in by.items() if way == "look"}
     # What is laid otherwise or stored otherwise is told by its look; what shows another part of the skin is not.
     assert copies >= {"squeezed", "reduced", "mirrored", "turned", "upside-down", "compressed", "brighter"}
-    assert f"{len(by)} of the 14 images of set are among the 20 images that teacher was taught on" in found.sentence(
+    assert f"{len(by)} of the 14 images of set are among the 20 images that teacher was trained on" in found.sentence(
         manifest
     )
     told = found.as_dict(manifest)["found"]
@@ -90,7 +90,7 @@ def test_a_set_of_other_lesions_is_said_to_be_new(asked, cache, lesions, manifes
     found = find_overlap(others, group_lesions(others, (), cache), [one])[0]
     assert found.found.empty
     assert found.sentence(others) == (
-        "None of the 12 images of set is among the 20 images that teacher was taught on, by file, ISIC id, lesion "
+        "None of the 12 images of set is among the 20 images that teacher was trained on, by file, ISIC id, lesion "
         "id and look."
     )
 
@@ -122,7 +122,7 @@ def test_every_network_that_ships_has_a_list():
 def test_the_audit_warns_of_what_was_taught(asked, cache):
     manifest, one = asked
     found = audit(manifest, cache=cache, lists=[one])
-    assert any("was taught on" in warning for warning in found.warnings)
+    assert any("was trained on" in warning for warning in found.warnings)
     assert found.as_dict()["taught"][0]["listed"] == 20
 
 
@@ -132,7 +132,7 @@ def test_the_command_says_that_a_network_was_taught_on_none(lesions, tmp_path, c
         == 0
     )
     said = " ".join(capsys.readouterr().out.split())
-    assert "None of the 36 images of set is among the 9,606 images that bit-r26x0.5-dermoscopy was taught on" in said
+    assert "None of the 36 images of set is among the 9,606 images that bit-r26x0.5-dermoscopy was trained on" in said
     page = (tmp_path / "out" / "audit.html").read_text()
-    assert "bit-r26x0.5-dermoscopy was taught on" in page
+    assert "bit-r26x0.5-dermoscopy was trained on" in page
     assert json.loads((tmp_path / "out" / "audit.json").read_text())["taught"][0]["found"] == []

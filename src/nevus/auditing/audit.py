@@ -45,7 +45,7 @@ class Audit:
         sources: images by source (rows) and class (columns).
         styled: whether the sources are clusters of capture style, for want of given ones.
         suspects: see `nevus.auditing.label_errors.find_label_issues`; `row` is one of the manifest.
-        overlaps: what of the set networks were taught on that come with the package, those that were asked about.
+        overlaps: what of the set networks were trained on that come with the package, those that were asked about.
         warnings: what a user has to know, in plain words.
         about: what was audited, how and by which version.
 
@@ -138,7 +138,7 @@ def audit(
         manifest: the set in question.
         against: other sets, whose images and ids join its images.
         cache: keeps decoded images.
-        lists: of what networks were taught on, see `nevus.auditing.contamination`.
+        lists: of what networks were trained on, see `nevus.auditing.contamination`.
         embed: see `nevus.auditing.shortcuts.region_features`.
         backbone: name of the backbone behind `embed`.
         seed: of folds, clusters and bootstrap.

@@ -1,4 +1,4 @@
-"""What a network that comes with the package was taught on, found again in a data set, without those images."""
+"""What a network that comes with the package was trained on, found again in a data set, without those images."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PIECE = 1024
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """The images that a network was taught on.
+    """The images that a network was trained on.
 
     Attributes:
         network: its name.
@@ -52,11 +52,11 @@ class TrainingImages:
 
 @dataclass(frozen=True)
 class Overlap:
-    """Images of a data set that a network was taught on.
+    """Images of a data set that a network was trained on.
 
     Attributes:
         network: its name.
-        listed: how many images it was taught on.
+        listed: how many images it was trained on.
         found: a row an image of the set that is among them: `row` of the set, `by` (`file`: the same bytes; `id`:
             the same ISIC id; `lesion`: another picture of the same lesion; `look`: nearly the same picture), and
             `image`, the name in the list.
@@ -69,7 +69,7 @@ class Overlap:
 
     def sentence(self, manifest: Manifest) -> str:
         """In plain words."""
-        list_of = f"the {self.n_listed:,} images that {self.network} was taught on"
+        list_of = f"the {self.n_listed:,} images that {self.network} was trained on"
         if self.found.empty:
             return (
                 f"None of the {len(manifest):,} images of {manifest.name} is among {list_of}, by file, ISIC id, "
@@ -93,7 +93,7 @@ class Overlap:
 
 
 def available() -> tuple[str, ...]:
-    """Networks that come with the package with a list of what they were taught on: backbones, then classifiers."""
+    """Networks that come with the package with a list of what they were trained on: backbones, then classifiers."""
     return (*_backbones(), *builtin_names())
 
 
@@ -119,7 +119,7 @@ def training_images(name: str) -> list[TrainingImages]:
 
 
 def find_overlap(manifest: Manifest, relations: LesionGroups, lists: Sequence[TrainingImages]) -> tuple[Overlap, ...]:
-    """Find in a data set what networks were taught on.
+    """Find in a data set what networks were trained on.
 
     Args:
         manifest: the set, with the lesions' ids that are known.

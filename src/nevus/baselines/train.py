@@ -54,7 +54,7 @@ class HandcraftedTrainer:
         the bundle `out/bundle`.
 
         Args:
-            manifest: the data set. Its test split, if any, is not looked at.
+            manifest: the data set. Its test split, if any, is not used.
             out: folder of the run.
             resume: take the run that is there, where it is complete; one that was interrupted begins anew.
 

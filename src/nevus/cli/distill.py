@@ -42,7 +42,7 @@ class Command:
     divergence: float = 1.0
     """Weight of the teacher's probabilities beside its features."""
     weights_license: str = ""
-    """License of the backbone (default: that of the images and of the teachers, as far as it is known)."""
+    """License of the backbone (default: that of the images and of the teachers, as far as known)."""
     seed: int = 0
     """Seed of the order of images, of augmentation and of random weights."""
     set: tuple[str, ...] = ()

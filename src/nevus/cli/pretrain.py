@@ -39,7 +39,7 @@ class Command:
     epochs: OptionalFloat = None
     """Passes over the images, instead of the recipe's 50 or 90."""
     weights_license: str = ""
-    """License of the backbone (default: that of the images, as far as it is known)."""
+    """License of the backbone (default: that of the images, as far as known)."""
     seed: int = 0
     """Seed of the order of images, of augmentation and of random weights."""
     set: tuple[str, ...] = ()

@@ -41,7 +41,7 @@ def compare(
     """Train and judge everything that is wanted; what is finished already is not repeated.
 
     Args:
-        manifest: the data set. Its test split, or the one that is cut for it, is looked at once by each trial.
+        manifest: the data set. Its test split, or the one that is cut for it, is evaluated once by each trial.
         out: folder of the comparison.
         wanted: see `ComparisonConfig`.
         preparation: of the data set.

@@ -118,7 +118,7 @@ def run(
         out: folder of all trials.
         preparation: of the data set.
         overrides: to the preset of networks.
-        others: images from elsewhere: their test split is judged, or all of them where they have none; None where
+        others: external images: their test split is evaluated, or all of them where they have none; None where
             there are no such images.
 
     Raises:

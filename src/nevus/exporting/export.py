@@ -101,7 +101,7 @@ def export(
     Args:
         bundle: to be written.
         manifest: images to check by, and for int8 to calibrate by: its splits `train` and `validation` where it
-            has them. The test split is not looked at.
+            has them. The test split is not used.
         out: a folder; `model.*`, `export.json` and `README.md` go there.
         cache: of decoded images.
         format: of the file.

@@ -77,12 +77,12 @@ class Distill:
         teachers: folders or names of backbones; see `nevus.pretraining.teachers.teacher`. Features of all are learnt,
             probabilities of the first that has some.
         backbone: name of the student.
-        feature_stages: of the student's stages, how many of the last are taught beside its last layer.
+        feature_stages: of the student's stages, how many of the last are trained beside its last layer.
         init_from: weights to go on from: `auto`, `random`, or the path of a backbone.
         online_teachers: whether the teachers are asked at every step about the view that the student sees.
         epochs: passes over the images, instead of ten.
         divergence: weight of the probabilities beside the features.
-        license: of the backbone; by default that of the images, as far as it is known, and of the teachers.
+        license: of the backbone; by default that of the images, as far as known, and of the teachers.
         seed: of everything random.
         overrides: values that replace the recipe's.
         cache: where decoded images are kept.
@@ -105,7 +105,7 @@ class Distill:
         """Train, and write `out/backbone.safetensors`; its path.
 
         Args:
-            manifest: images; labels are not looked at.
+            manifest: images; labels are not used.
             out: folder of the run.
             resume: go on with the run that is there.
 

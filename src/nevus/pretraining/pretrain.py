@@ -42,7 +42,7 @@ class Pretrain:
         recipe: `paper` or `authors`; see `nevus.pretraining.recipes.PUBLISHED`.
         loss: `softmax` or `sigmoid` cross-entropy; the authors take the latter for ImageNet-21k.
         epochs: passes over the images, instead of the config's.
-        license: of the backbone; by default that of the images, as far as it is known.
+        license: of the backbone; by default that of the images, as far as known.
         seed: of everything random.
         overrides: values that replace the recipe's.
         cache: where decoded images are kept.

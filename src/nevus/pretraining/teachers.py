@@ -25,7 +25,7 @@ ABOUT = "teacher.json"
 GRAPH = "graph.xml"
 WEIGHTS = "graph.bin"
 TAPS = 4
-"""Stages of a backbone that are taught beside its last layer."""
+"""Stages of a backbone that are trained beside its last layer."""
 
 
 @dataclass(frozen=True)

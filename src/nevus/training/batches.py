@@ -200,7 +200,7 @@ def sample_mixup(n: int, alpha: float, rng: np.random.Generator) -> tuple[float,
 
 
 def mixup(x: Tensor, y: Tensor, share: float, own: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Examples mixed with others, and their labels likewise.
+    """Examples mixed with others, and their labels with the same weights.
 
     Args:
         x: float (m, ...).

@@ -73,7 +73,7 @@ class Fit:
         return source_balancing_weights(self.train.manifest, self.config)
 
     def at_size(self, image_size: int) -> DecodedImages:
-        """Return the training images at another size, decoded ahead, each as it was first read."""
+        """Return the training images at another size, decoded ahead, each as first read."""
         world = current_world()
         with self.timer("decoding"):
             decode_dataset(

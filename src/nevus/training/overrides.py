@@ -29,7 +29,7 @@ def make_config(
     """Make the configuration of a training from a preset and overrides.
 
     `tuning`, `batch_size`, and `epochs` or `steps` go through the preset's own scaling of learning rate and schedule;
-    every other override is then applied as it is. Where `image_size` changes and `resize_size` does not, `resize_size`
+    every other override is then applied unchanged. Where `image_size` changes and `resize_size` does not, `resize_size`
     keeps its proportion.
 
     Raises:

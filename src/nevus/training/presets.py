@@ -18,12 +18,22 @@ LARGE, HUGE = 10_000_000, 100_000_000
 """Weights of a backbone from which on the learning rate is lower, and the batch is cut into micro-batches."""
 
 
+AUGMENTATION: dict[str, Any] = {
+    "crop_scale": (0.6, 1.0),
+    "rot90": True,
+    "brightness": 0.15,
+    "contrast": 0.15,
+    "saturation": 0.15,
+}
+"""Of the presets `best` and `fast`."""
+
+
 def best(
     stats: DatasetStats, tuning: Tuning = "lp-ft", *, batch_size: int | None = None, epochs: float | None = None
 ) -> TrainConfig:
     """Fine-tune every weight from the linear probe: the best on validation of what was measured.
 
-    On isic-malignant-benign it gives 89.4 % accuracy (docs/results.md). 12 epochs (6 from 5,000 images on, 300 steps at
+    docs/results.md gives its measured rows. 12 epochs (6 from 5,000 images on, 300 steps at
     least), batch 32, SGD with momentum 0.9, cosine from 0.03 after a short warm-up, gradient clipped to norm 1, the
     weights averaged over the last fifth; features of four stages with their standard deviations and maxima;
     predictions averaged over the eight rotations and reflections, since a dermoscope has no upright. Backbones of 10
@@ -51,11 +61,7 @@ def best(
         tuning=tuning,
         image_size=image_size,
         resize_size=round(image_size * 1.25),
-        crop_scale=(0.6, 1.0),
-        rot90=True,
-        brightness=0.15,
-        contrast=0.15,
-        saturation=0.15,
+        **AUGMENTATION,
         batch_size=batch_size,
         micro_batch_size=8 if stats.parameters >= HUGE else 0,
         steps=steps,
@@ -84,7 +90,7 @@ def fast(
 ) -> TrainConfig:
     """Train a linear probe on features of the frozen backbone: about a minute.
 
-    On isic-malignant-benign it gives 87.4 % accuracy (docs/results.md). The features are the means over the image and
+    docs/results.md gives its measured row. The features are the means over the image and
     its mirror image, of four stages with their standard deviations and maxima, and are computed in bfloat16 on a CPU
     that has it; 1,000 steps of batch 512.
 
@@ -109,11 +115,7 @@ def _linear_probe(name: str, stats: DatasetStats, batch_size: int | None, epochs
         tuning="linear-probe",
         image_size=image_size,
         resize_size=round(image_size * 1.25),
-        crop_scale=(0.6, 1.0),
-        rot90=True,
-        brightness=0.15,
-        contrast=0.15,
-        saturation=0.15,
+        **AUGMENTATION,
         batch_size=batch_size,
         steps=steps,
         warmup_steps=steps // 20,

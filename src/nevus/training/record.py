@@ -97,7 +97,7 @@ def save_result(
         network: trained.
         logits: its logits of the fine classes by view.
         settings: of the run.
-        license: of the weights; by default that of the data, as far as it is known.
+        license: of the weights; by default that of the data, as far as known.
 
     """
     spec, rows = fit.spec, fit.val.manifest

@@ -38,7 +38,7 @@ def read_unlabeled(data: Sequence[Path]) -> Manifest:
             known = sum("test" in Path(image).relative_to(place.absolute()).parts[:-1] for image in images)
             if known:
                 console.print(
-                    f"{known} of the images of {place} lie in a folder named test: a backbone that was taught on them "
+                    f"{known} of the images of {place} lie in a folder named test: a backbone that was trained on them "
                     "cannot be judged by them. Give the other folders by name to leave them out.",
                     style="yellow",
                     highlight=False,
