@@ -1,9 +1,10 @@
-"""Training step and inference of BiT: ours beside timm's and transformers', same weights, threads and process.
+"""Training step and inference of BiT: ours, timm's, timm's under torch.compile, and transformers', with the same
+weights, threads and process.
 
-    python -m benchmarks.speed [--keep]
+    python -m benchmarks.speed [--precision auto|fp32|bf16] [--keep]
 
-A training step is forward, loss, backward and SGD with momentum, in the precision that `--precision auto` chooses
-here, the same for all. Inference is in float32, from uint8 images to logits. timm's network runs in both memory
+A training step is forward, loss, backward and SGD with momentum, in the same precision for all (default: the one that
+a training chooses here). Inference is in float32, from uint8 images to logits. timm's network runs in both memory
 formats, and is quoted in the faster one. All take turns, so that a disturbance meets all; medians are printed.
 
 Our kernels make the C library keep freed memory, for the whole process: the peers run in it, and gain by it, too.
@@ -12,9 +13,9 @@ What they do where it gives memory back is measured first, in the column `timm a
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ from torch import nn
 from benchmarks.peers import Transformers, ours
 from nevus.data.preprocess import Preprocess
 from nevus.data.transforms import normalize
-from nevus.runtime.device import Device, device, machine, to_device
+from nevus.runtime.device import Device, Precision, device, machine, to_device
 from nevus.runtime.feature_engine import TorchEngine
 
 NETWORKS = {"bit-r26x0.5": (128, 32), "bit-m-r50x1": (224, 8)}
@@ -54,6 +55,11 @@ def medians(works: dict[str, Work], images: int, rounds: int = ROUNDS) -> dict[s
     return {name: images / statistics.median(found) for name, found in seconds.items()}
 
 
+def compiled(net: nn.Module) -> nn.Module:
+    """Compile a network's forward and backward pass for its own shapes."""
+    return torch.compile(net, dynamic=False)  # type: ignore[return-value]
+
+
 def step_of(net: nn.Module, where: Device, image_size: int, batch: int, *, fused: bool) -> Work:
     """One training step of a network that is in its place."""
     net.train()
@@ -74,13 +80,16 @@ def step_of(net: nn.Module, where: Device, image_size: int, batch: int, *, fused
     return step
 
 
-def training(name: str, image_size: int, batch: int, *, with_ours: bool) -> dict[str, Work]:
+def training(name: str, image_size: int, batch: int, where: Device, *, with_ours: bool) -> dict[str, Work]:
     """The training steps to compare."""
-    where = device()
     works: dict[str, Work] = {}
     for layout, memory in LAYOUTS.items():
         net = ours(name).to(where.device, memory_format=memory)  # type: ignore[call-overload]
         works[f"timm {layout}"] = step_of(net, Device(where.device, where.bf16, memory), image_size, batch, fused=False)
+        if with_ours:
+            net = compiled(ours(name).to(where.device, memory_format=memory))  # type: ignore[call-overload]
+            place = Device(where.device, where.bf16, memory)
+            works[f"torch.compile {layout}"] = step_of(net, place, image_size, batch, fused=True)
     theirs = Transformers(name).to(where.device)
     plain = Device(where.device, where.bf16, torch.contiguous_format)
     works["transformers"] = step_of(theirs, plain, image_size, batch, fused=False)
@@ -108,6 +117,7 @@ def inference(name: str, image_size: int, batch: int) -> dict[str, Work]:
 
     for layout, memory in LAYOUTS.items():
         works[f"timm {layout}"] = peer(ours(name), memory)
+        works[f"torch.compile {layout}"] = peer(compiled(ours(name)), memory)
     works["transformers"] = peer(Transformers(name), torch.contiguous_format)
     return works
 
@@ -149,6 +159,7 @@ def row(kind: str, name: str, image_size: int, batch: int, found: dict[str, floa
     """One line of the table."""
     layout = max(LAYOUTS, key=lambda layout: found[f"timm {layout}"])
     best = found[f"timm {layout}"]
+    peer = max(found[f"torch.compile {layout}"] for layout in LAYOUTS)
     return {
         "work": kind,
         "network": name,
@@ -157,24 +168,26 @@ def row(kind: str, name: str, image_size: int, batch: int, found: dict[str, floa
         "images_per_second": found,
         "timm_layout": layout,
         "over_timm": found["nevus"] / best,
+        "over_compiled": found["nevus"] / peer,
         "over_transformers": found["nevus"] / found["transformers"],
         "of_peak": found["nevus"] * gflop / most,
     }
 
 
-def measured() -> dict:
-    """All figures."""
-    where = device()
+def measured(precision_name: Precision) -> dict:
+    """Measure everything."""
+    where = device(precision_name)
+    torch._dynamo.config.recompile_limit = 64  # all networks here share the code of one class
     alone = {}
     for name, (image_size, batch) in NETWORKS.items():  # before anything of ours is in the process
-        found = medians(training(name, image_size, batch, with_ours=False), batch, 5)
+        found = medians(training(name, image_size, batch, where, with_ours=False), batch, 5)
         alone[name] = max(found[f"timm {layout}"] for layout in LAYOUTS)
     precision = torch.bfloat16 if where.bf16 else torch.float32
     peaks = {str(dtype).removeprefix("torch."): peak(dtype) for dtype in {precision, torch.float32}}
     rows = []
     for name, (image_size, batch) in NETWORKS.items():
         gflop = products(name, image_size)
-        found = medians(training(name, image_size, batch, with_ours=True), batch)
+        found = medians(training(name, image_size, batch, where, with_ours=True), batch)
         most = peaks[str(precision).removeprefix("torch.")]
         rows.append(
             {
@@ -193,10 +206,14 @@ def measured() -> dict:
 
 def main() -> None:
     """Print the table; with --keep also write it to results/."""
-    result = measured()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
+    parser.add_argument("--keep", action="store_true")
+    options = parser.parse_args()
+    result = measured(options.precision)
     table = Table(title=f"images/s on {result['machine']}, medians")
     heads = ("work", "network", "px", "batch", "precision", "nevus", "timm", "format", "timm alone")
-    for name in (*heads, "transformers", "nevus/timm", "nevus/transf.", "of peak"):
+    for name in (*heads, "transformers", "nevus/timm", "nevus/compiled", "nevus/transf.", "of peak"):
         table.add_column(name, justify="right")
     for r in result["rows"]:
         found = r["images_per_second"]
@@ -212,12 +229,13 @@ def main() -> None:
             f"{r['timm_alone']:.1f}" if "timm_alone" in r else "",
             f"{found['transformers']:.1f}",
             f"{r['over_timm']:.2f}",
+            f"{r['over_compiled']:.2f}",
             f"{r['over_transformers']:.2f}",
             f"{r['of_peak']:.0%}",
         )
-    Console(width=150).print(table)
+    Console(width=170).print(table)
     Console().print({name: f"{value:.0f} GFLOP/s" for name, value in result["peak_gflops"].items()})
-    if "--keep" in sys.argv:
+    if options.keep:
         # By what this machine trains in: one with bfloat16 in its matrix unit is another machine.
         path = RESULTS / f"speed-{result['rows'][0]['precision']}.json"
         path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The Evaluation: the figures of a Classifier on a Manifest, each with its interval."""
+"""The Evaluation: the metrics of a Classifier on a Manifest, each with its interval."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nevus.metrics.report import ConfusionCounts, MetricEstimate, compute_metric
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a classifier is worth on a set of images.
+    """Metrics of a classifier on a set of images.
 
     Attributes:
         manifest: the rows that could be read, with the classifier's class order.
@@ -32,8 +32,8 @@ class Evaluation:
         p: probabilities, float64 (n, classes).
         metrics: by name, see `nevus.metrics.report`.
         counts: TP, TN, FP, FN for two classes; None for more.
-        matrix: confusion matrix, int (classes, classes): rows are true, columns called.
-        skipped: one sentence for each image that could not be used.
+        matrix: confusion matrix, int (classes, classes): rows are true, columns are predicted.
+        skipped: one sentence for each image that cannot be used.
         about: bundle, data, versions.
 
     """
@@ -49,7 +49,7 @@ class Evaluation:
     about: Mapping[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for `evaluation.json`."""
+        """Return plain values for `evaluation.json`."""
         return {
             **self.about,
             "split": self.split,
@@ -58,12 +58,12 @@ class Evaluation:
             "skipped": list(self.skipped),
             "counts": asdict(self.counts) if self.counts else None,
             "confusion": self.matrix.tolist(),
-            "metrics": {name: figure.as_dict() for name, figure in self.metrics.items()},
+            "metrics": {name: metric.as_dict() for name, metric in self.metrics.items()},
         }
 
 
 def map_labels(manifest: Manifest, bundle: Bundle) -> Manifest:
-    """A data set with the classes of a classifier; labels may be diagnoses that it tells apart inside."""
+    """Return a data set with the classes of a classifier; its labels may be the fine classes of label groups."""
     groups = bundle.spec.label_groups
     if groups:
         manifest = manifest.with_table(
@@ -80,13 +80,13 @@ def evaluate(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> Evaluation:
-    """Judge a classifier on one split of a data set.
+    """Evaluate a classifier on one split of a data set.
 
-    A look at a test split, or at the whole of another set than the one it was trained on, is logged in the
-    bundle before the figures are known.
+    An evaluation on a test split, or on all of a data set that it was not trained on, is logged in the bundle before
+    the metrics are known.
 
     Args:
-        classifier: to judge.
+        classifier: a trained one.
         manifest: labeled images.
         split: `train`, `validation`, `test`, or `all`.
         replicates: of the bootstrap.
@@ -99,20 +99,21 @@ def evaluate(
     """
     if seed < 0 or replicates < 100:
         raise NevusError(
-            "the bootstrap wants at least 100 replicates and a seed of 0 or more; correct --replicates or --seed."
+            "Cannot bootstrap: there must be at least 100 samples and a seed of 0 or more. Correct --bootstrap-samples "
+            "or --seed."
         )
     rows = map_labels(manifest, classifier.bundle).split(split)
     y = rows.targets
     trained_on = classifier.bundle.provenance["data"]
-    # The set it was trained on, taken whole or its training part: no figure of a test.
+    # All or the training split of the data set that it was trained on: no test.
     own = trained_on.get("rows_digest") == manifest.rows_digest and split in ("all", "train")
     if own:
         console.print(
-            f"{manifest.name} is what this bundle was trained on: these figures are on training images and say "
-            "nothing of new ones; give the run's manifest.parquet and --split test.",
+            f"This bundle was trained on {manifest.name}: these metrics are on training images, and are no estimate "
+            "for new ones. Give the run's manifest.parquet and --split test.",
             style="yellow",
         )
-    looked_at_test = "test" in rows.splits() or (split == "all" and not own)
+    on_test = "test" in rows.splits() or (split == "all" and not own)
     about = {
         "bundle": {
             "digest": classifier.bundle.digest,
@@ -128,7 +129,7 @@ def evaluate(
         "bootstrap": {"replicates": replicates, "seed": seed, "unit": "group"},
         "nevus": version("nevus"),
     }
-    if looked_at_test:
+    if on_test:
         log_test_evaluation(
             classifier.bundle,
             {key: about[key] for key in ("data", "tta", "nevus")} | {"split": split, "n": len(rows)},
@@ -145,9 +146,9 @@ def evaluate(
                 good[index], p[index] = True, prediction.probabilities
             bar.advance(task)
     if not good.any():
-        raise NevusError(f"none of the {len(rows)} images of {manifest.name} can be used; the first: {skipped[0]}")
+        raise NevusError(f"Cannot use any of the {len(rows)} images of {manifest.name}. The first: {skipped[0]}")
     if skipped:
-        console.print(f"{len(skipped)} of {len(rows)} images cannot be used and are left out; the first: {skipped[0]}")
+        console.print(f"{len(skipped)} of {len(rows)} images cannot be used. The first: {skipped[0]}")
     kept = rows.where(good)
     y, p = y[good], p[good]
     k = len(classifier.classes)

@@ -15,8 +15,8 @@ def license_of(sources: Sequence[str], start: str = "") -> str:
     """
     known = {LICENSES[name] for source in sources for name in LICENSES if name in source.lower()}
     if "cc by-nc" in start.lower().replace("cc-by", "cc by"):
-        told = {text for name, text in LICENSES.items() if "NC" in text and (name in start.lower() or text in start)}
-        known |= told or {"CC BY-NC (the weights it began with)"}
+        nc = {text for name, text in LICENSES.items() if "NC" in text and (name in start.lower() or text in start)}
+        known |= nc or {"CC BY-NC (the initial weights)"}
     # The first is the name of all together.
     strange = [s for s in sources[1:] or sources if not any(name in s.lower() for name in LICENSES)]
     unknown = ["not known: that of the data it was trained on"] if strange or not known else []

@@ -61,7 +61,7 @@ def manifest_of():
 
 @pytest.fixture
 def squares_of():
-    """Arrays as what the audit looks at."""
+    """Arrays as decoded images of the audit."""
 
     class Held:
         def __init__(self, pixels):

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 from tests.auditing.conftest import EDITS
 
-from nevus.auditing import lesion_groups as relations_module
+from nevus.auditing import lesion_groups as lesion_groups_module
 from nevus.auditing.audit import audit
 from nevus.auditing.leakage import drop_leaking, drop_overlap, group_duplicates, leaking_rows, protocol_of
 from nevus.auditing.lesion_groups import group_lesions, named_once
@@ -34,8 +34,8 @@ def leaky(lesions, tmp_path, manifest_of):
 def test_leaks_are_found_counted_and_dropped(leaky, cache):
     found, leaks = group_duplicates(leaky, cache)
     assert (leaks.crossing, leaks.train, leaks.test) == (3, 3, 3)
-    assert leaks.pairs["copy"] == 3
-    assert "3 training images show what 3 test images show" in leaks.sentence()
+    assert leaks.pairs["near_duplicate"] == 3
+    assert "3 training images share a lesion with 3 test images" in leaks.sentence()
     assert protocol_of(found, corrected=False) == "official"
     clean, dropped = drop_leaking(found)
     assert dropped == 3
@@ -43,27 +43,27 @@ def test_leaks_are_found_counted_and_dropped(leaky, cache):
     assert (clean.table["split"] == "test").sum() == 7
     assert protocol_of(clean, corrected=False) == "leak-free"
     assert protocol_of(clean, corrected=True) == "corrected"
-    judged, dropped = drop_leaking(found, judged=True)
+    evaluated, dropped = drop_leaking(found, from_split="test")
     assert dropped == 3
-    assert (judged.table["split"] == "test").sum() == 4
-    assert (judged.table["split"] == "train").sum() == 20
+    assert (evaluated.table["split"] == "test").sum() == 4
+    assert (evaluated.table["split"] == "train").sum() == 20
 
 
-def test_images_from_elsewhere_that_are_known_are_left_out(leaky, cache):
+def test_external_images_that_overlap_are_left_out(leaky, cache):
     test = (leaky.table["split"] == "test").to_numpy()
-    trained, elsewhere = leaky.where(~test), leaky.where(test)
-    left, known = drop_overlap(elsewhere, trained, cache)
+    trained, external = leaky.where(~test), leaky.where(test)
+    left, known = drop_overlap(external, trained, cache)
     assert known == 3  # copies of the first three for training
-    assert left.table["image"].tolist() == elsewhere.table["image"].tolist()[3:]
-    with pytest.raises(NevusError, match="judge on other images"):
-        drop_overlap(elsewhere.where(np.arange(3)), trained, cache)
+    assert left.table["image"].tolist() == external.table["image"].tolist()[3:]
+    with pytest.raises(NevusError, match="Give other images"):
+        drop_overlap(external.where(np.arange(3)), trained, cache)
 
 
-def test_a_test_split_that_leaks_whole_is_told(leaky, cache):
+def test_a_test_split_that_leaks_completely_is_an_error(leaky, cache):
     only = leaky.where(leaky.table["image"].str.contains("train0[012]|test0[012]", regex=True).to_numpy())
     found, _ = group_duplicates(only, cache)
-    with pytest.raises(NevusError, match="make a new split with nevus split"):
-        drop_leaking(found, judged=True)
+    with pytest.raises(NevusError, match="Make a new split with nevus split"):
+        drop_leaking(found, from_split="test")
 
 
 def test_ids_join_too_and_pixels_join_ids(leaky, cache, manifest_of):
@@ -75,7 +75,7 @@ def test_ids_join_too_and_pixels_join_ids(leaky, cache, manifest_of):
     assert groups.nunique() == len(leaky) - 4
 
 
-def test_another_set_lends_its_lesion_s_id_and_its_way_round(leaky, cache, manifest_of, tmp_path, lesions):
+def test_references_give_lesion_ids_and_join_groups(leaky, cache, manifest_of, tmp_path, lesions):
     """Two images here, of which each is a copy of one there, are one lesion where the ids there say so."""
     folder = tmp_path / "other" / "y"
     folder.mkdir(parents=True)
@@ -93,19 +93,19 @@ def test_another_set_lends_its_lesion_s_id_and_its_way_round(leaky, cache, manif
     assert table["lesion_id"][[6, 9]].tolist() == ["L1", "L1"]
     assert (table["lesion_id"].drop([6, 9]) == "").all()
     assert found.counts()["pairs_with_other_sets"] == 2
-    assert found.against["images"].sum() == 2
-    assert found.about["against"][0]["name"] == "other"
+    assert found.reference_labels["images"].sum() == 2
+    assert found.about["references"][0]["name"] == "other"
 
 
 def test_the_audit_counts_what_was_planted(leaky, cache):
     found = audit(leaky, cache=cache)
     counts = found.counts()
-    assert counts["groups_across_splits"] == counts["train_images_that_leak"] == counts["test_images_touched"] == 3
+    assert counts["groups_across_splits"] == counts["leaking_training_images"] == counts["leaking_test_images"] == 3
     assert counts["groups_with_two_labels"] == 1
-    assert counts["copy_pairs"] == 3
+    assert counts["near_duplicate_pairs"] == 3
     assert found.pairs["disagrees"].sum() == 1
     assert found.pairs["crosses"].all()
-    assert any("on two sides of the splits" in warning for warning in found.warnings)
+    assert any("in several splits" in warning for warning in found.warnings)
     assert any("with two labels" in warning for warning in found.warnings)
 
 
@@ -114,13 +114,13 @@ def test_unreadable_images_stay_in_the_table(leaky, cache):
     found = audit(leaky, cache=cache)
     assert len(found.manifest) == len(leaky)
     assert found.counts()["unreadable"] == 1
-    assert found.counts()["copy_pairs"] == 3
+    assert found.counts()["near_duplicate_pairs"] == 3
     assert any("train04.png" in warning for warning in found.warnings)
 
 
-def test_what_was_found_is_remembered_whatever_the_order(leaky, cache, monkeypatch):
+def test_pairs_are_cached_in_any_order_of_the_images(leaky, cache, monkeypatch):
     first, leaks = group_duplicates(leaky, cache)
-    monkeypatch.setattr(relations_module, "find_pairs", lambda *_: pytest.fail("it was looked for again"))
+    monkeypatch.setattr(lesion_groups_module, "find_pairs", lambda *_: pytest.fail("it was searched again"))
     order = np.random.default_rng(0).permutation(len(leaky))
     again, same = group_duplicates(leaky.where(order), cache)
     groups = dict(zip(first.table["image"], first.table["group"], strict=True))

@@ -45,7 +45,7 @@ def asked(lesions, tmp_path, manifest_of):
     """A set with one image the same, one of the same id, one of the same lesion, copies of nine, and two others."""
     paths = sorted(lesions.rglob("*/*.jpg"))
     shown, new = paths[:20], paths[30:]
-    named = tmp_path / "taught" / "ISIC_0000007.jpg"
+    named = tmp_path / "training_overlap" / "ISIC_0000007.jpg"
     named.parent.mkdir()
     shutil.copy(shown[1], named)
     folder = tmp_path / "asked" / "x"
@@ -74,14 +74,14 @@ def test_what_was_taught_is_found_by_file_id_lesion_and_look(asked, cache):
     assert by["ISIC_0000007"] == "id"
     assert by["again"] == "lesion"
     assert not {"a", "b"} & set(by)
-    copies = {name for name, way in by.items() if way == "look"}
-    # What is laid otherwise or stored otherwise is told by its look; what shows another part of the skin is not.
+    copies = {name for name, way in by.items() if way == "hash"}
+    # Rotated, reflected and re-encoded copies are found by their hash; images of another part of the skin are not.
     assert copies >= {"squeezed", "reduced", "mirrored", "turned", "upside-down", "compressed", "brighter"}
     assert f"{len(by)} of the 14 images of set are among the 20 images that teacher was trained on" in found.sentence(
         manifest
     )
-    told = found.as_dict(manifest)["found"]
-    assert {"image": str(manifest.paths[names.index("same")]), "by": "file", "as": one.images["image"][0]} in told
+    listed = found.as_dict(manifest)["found"]
+    assert {"image": str(manifest.paths[names.index("same")]), "by": "file", "as": one.images["image"][0]} in listed
 
 
 def test_a_set_of_other_lesions_is_said_to_be_new(asked, cache, lesions, manifest_of):
@@ -91,7 +91,7 @@ def test_a_set_of_other_lesions_is_said_to_be_new(asked, cache, lesions, manifes
     assert found.found.empty
     assert found.sentence(others) == (
         "None of the 12 images of set is among the 20 images that teacher was trained on, by file, ISIC id, lesion "
-        "id and look."
+        "id and perceptual hash."
     )
 
 
@@ -115,7 +115,7 @@ def test_every_network_that_ships_has_a_list():
     assert [one.network for one in training_images("lesion-7")] == ["lesion-7", "bit-r26x0.5-dermoscopy"]
     for name in available():
         assert training_images(name)[0].images["hash"].map(len).eq(18).all()
-    with pytest.raises(NevusError, match="choose one of"):
+    with pytest.raises(NevusError, match="Choose one of"):
         training_images("nothing")
 
 
@@ -123,7 +123,7 @@ def test_the_audit_warns_of_what_was_taught(asked, cache):
     manifest, one = asked
     found = audit(manifest, cache=cache, lists=[one])
     assert any("was trained on" in warning for warning in found.warnings)
-    assert found.as_dict()["taught"][0]["listed"] == 20
+    assert found.as_dict()["training_overlap"][0]["listed"] == 20
 
 
 def test_the_command_says_that_a_network_was_taught_on_none(lesions, tmp_path, capsys):
@@ -135,4 +135,4 @@ def test_the_command_says_that_a_network_was_taught_on_none(lesions, tmp_path, c
     assert "None of the 36 images of set is among the 9,606 images that bit-r26x0.5-dermoscopy was trained on" in said
     page = (tmp_path / "out" / "audit.html").read_text()
     assert "bit-r26x0.5-dermoscopy was trained on" in page
-    assert json.loads((tmp_path / "out" / "audit.json").read_text())["taught"][0]["found"] == []
+    assert json.loads((tmp_path / "out" / "audit.json").read_text())["training_overlap"][0]["found"] == []

@@ -26,7 +26,7 @@ def test_facts_of_odd_files(picture, manifest_of, tmp_path):
     assert table.loc["b.jpg", "tables"] != table.loc["c.jpg", "tables"] != ""
     assert table.loc["c.jpg", "coarseness"] > table.loc["b.jpg", "coarseness"] > 0
     assert (table.loc["a.png", ["width", "height"]] == [60, 40]).all()
-    assert table["odd"].to_dict() == {
+    assert table["issue"].to_dict() == {
         "a.png": "",
         "a.bmp": "",
         "b.jpg": "",
@@ -34,9 +34,9 @@ def test_facts_of_odd_files(picture, manifest_of, tmp_path):
         "gray.png": "no color",
         "flat.png": "nearly uniform",
         "letter.png": "a document or a drawing: mostly white",
-        "cut.jpg": table.loc["cut.jpg", "odd"],
+        "cut.jpg": table.loc["cut.jpg", "issue"],
     }
-    assert "cut.jpg is damaged" in table.loc["cut.jpg", "odd"]
+    assert "cut.jpg is damaged" in table.loc["cut.jpg", "issue"]
     assert table.loc["cut.jpg", "digest"] == ""
 
 

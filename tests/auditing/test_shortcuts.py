@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from nevus.auditing.image_regions import described, everything, lesion, only, ring, surroundings
+from nevus.auditing.image_regions import describe_region, everything, lesion, only, ring, surroundings
 from nevus.auditing.label_errors import find_label_issues
 from nevus.auditing.shortcuts import (
     cluster_capture_style,
@@ -43,7 +43,7 @@ def test_a_mask_of_nothing_or_of_black():
     for image in (np.full((SIDE, SIDE, 3), 200, np.uint8), np.zeros((SIDE, SIDE, 3), np.uint8)):
         mask = lesion(image)
         assert 0.1 < mask.mean() < 0.5
-        assert np.isfinite(described(image, mask)).all()
+        assert np.isfinite(describe_region(image, mask)).all()
 
 
 def test_views():
@@ -53,7 +53,7 @@ def test_views():
     hidden = only(image, ring(image))
     assert (hidden[64, 64] == 128).all()
     assert np.array_equal(hidden[0], image[0])
-    assert described(image, np.zeros((SIDE, SIDE), bool)).tolist() == [0.0] * 47
+    assert describe_region(image, np.zeros((SIDE, SIDE), bool)).tolist() == [0.0] * 47
 
 
 def set_of(colors, skins, n=60):
@@ -82,10 +82,10 @@ def test_a_planted_shortcut_is_seen_and_no_other(squares_of, colors, skins, by_l
         view: score_shortcut("label", view, cross_validate(features, labels, groups))
         for view, features in views.items()
     }
-    assert (found["border ring"].at_least > 0.6) == by_ring
-    assert (found["lesion masked out"].at_least > 0.6) == by_ring
-    assert (found["whole image"].at_least > 0.6) == (by_lesion or by_ring)
-    assert all(one.at_least <= one.auroc <= 1 and one.n == 120 for one in found.values())
+    assert (found["border ring"].lower_bound > 0.6) == by_ring
+    assert (found["lesion masked out"].lower_bound > 0.6) == by_ring
+    assert (found["whole image"].lower_bound > 0.6) == (by_lesion or by_ring)
+    assert all(one.lower_bound <= one.auroc <= 1 and one.n == 120 for one in found.values())
 
 
 def test_the_auroc_is_that_of_scikit_learn_out_of_fold():

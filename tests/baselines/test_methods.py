@@ -16,7 +16,7 @@ def test_every_system_is_a_network_or_a_learner():
             assert backbone_spec(one.official).architecture == one.backbone
             assert backbone_spec(one.official).origin == "hub"
     assert next(iter(METHODS)) == "bit"
-    with pytest.raises(NevusError, match="there is no method 'forest'"):
+    with pytest.raises(NevusError, match="Cannot use the method 'forest'"):
         method_spec("forest")
 
 
@@ -24,7 +24,7 @@ def test_nothing_is_random_unless_it_is_asked_for(tmp_path):
     assert resolve_method(method_spec("bit"), "auto") == ("auto", "auto")
     assert resolve_method(method_spec("bit"), "auto", "bit-r26x0.5-generic") == ("bit-r26x0.5-generic", "auto")
     for name in ("vgg16", "resnet50", "bit-bn"):
-        with pytest.raises(NevusError, match=f"pretrained weights for {name} are not on this machine"):
+        with pytest.raises(NevusError, match=f"Cannot use {name}: its pretrained weights are not on this machine"):
             resolve_method(method_spec(name), "auto")
     assert resolve_method(method_spec("vgg16"), "random") == ("timm/vgg16", "random")
     assert resolve_method(method_spec("bit"), "random") == ("bit-r26x0.5", "random")
@@ -34,7 +34,7 @@ def test_nothing_is_random_unless_it_is_asked_for(tmp_path):
     save_backbone(build_backbone("bit-r26x0.5", classes=0), path, {})
     assert resolve_method(method_spec("vgg16"), str(path)) == ("timm/vgg16", str(path))
     save_backbone(build_backbone("resnet50-half", classes=0), path, {"architecture": "resnet50-half"})
-    with pytest.raises(NevusError, match="holds resnet50-half, which is no vgg16"):
+    with pytest.raises(NevusError, match="for vgg16: it has the weights of resnet50-half"):
         resolve_method(method_spec("vgg16"), str(path))
     save_backbone(build_backbone("bit-r26x0.5", classes=0), path, {"architecture": "bit-r26x0.5"})
     assert resolve_method(method_spec("bit"), str(path)) == ("bit-r26x0.5", str(path))

@@ -70,10 +70,10 @@ def test_a_bad_file_is_left_out(phantoms, tmp_path):
 
 
 def test_faults(phantoms, tmp_path, class_folders):
-    with pytest.raises(NevusError, match="there is no method 'forest'"):
+    with pytest.raises(NevusError, match="Cannot use the method 'forest'"):
         HandcraftedTrainer("forest")
     three = read(class_folders({"a": 9, "b": 9, "c": 9}))
-    with pytest.raises(NevusError, match="abcd-rule cannot learn from set: the ABCD rule tells two classes"):
+    with pytest.raises(NevusError, match="Cannot train abcd-rule on set: the ABCD rule tells two classes"):
         HandcraftedTrainer("abcd-rule", preparation=UNAUDITED).fit(three, tmp_path / "run")
 
 

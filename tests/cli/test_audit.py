@@ -54,11 +54,11 @@ def audited(leaky, tmp_path_factory):
 def test_audit_writes_page_figures_and_table(leaky, audited):
     found = json.loads((audited / "audit.json").read_text())
     assert found["counts"]["groups_across_splits"] == 4
-    assert found["counts"]["train_images_that_leak"] == 4
+    assert found["counts"]["leaking_training_images"] == 4
     assert found["counts"]["images"] == 64
-    assert {pair["kind"] for pair in found["pairs"]} <= {"copy", "lesion", "exact"}
-    views = {told["view"] for told in found["shortcuts"]}
-    assert views == {"whole image", "border ring", "lesion masked out", "mean color", "file facts", "source"}
+    assert {pair["kind"] for pair in found["pairs"]} <= {"near_duplicate", "same_lesion", "exact_duplicate"}
+    views = {score["view"] for score in found["shortcuts"]}
+    assert views == {"whole image", "border ring", "lesion masked out", "mean color", "file metadata", "source"}
     table = pd.read_parquet(audited / "manifest.parquet")
     assert len(table) == 64
     assert table["group"].nunique() == 60
@@ -69,7 +69,7 @@ def test_the_page_stands_alone_and_shows_pairs_side_by_side(audited):
     assert "Research use only" in page
     assert not re.findall(r'(?:src|href)="(?!data:)[^"]+"', page)
     assert page.count('class="pair"') >= 4
-    assert "Across splits, equal and nearly equal pictures: 4" in page
+    assert "Across splits: duplicates: 4" in page
     assert "144 x 144: 63" in page
 
 
@@ -99,7 +99,7 @@ def test_against_another_set(nevus, leaky, tmp_path):
     pd.DataFrame(rows).to_csv(other / "manifest.csv", index=False)
     status, out, _ = nevus("audit", leaky, "--reference", other, "--out", tmp_path / "audit")
     assert status == 0
-    assert re.search(r"pairs with other sets\W+[456]\b", out)
+    assert re.search(r"pairs with references\W+[456]\b", out)
     table = pd.read_parquet(tmp_path / "audit" / "manifest.parquet")
     known = table["lesion_id"][table["lesion_id"] != ""]
     assert known.value_counts().to_dict() == {"L0": 3, "L1": 3}  # two each, and the copy of one
@@ -129,7 +129,7 @@ def test_split_is_free_of_leaks(nevus, leaky, audited, tmp_path):
 def test_training_says_what_it_found_and_drops_it(nevus, leaky, tmp_path):
     status, _, said = nevus("train", leaky, "--out", tmp_path / "official", *SMALL)
     assert status == 0
-    assert "4 training images show what 4 test images show" in said
+    assert "4 training images share a lesion with 4 test images" in said
     assert "--drop-leaks" in said
     data = load_bundle(tmp_path / "official" / "bundle").provenance["data"]
     assert data["protocol"] == "official"
@@ -162,7 +162,7 @@ def test_a_bundle_names_the_audit_that_it_was_trained_on(nevus, audited, tmp_pat
 def test_training_without_an_audit(nevus, leaky, tmp_path):
     status, _, said = nevus("train", leaky, "--out", tmp_path / "run", "--no-check-duplicates", *SMALL)
     assert status == 0
-    assert "audit" not in said.replace(str(tmp_path), "")
+    assert "Duplicate check" not in said.replace(str(tmp_path), "")
     assert load_bundle(tmp_path / "run" / "bundle").provenance["data"]["audit"] is None
 
 

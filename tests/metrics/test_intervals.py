@@ -148,7 +148,7 @@ def test_a_bootstrap_whose_draws_all_agree_knows_nothing():
 
 
 def test_no_images_and_no_numbers_have_no_figures():
-    with pytest.raises(NevusError, match="no figures without images"):
+    with pytest.raises(NevusError, match="there are no images"):
         compute_metrics(np.zeros(0, int), np.zeros((0, 2)), ("a", "b"), np.zeros(0, int))
     with pytest.raises(NevusError, match="not finite"):
         compute_metrics(np.array([0, 1]), np.full((2, 2), np.nan), ("a", "b"), np.arange(2))

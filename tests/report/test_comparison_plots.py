@@ -1,20 +1,18 @@
 """What the figures of a comparison show, read off the drawing."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from matplotlib import pyplot
 
-from nevus.comparison.table import ResultRow
-from nevus.metrics.report import MetricEstimate
-from nevus.report.comparison_plots import readers, times, trade
+from nevus.report.comparison_plots import accuracies, accuracy_by_time, readers, times
 
 
 def row(name, accuracy, seconds, *, sensitivity=0.9, specificity=0.8):
-    values = {"accuracy": accuracy, "sensitivity": sensitivity, "specificity": specificity}
-    figures = {key: MetricEstimate(value, 100, value - 0.05, value + 0.05, "wilson") for key, value in values.items()}
-    return ResultRow(name, name, name.upper(), "", "features", metrics=figures, seconds=seconds)
+    values = {"accuracy": accuracy, "accuracy_low": accuracy - 0.05, "accuracy_high": accuracy + 0.05}
+    values |= {"sensitivity": sensitivity, "specificity": specificity, "seconds": seconds}
+    paper = {"paper_accuracy": np.nan, "paper_seconds": np.nan}
+    text = {"title": name.upper(), "tuning": "", "initialization": "features", "failure": "", "note": ""}
+    return values | paper | text
 
 
 ROWS = [row("svm", 0.86, 104.0), row("ann", 0.84, 158.0, sensitivity=0.8, specificity=0.7)]
@@ -36,7 +34,7 @@ def drawn(figure):
 
 
 def test_numbers_stand_at_the_points_of_the_systems_that_they_name():
-    where, names, ax = drawn(trade(ROWS))
+    where, names, ax = drawn(accuracy_by_time(ROWS))
     assert names == {"1": "SVM", "2": "ANN"}
     assert where["1"] == pytest.approx((104.0, 86.0))
     assert where["2"] == pytest.approx((158.0, 84.0))
@@ -45,15 +43,15 @@ def test_numbers_stand_at_the_points_of_the_systems_that_they_name():
 
 
 def test_times_of_one_decade_have_more_than_one_number_below_them():
-    _, _, ax = drawn(trade(ROWS))
+    _, _, ax = drawn(accuracy_by_time(ROWS))
     low, high = ax.get_xlim()
     assert [tick for tick in ax.get_xticks() if low <= tick <= high] == [100, 200]
 
 
 def test_a_number_of_seconds_stands_clear_of_bars_and_of_what_the_paper_prints():
     rows = [
-        replace(ROWS[0], seconds=13.0, paper_seconds=40.32),
-        replace(ROWS[1], seconds=1234.5, paper_seconds=558),
+        ROWS[0] | {"seconds": 13.0, "paper_seconds": 40.32},
+        ROWS[1] | {"seconds": 1234.5, "paper_seconds": 558.0},
     ]
     figure = times(rows)
     figure.draw_without_rendering()
@@ -74,3 +72,12 @@ def test_readers_stand_apart_from_the_numbered_systems():
     stars = [line for line in ax.lines if line.get_marker() == "*"]
     assert len(stars) >= 2
     assert all("dermatologists" in line.get_label() for line in stars)
+
+
+def test_a_result_that_is_no_comparison_is_not_drawn():
+    rows = [*ROWS, row("vgg16", 0.5, 4.0) | {"note": "trained for 0.1 epochs only"}]
+    for draw in (accuracy_by_time, readers):
+        assert drawn(draw(rows))[1] == {"1": "SVM", "2": "ANN"}
+    for draw in (accuracies, times):
+        (ax,) = draw(rows).axes
+        assert [text.get_text() for text in ax.get_yticklabels()] == ["SVM", "ANN"]

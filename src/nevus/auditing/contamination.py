@@ -1,4 +1,4 @@
-"""What a network that comes with the package was trained on, found again in a data set, without those images."""
+"""Contamination: images of a data set that a built-in network was trained on, found by an index without the images."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
 from nevus.models.registry import PRETRAINED
 
-APART = 8
-"""Of the 143 bits of two hashes, how many may differ where two images count as one; docs/results.md gives how surely
-they are found."""
-PIECE = 1024
-"""Images that are compared with the whole list at once."""
+MAX_HAMMING_DISTANCE = 8
+"""Largest number of differing bits, of 143, between the hashes of two copies of one image. docs/results.md gives the
+recall."""
+CHUNK = 1024
+"""Images that are compared with the whole index at once."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class Overlap:
 
     Attributes:
         network: its name.
-        listed: how many images it was trained on.
-        found: a row an image of the set that is among them: `row` of the set, `by` (`file`: the same bytes; `id`:
-            the same ISIC id; `lesion`: another picture of the same lesion; `look`: nearly the same picture), and
-            `image`, the name in the list.
+        n_listed: number of its training images.
+        found: one row for each image of the data set that is among them: `row` of the data set, `by` (`file`: the
+            same bytes; `id`: the same ISIC id; `lesion`: the same lesion id; `hash`: a near-duplicate), and `image`,
+            its name in the index.
 
     """
 
@@ -68,22 +68,22 @@ class Overlap:
     found: pd.DataFrame
 
     def sentence(self, manifest: Manifest) -> str:
-        """In plain words."""
+        """Return the result in one sentence."""
         list_of = f"the {self.n_listed:,} images that {self.network} was trained on"
         if self.found.empty:
             return (
                 f"None of the {len(manifest):,} images of {manifest.name} is among {list_of}, by file, ISIC id, "
-                "lesion id and look."
+                "lesion id and perceptual hash."
             )
         counted = self.found["by"].value_counts()
-        how = ", ".join(f"{counted[by]:,} by {by}" for by in ("file", "id", "lesion", "look") if by in counted)
+        how = ", ".join(f"{counted[by]:,} by {by}" for by in ("file", "id", "lesion", "hash") if by in counted)
         return (
             f"{len(self.found):,} of the {len(manifest):,} images of {manifest.name} are among {list_of}, or show "
-            f"a lesion of theirs ({how}): what it says of them is no figure on lesions never seen."
+            f"the same lesions ({how}). Its metrics on them are not metrics on unseen lesions."
         )
 
     def as_dict(self, manifest: Manifest) -> dict[str, Any]:
-        """Plain values for `audit.json`."""
+        """Return plain values for `audit.json`."""
         names = manifest.table["image"].to_numpy()[self.found["row"].to_numpy(np.int64)]
         return {
             "network": self.network,
@@ -93,12 +93,12 @@ class Overlap:
 
 
 def available() -> tuple[str, ...]:
-    """Networks that come with the package with a list of what they were trained on: backbones, then classifiers."""
+    """Return the built-in networks that have an index of their training images: backbones, then classifiers."""
     return (*_backbones(), *builtin_names())
 
 
 def training_images(name: str) -> list[TrainingImages]:
-    """The lists of a network that comes with the package: of a classifier also that of its backbone.
+    """Return the indexes of a built-in network; of a classifier also that of its backbone.
 
     Raises:
         NevusError: there is none of that name.
@@ -108,7 +108,9 @@ def training_images(name: str) -> list[TrainingImages]:
     if name in backbones:
         return [_list(name, PRETRAINED.joinpath(backbones[name]["images"]))]
     if name not in builtin_names():
-        raise NevusError(f"nothing that comes with nevus is called '{name}'; choose one of {', '.join(available())}.")
+        raise NevusError(
+            f"Cannot check the overlap with '{name}': it is not built in. Choose one of {', '.join(available())}."
+        )
     folder = CLASSIFIERS / name
     about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     below = [about["model"]["backbone"]] if about["model"]["backbone"] in backbones else []
@@ -118,17 +120,19 @@ def training_images(name: str) -> list[TrainingImages]:
     ]
 
 
-def find_overlap(manifest: Manifest, relations: LesionGroups, lists: Sequence[TrainingImages]) -> tuple[Overlap, ...]:
-    """Find in a data set what networks were trained on.
+def find_overlap(
+    manifest: Manifest, lesion_groups: LesionGroups, lists: Sequence[TrainingImages]
+) -> tuple[Overlap, ...]:
+    """Find the images of a data set that networks were trained on.
 
     Args:
-        manifest: the set, with the lesions' ids that are known.
-        relations: of the set, and of others, which its images were looked at for.
-        lists: of what was taught.
+        manifest: the data set, with the lesion ids that are known.
+        lesion_groups: of the data set, with its decoded images.
+        lists: indexes of training images.
 
     """
-    rows = relations.usable_rows[relations.is_own()[relations.usable_rows]]
-    squares = relations.squares.subset(slice(0, len(rows)))
+    rows = lesion_groups.usable_rows[lesion_groups.is_own()[lesion_groups.usable_rows]]
+    squares = lesion_groups.squares.subset(slice(0, len(rows)))
     files = pd.Series([bytes.fromhex(digest)[:16] for digest in squares.digests], index=rows)
     ids = manifest.table["image"].map(isic_id)
     lesions = manifest.table.get("lesion_id", pd.Series("", index=manifest.table.index)).fillna("")
@@ -137,15 +141,15 @@ def find_overlap(manifest: Manifest, relations: LesionGroups, lists: Sequence[Tr
     for one in lists:
         table = one.images
         ways = {
-            "look": _alike(prints, rows, table["hash"].tolist()),
+            "hash": _near_duplicates(prints, rows, table["hash"].tolist()),
             "lesion": _same(lesions, table["lesion_id"]),
             "id": _same(ids, table["image"].map(isic_id)),
             "file": _same(files, table["digest"]),
         }
-        # Of several ways the surest is told.
-        told = {row: (by, table["image"].iloc[k]) for by, which in ways.items() for row, k in which.items()}
-        rowed = [(row, *told[row]) for row in sorted(told)]
-        found.append(Overlap(one.network, len(table), pd.DataFrame(rowed, columns=["row", "by", "image"])))
+        # The later entries are the more certain ones, and replace the earlier.
+        matches = {row: (by, table["image"].iloc[k]) for by, which in ways.items() for row, k in which.items()}
+        rows_found = [(row, *matches[row]) for row in sorted(matches)]
+        found.append(Overlap(one.network, len(table), pd.DataFrame(rows_found, columns=["row", "by", "image"])))
     return tuple(found)
 
 
@@ -166,21 +170,21 @@ def index_images(images: DecodedDataset) -> pd.DataFrame:
 
 
 def pack_bits(prints: NDArray[np.float32]) -> list[bytes]:
-    """The signs of fingerprints (n, 143), a bit each."""
+    """Pack the signs of perceptual hashes (n, 143), one bit each, into 18 bytes."""
     return [row.tobytes() for row in np.packbits(prints >= 0, axis=1)]
 
 
 def unpack_signs(hashes: Sequence[bytes]) -> NDArray[np.float32]:
-    """The signs of n hashes as -1 and 1, float32 (n, 143)."""
+    """Unpack n hashes to signs -1 and 1, float32 (n, 143)."""
     bits = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), -1)
     return np.unpackbits(bits, axis=1, count=FREQUENCIES**2 - 1).astype(np.float32) * 2 - 1
 
 
-def hamming_distance(prints: NDArray[np.float32], available: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Bits in which pictures differ from listed ones, in that of eight ways to lay them in which they differ least.
+def hamming_distance(prints: NDArray[np.float32], listed: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Count the bits in which images differ from listed ones, in the best of the eight rotations and reflections.
 
     Args:
-        prints: fingerprints (n, 143).
+        prints: perceptual hashes (n, 143).
         listed: signs (m, 143).
 
     Returns:
@@ -188,8 +192,8 @@ def hamming_distance(prints: NDArray[np.float32], available: NDArray[np.float32]
 
     """
     mine = (np.where(dihedral(prints, turn) >= 0, 1, -1).astype(np.float32) for turn in DIHEDRAL_GROUP)
-    # A product of signs is what they have in common less what differs.
-    return np.asarray(np.min([(available.shape[1] - one @ available.T) / 2 for one in mine], axis=0), np.float32)
+    # The product of signs is the number of equal bits less that of different ones.
+    return np.asarray(np.min([(listed.shape[1] - one @ listed.T) / 2 for one in mine], axis=0), np.float32)
 
 
 def _backbones() -> dict[str, dict[str, Any]]:
@@ -202,7 +206,7 @@ def _list(name: str, path: Any) -> TrainingImages:
 
 
 def _same(mine: pd.Series[Any], theirs: pd.Series[Any]) -> dict[int, int]:
-    """Rows of mine with a value of theirs, and where that stands first; what is empty is like nothing."""
+    """Return the rows of `mine` with a value of `theirs`, and its first place there; empty values match nothing."""
     first: dict[Any, int] = {}
     for k, value in enumerate(theirs):
         if value:
@@ -213,7 +217,7 @@ def _same(mine: pd.Series[Any], theirs: pd.Series[Any]) -> dict[int, int]:
 
 def _prints(squares: DecodedImages) -> NDArray[np.float32]:
     with progress() as bar:
-        task = bar.add_task("fingerprints", total=len(squares), note="")
+        task = bar.add_task("perceptual hashes", total=len(squares), note="")
         prints = []
         for k in range(len(squares)):
             prints.append(perceptual_hash(squares[k : k + 1][0]))
@@ -221,17 +225,17 @@ def _prints(squares: DecodedImages) -> NDArray[np.float32]:
     return np.stack(prints) if prints else np.zeros((0, FREQUENCIES**2 - 1), np.float32)
 
 
-def _alike(prints: NDArray[np.float32], rows: NDArray[np.int64], theirs: Sequence[bytes]) -> dict[int, int]:
-    """Rows whose picture, laid in any of eight ways, is nearly one of theirs, and which."""
+def _near_duplicates(prints: NDArray[np.float32], rows: NDArray[np.int64], theirs: Sequence[bytes]) -> dict[int, int]:
+    """Return the rows that are near-duplicates of a listed image, and which; in any rotation or reflection."""
     listed_signs = unpack_signs(theirs)
     found = {}
     with progress() as bar:
-        task = bar.add_task("comparing looks", total=len(prints), note="")
-        for start in range(0, len(prints), PIECE):
-            piece = prints[start : start + PIECE]
+        task = bar.add_task("comparing hashes", total=len(prints), note="")
+        for start in range(0, len(prints), CHUNK):
+            piece = prints[start : start + CHUNK]
             near = hamming_distance(piece, listed_signs)
             best = near.argmin(1)
-            close = near[np.arange(len(piece)), best] <= APART
+            close = near[np.arange(len(piece)), best] <= MAX_HAMMING_DISTANCE
             for k in np.flatnonzero(close).tolist():
                 found[int(rows[start + k])] = int(best[k])
             bar.advance(task, len(piece))

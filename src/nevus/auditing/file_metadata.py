@@ -1,4 +1,4 @@
-"""What a file says before its picture is looked at, and what is odd about it."""
+"""Metadata of image files, and problems of their content."""
 
 from __future__ import annotations
 
@@ -30,46 +30,46 @@ COLUMNS = (
     "orientation",
     "profile",
     "digest",
-    "odd",
+    "issue",
 )
-FLAT = 3.0
-"""Standard deviation of the luminance, in gray levels, below which there is nothing to be seen."""
-PAPER = 0.5
-"""Share of nearly white, colorless pixels from which a picture is taken for a document or a drawing."""
-COLORLESS = 6
-"""Difference of a pixel's largest and smallest channel up to which it has no color."""
+MIN_STD = 3.0
+"""Standard deviation of the luminance, in gray levels, below which an image is nearly uniform."""
+MAX_WHITE = 0.5
+"""Share of nearly white pixels from which an image counts as a document or a drawing."""
+MAX_GRAY_DIFFERENCE = 6
+"""Difference of a pixel's largest and smallest channel up to which it counts as gray."""
 
 
 def file_metadata(manifest: Manifest) -> pd.DataFrame:
     """Read every file once.
 
     Returns:
-        A row an image. `format` (JPEG, PNG, ... or DICOM), `mode` as Pillow names it, `width` and `height` in
-        pixels as stored, `bytes`, `tables` (digest of the JPEG quantization tables, which tell the program that
-        wrote the file), `coarseness` (their mean), EXIF `orientation`, whether there is a color `profile`,
-        `digest` of the decoded pixels, and `odd`: what is wrong with it in a few words, or an empty string. What
-        cannot be known is empty or 0.
+        One row for each image: `format` (JPEG, PNG, ... or DICOM), `mode` as Pillow names it, `width` and `height` in
+        pixels as stored, `bytes`, `tables` (digest of the JPEG quantization tables, which differ by the program
+        that wrote the file), `coarseness` (their mean), EXIF `orientation`, whether there is a color `profile`,
+        `digest` of the decoded pixels, and `issue`: a problem in a few words, or an empty string. Unknown values are
+        empty or 0.
 
     """
     with progress() as bar:
         task = bar.add_task("reading files", total=len(manifest), note="")
         rows = []
-        for row in prefetch_map(_facts, manifest.paths):
+        for row in prefetch_map(_metadata, manifest.paths):
             rows.append(row)
             bar.advance(task)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _facts(path: Path) -> tuple[object, ...]:
+def _metadata(path: Path) -> tuple[object, ...]:
     try:
         pixels = decode(path)
     except ImageError as error:
         return ("", "", 0, 0, 0, "", 0.0, 0, False, "", str(error))
     size = path.stat().st_size
     height, width = pixels.shape[:2]
-    digest, odd = pixel_digest(pixels), image_issue(pixels)
+    digest, issue = pixel_digest(pixels), image_issue(pixels)
     if is_dicom_file(path):
-        return ("DICOM", "RGB", width, height, size, "", 0.0, 0, False, digest, odd)
+        return ("DICOM", "RGB", width, height, size, "", 0.0, 0, False, digest, issue)
     with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
         warnings.simplefilter("ignore")
         tables = getattr(image, "quantization", None) or {}
@@ -77,9 +77,9 @@ def _facts(path: Path) -> tuple[object, ...]:
         mark = hashlib.blake2b(flat.tobytes(), digest_size=4).hexdigest() if len(flat) else ""
         try:
             orientation = int(image.getexif().get(0x0112, 0) or 0)
-        except Exception:  # EXIF is hostile input, too, and says no more than how the camera was held
+        except (ValueError, TypeError, OverflowError, OSError, SyntaxError, KeyError):  # damaged EXIF
             orientation = 0
-        odd = odd or ("" if image.mode in ("RGB", "RGBA", "P", "YCbCr", "CMYK") else f"no color: mode {image.mode}")
+        issue = issue or ("" if image.mode in ("RGB", "RGBA", "P", "YCbCr", "CMYK") else f"no color: mode {image.mode}")
         return (
             str(image.format),
             image.mode,
@@ -90,17 +90,17 @@ def _facts(path: Path) -> tuple[object, ...]:
             orientation,
             "icc_profile" in image.info,
             digest,
-            odd,
+            issue,
         )
 
 
 def image_issue(pixels: Pixels) -> str:
-    """Why an image, uint8 (h, w, 3), is no picture of a lesion; an empty string where nothing speaks against it."""
+    """Return why an image, uint8 (h, w, 3), probably shows no lesion; an empty string where there is no reason."""
     step = max(1, min(pixels.shape[:2]) // 128)
     values: NDArray[np.int16] = pixels[::step, ::step].astype(np.int16)
-    if float(values.mean(-1).std()) < FLAT:
+    if float(values.mean(-1).std()) < MIN_STD:
         return "nearly uniform"
     color = values.max(-1) - values.min(-1)
-    if float(((values.min(-1) > 225) & (color < COLORLESS * 2)).mean()) > PAPER:
+    if float(((values.min(-1) > 225) & (color < MAX_GRAY_DIFFERENCE * 2)).mean()) > MAX_WHITE:
         return "a document or a drawing: mostly white"
-    return "no color" if float((color <= COLORLESS).mean()) > 0.98 else ""
+    return "no color" if float((color <= MAX_GRAY_DIFFERENCE).mean()) > 0.98 else ""

@@ -1,4 +1,4 @@
-"""Parts of an image that hold the lesion, or hold none of it."""
+"""Regions of an image with and without the lesion."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from nevus.models.handcrafted.lesion import Mask, lesion_mask, middle
 RING = 0.1
 """Width of the border ring as a share of the side."""
 MARGIN = 0.06
-"""By which the lesion's mask is widened, as a share of the side, so that none of its edge is left."""
+"""Width by which the lesion mask is dilated, as a share of the side, so that it contains the whole edge."""
 
 
 def everything(pixels: Pixels) -> Mask:
-    """Every pixel."""
+    """Return a mask of every pixel."""
     return np.ones(pixels.shape[:2], bool)
 
 
 def ring(pixels: Pixels) -> Mask:
-    """The border: what lies within a tenth of the side of the edge. A lesion rarely reaches it."""
+    """Return a mask of the border, a tenth of the side wide. A lesion rarely reaches it."""
     image_size = len(pixels)
     inside = np.ones((image_size, image_size), bool)
     width = round(RING * image_size)
@@ -30,7 +30,7 @@ def ring(pixels: Pixels) -> Mask:
 
 
 def lesion(pixels: Pixels) -> Mask:
-    """Where the lesion is, roughly and rather too wide; where nothing stands out, the middle."""
+    """Return a generous mask of the lesion; the middle of the image where none is found."""
     image_size = len(pixels)
     mask = lesion_mask(pixels)
     if mask is None:
@@ -41,28 +41,28 @@ def lesion(pixels: Pixels) -> Mask:
 
 
 def surroundings(pixels: Pixels) -> Mask:
-    """All but the lesion, and a margin around it."""
+    """Return a mask of everything but the lesion and a margin around it."""
     return np.asarray(~lesion(pixels))
 
 
 def only(pixels: Pixels, mask: Mask) -> Pixels:
-    """The image with everything outside of the mask in mid-gray."""
+    """Return the image with everything outside of the mask in mid-gray."""
     return np.where(mask[..., None], pixels, np.uint8(128))
 
 
-def described(pixels: Pixels, mask: Mask) -> NDArray[np.float32]:
-    """Color and texture of the pixels under a mask, float32 (47,); zeros where the mask is empty.
+def describe_region(pixels: Pixels, mask: Mask) -> NDArray[np.float32]:
+    """Describe color and texture under a mask, float32 (47,); zeros where the mask is empty.
 
     Of L, a and b: mean, standard deviation and the 1st, 10th, 25th, 50th, 75th, 90th and 99th percentile (27); mean
-    and percentiles of the luminance's gradient at two scales (12); mean L in each of eight sectors (8), which tells
-    dark corners and side light.
+    and percentiles of the luminance's gradient at two scales (12); mean L in each of eight sectors (8), for dark
+    corners and side light.
     """
     lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB).astype(np.float32)
     values = lab[mask]
     if not len(values):
         return np.zeros(47, np.float32)
     parts = [values.mean(0), values.std(0), *np.percentile(values, (1, 10, 25, 50, 75, 90, 99), axis=0)]
-    # What lies outside of the mask must not be felt inside, either, where the luminance is blurred.
+    # The blurred luminance inside of the mask must not depend on pixels outside of it.
     own = np.where(mask, lab[..., 0], values[:, 0].mean()).astype(np.float32)
     for scale in (1.0, 3.0):
         light = cv2.GaussianBlur(own, (0, 0), scale)

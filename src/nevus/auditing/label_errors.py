@@ -1,4 +1,4 @@
-"""Labels that other images speak against: for a person to look at, never changed by themselves."""
+"""Label errors: labels that contradict out-of-fold predictions, for review; they are never changed automatically."""
 
 from __future__ import annotations
 
@@ -13,21 +13,25 @@ COLUMNS = ("row", "label", "suggested", "quality")
 
 
 def find_label_issues(found: OutOfFoldPredictions | None) -> pd.DataFrame:
-    """Confident learning (Northcutt et al. 2021) on out-of-fold probabilities.
+    """Find label errors by confident learning (Northcutt et al. 2021) on out-of-fold probabilities.
 
     Returns:
-        A row an image whose label is doubted, the most doubtful first: `row`, `label`, `suggested`, `quality` (the
-        probability of its own label out of fold, in [0, 1]). None where nothing could be cross-validated.
+        One row for each suspected label, in order of increasing quality: `row`, `label`, `suggested`, `quality`
+        (out-of-fold probability of the label, in [0, 1]). No row where nothing could be cross-validated.
 
     """
     if found is None:
         return pd.DataFrame(columns=list(COLUMNS))
     p = found.p / found.p.sum(1, keepdims=True)
-    doubted = np.asarray(confident_learning(found.y, p, n_jobs=1))
+    is_issue = np.asarray(confident_learning(found.y, p, n_jobs=1))
     quality = np.asarray(get_label_quality_scores(found.y, p))
     order = np.lexsort([found.rows, quality])
     names = found.classes
     return pd.DataFrame(
-        [(int(found.rows[i]), names[found.y[i]], names[p[i].argmax()], float(quality[i])) for i in order if doubted[i]],
+        [
+            (int(found.rows[i]), names[found.y[i]], names[p[i].argmax()], float(quality[i]))
+            for i in order
+            if is_issue[i]
+        ],
         columns=list(COLUMNS),
     )

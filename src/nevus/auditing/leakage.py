@@ -1,8 +1,9 @@
-"""The quick part of an audit, that every training runs: which images of a set belong together."""
+"""Leakage: the duplicate check that every training runs first, and what follows for the splits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -15,15 +16,15 @@ from nevus.errors import NevusError
 
 @dataclass(frozen=True)
 class LeakageReport:
-    """What the quick audit found.
+    """The result of the duplicate check.
 
     Attributes:
         digest: of the groups that were found.
-        pairs: found pairs by kind.
-        crossing: groups on two sides of the splits that the set itself names.
-        train: training images in groups that also stand in test.
-        test: test images in groups that also stand in train or validation.
-        dropped: rows that were left out because of that.
+        pairs: number of pairs by kind.
+        crossing: groups in several of the splits that the data set itself names.
+        train: training images in groups that are also in test.
+        test: test images in groups that are also in train or validation.
+        dropped: rows that were left out because of leakage.
 
     """
 
@@ -35,23 +36,28 @@ class LeakageReport:
     dropped: int = 0
 
     def sentence(self) -> str:
-        """For the terminal."""
-        found = ", ".join(f"{n} {_WORDS[kind]}" for kind, n in self.pairs.items() if n) or "no two images of one lesion"
+        """Return the result in one sentence, for the console."""
+        found = ", ".join(f"{n:,} {_KINDS[kind]}" for kind, n in self.pairs.items() if n) or "no two images of a lesion"
         if not self.train:
-            return f"audit: {found}; no training image shows what a test image shows."
-        done = (
-            f"{self.dropped} images are dropped"
+            return f"Duplicate check: {found}; no training image shares a lesion with a test image."
+        action = (
+            f"{self.dropped} images are dropped."
             if self.dropped
-            else "figures on this test split will be too good; --drop-leaks leaves them out"
+            else "test metrics will be optimistic. Use --drop-leaks to exclude them."
         )
-        return f"audit: {found}; {self.train} training images show what {self.test} test images show: {done}."
+        shared = f"{self.train:,} training images share a lesion with {self.test:,} test images"
+        return f"Duplicate check: {found}; {shared}; {action}"
 
 
-_WORDS = {"exact": "equal pictures", "copy": "nearly equal pictures", "lesion": "other pictures of one lesion"}
+_KINDS = {
+    "exact_duplicate": "pairs of exact duplicates",
+    "near_duplicate": "pairs of near-duplicates",
+    "same_lesion": "pairs of other images of one lesion",
+}
 
 
 def group_duplicates(manifest: Manifest, cache: Cache) -> tuple[Manifest, LeakageReport]:
-    """A Manifest whose groups join what the pixels say belongs together, and what was found on the way.
+    """Find duplicates, and return the Manifest with their groups joined.
 
     Rows without a split count as train where others have one.
 
@@ -59,76 +65,81 @@ def group_duplicates(manifest: Manifest, cache: Cache) -> tuple[Manifest, Leakag
         NevusError: no image can be used.
 
     """
-    relations = group_lesions(manifest, (), cache)
-    found = relations.apply(manifest)
-    touched = leaking_rows(found)
-    split = found.table["split"]
-    kinds = relations.pairs["kind"]
-    return found, LeakageReport(
-        digest=relations.digest,
+    lesion_groups = group_lesions(manifest, (), cache)
+    grouped = lesion_groups.apply(manifest)
+    leaking = leaking_rows(grouped)
+    split = grouped.table["split"]
+    kinds = lesion_groups.pairs["kind"]
+    return grouped, LeakageReport(
+        digest=lesion_groups.digest,
         pairs={kind: int((kinds == kind).sum()) for kind in KINDS},
-        crossing=int(found.table["group"][touched].nunique()),
-        train=int((touched & (split != "test")).sum()),
-        test=int((touched & (split == "test")).sum()),
+        crossing=int(grouped.table["group"][leaking].nunique()),
+        train=int((leaking & (split != "test")).sum()),
+        test=int((leaking & (split == "test")).sum()),
     )
 
 
 def leaking_rows(manifest: Manifest) -> np.ndarray:
-    """Bool (n,): the rows whose group stands both in test and outside of it."""
+    """Return the rows whose group is both in test and outside of it, bool (n,)."""
     test = manifest.table["split"] == "test"
     group = manifest.table["group"]
     both = set(group[test]) & set(group[~test])
     return group.isin(both).to_numpy()
 
 
-def drop_leaking(manifest: Manifest, *, judged: bool = False) -> tuple[Manifest, int]:
-    """Leave out what leaks, and say how many rows that were.
+def drop_leaking(manifest: Manifest, *, from_split: Literal["train", "test"] = "train") -> tuple[Manifest, int]:
+    """Leave out leaking rows, and count them.
 
     Args:
         manifest: with groups.
-        judged: leave out the test images that are shown in training, for a classifier that is trained already; by
-            default the other images whose group stands in test.
+        from_split: `train` leaves out the rows outside of test whose group is also in test; `test` leaves out the
+            test rows whose group is also outside, for a classifier that is already trained.
 
     Raises:
         NevusError: nothing would be left.
 
     """
-    out = leaking_rows(manifest) & ((manifest.table["split"] == "test").to_numpy() == judged)
-    if out.all() or (judged and out.sum() == (manifest.table["split"] == "test").sum()):
-        raise NevusError(f"every image of {manifest.name} that could be used leaks; make a new split with nevus split.")
+    test = (manifest.table["split"] == "test").to_numpy()
+    out = leaking_rows(manifest) & (test == (from_split == "test"))
+    if out.all() or (from_split == "test" and out.sum() == test.sum()):
+        raise NevusError(
+            f"Cannot drop the leaks of {manifest.name}: no image would be left. Make a new split with nevus split."
+        )
     return manifest.where(~out), int(out.sum())
 
 
-def drop_overlap(others: Manifest, manifest: Manifest, cache: Cache) -> tuple[Manifest, int]:
-    """Images from elsewhere, without those that show what a data set shows, and how many these were.
+def drop_overlap(external: Manifest, manifest: Manifest, cache: Cache) -> tuple[Manifest, int]:
+    """Leave out external images that share a lesion with a data set, and count them.
 
     Raises:
         NevusError: no image can be used, or nothing would be left.
 
     """
-    relations = group_lesions(manifest, (others,), cache)
-    own = relations.is_own()
-    known = np.isin(relations.codes[~own], relations.codes[own])
-    if known.all():
-        raise NevusError(f"every image of {others.name} shows what {manifest.name} shows; judge on other images.")
-    return others.where(~known), int(known.sum())
+    lesion_groups = group_lesions(manifest, (external,), cache)
+    own = lesion_groups.is_own()
+    overlap = np.isin(lesion_groups.codes[~own], lesion_groups.codes[own])
+    if overlap.all():
+        raise NevusError(
+            f"Cannot evaluate on {external.name}: every image shares a lesion with {manifest.name}. Give other images."
+        )
+    return external.where(~overlap), int(overlap.sum())
 
 
 def protocol_of(manifest: Manifest, *, corrected: bool) -> str:
-    """What a figure on the test split of a set is called.
+    """Return the name of the split protocol, which every metric on the test split is reported with.
 
     Args:
         manifest: as it is trained on, with groups.
         corrected: its split is the corrected one of the package.
 
     Returns:
-        `corrected`; `leak-free`: the set's own test split, without the training images that show what it shows;
-        `official`: the set's own split as it is, whose training images show some of it; `own cut`: the set names no
-        test split, and one is cut between groups.
+        `corrected`; `leak-free`: the data set's own test split, without the training images of the same lesions;
+        `official`: the data set's own split with such images; `custom split`: the data set names no test split, and
+        one is cut between groups.
 
     """
     if "test" not in manifest.splits():
-        return "own cut"
+        return "custom split"
     if corrected:
         return "corrected"
     return "official" if leaking_rows(manifest).any() else "leak-free"

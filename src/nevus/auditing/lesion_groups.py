@@ -1,9 +1,8 @@
-"""Which images of some data sets belong together."""
+"""Lesion groups: images of one lesion, by duplicates and by ids."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,39 +10,36 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow
-import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from nevus._io import atomic_path, cache_folder, sha256_bytes, to_json
+from nevus._io import sha256_bytes, to_json
 from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE
-from nevus.auditing.duplicates.search import COLUMNS, find_pairs
-from nevus.auditing.duplicates.thresholds import chosen
+from nevus.auditing.duplicates.search import find_pairs
+from nevus.auditing.duplicates.thresholds import default_thresholds
 from nevus.data.cache import Cache
 from nevus.data.decoded import DecodedImages, decode_dataset
 from nevus.data.manifest import REQUIRED, Manifest
-from nevus.errors import NevusError
 
-VERSION = 2
-"""Of what is found in the same images; a new one makes remembered pairs worthless."""
+VERSION = 3
+"""Of the search; another version invalidates cached pairs."""
 _ISIC = re.compile(r"ISIC_\d{7}")
 
 
 @dataclass(frozen=True)
 class LesionGroups:
-    """Images, of one data set or several, and which of them belong together.
+    """Images of a data set and of references, and their groups.
 
     Attributes:
-        images: a row an image of all sets: `set` (its number, 0 for the set in question), `image` (path, absolute),
-            `label`, `split`, `source`, `group` (the name of its group) and `given` (what its group was before).
+        images: one row for each image of all sets: `set` (number of the set, 0 for the data set), `image` (absolute
+            path), `label`, `split`, `source`, `group` (name of its group) and `given` (its group before).
         pairs: see `nevus.auditing.duplicates.search.find_pairs`; `a` and `b` are rows of `images`.
         codes: group of each row, int64 (n,).
         faults: one sentence for each image that cannot be used.
-        squares: the images that can.
-        seen: their rows.
-        digest: of the groups of the set in question: an audit's. Who trains on what an audit wrote finds it again.
+        squares: the usable images.
+        usable_rows: their rows.
+        digest: of the groups of the data set. A training on an audit's manifest has the same digest as the audit.
 
     """
 
@@ -56,11 +52,11 @@ class LesionGroups:
     digest: str
 
     def is_own(self) -> NDArray[np.bool_]:
-        """Which rows are of the set in question."""
+        """Return which rows are of the data set, bool (n,)."""
         return (self.images["set"] == 0).to_numpy()
 
     def apply(self, manifest: Manifest) -> Manifest:
-        """The set in question with the groups that were found, and the lesion's id where another set knows it."""
+        """Return the data set with the groups that were found, and with lesion ids that references know."""
         own = self.images[self.is_own()].reset_index(drop=True)
         table = manifest.table.copy()
         table["group"] = own["group"].tolist()
@@ -73,40 +69,40 @@ class LesionGroups:
 
 
 def isic_id(path: str) -> str:
-    """The ISIC archive's id in a file's name, or nothing."""
+    """Return the ISIC archive's id in a file name, or an empty string."""
     return next(iter(_ISIC.findall(Path(path).stem)), "")
 
 
 def named_once(codes: NDArray[np.int64], ids: pd.Series[str]) -> NDArray[np.str_]:
-    """The id that a group has, for each of its rows; empty where it has none, or several."""
+    """Return the id of each row's group; empty where the group has none, or several."""
     table = pd.DataFrame({"code": codes, "id": ids.to_numpy()})
     known = table[table["id"] != ""].groupby("code")["id"].agg(["nunique", "first"])
     single = known.loc[known["nunique"] == 1, "first"].to_dict()
     return np.array([single.get(code, "") for code in codes.tolist()], str)
 
 
-def group_lesions(manifest: Manifest, against: Sequence[Manifest], cache: Cache) -> LesionGroups:
-    """Find which images of a data set belong together, also by way of other data sets' images and ids.
+def group_lesions(manifest: Manifest, references: Sequence[Manifest], cache: Cache) -> LesionGroups:
+    """Group the images of a data set by lesion, also through images and ids of references.
 
     Args:
-        manifest: the set in question.
-        against: other sets.
-        cache: keeps the decoded images. What was found in the same images before is remembered beside.
+        manifest: the data set.
+        references: other data sets.
+        cache: of decoded images. Pairs that were found in the same images before are cached, too.
 
     Raises:
         NevusError: no image can be used.
 
     """
-    images = pd.concat([_rows(number, m) for number, m in enumerate((manifest, *against))], ignore_index=True)
+    images = pd.concat([_rows(number, m) for number, m in enumerate((manifest, *references))], ignore_index=True)
     combined = Manifest(
         images.assign(row=np.arange(len(images)))[[*REQUIRED, "row"]],
         Path("/"),
         tuple(sorted(set(images["label"]))),
-        " + ".join([manifest.name, *(m.name for m in against)]),
+        " + ".join([manifest.name, *(m.name for m in references)]),
     )
     decoded = decode_dataset(combined, AUDIT_IMAGE_SIZE, cache, what="decoding for the audit")
     usable_rows = decoded.manifest.table["row"].to_numpy(np.int64)
-    pairs = _remembered(decoded.pixels)
+    pairs = _cached_pairs(decoded.pixels, cache)
     pairs = pairs.assign(a=usable_rows[pairs["a"].to_numpy(np.int64)], b=usable_rows[pairs["b"].to_numpy(np.int64)])
     given = images["set"].astype(str) + ":" + images["given"]
     isic = images["image"].map(isic_id)
@@ -134,37 +130,35 @@ def _rows(number: int, manifest: Manifest) -> pd.DataFrame:
             "group": table["group"],
             "lesion_id": lesions.astype(str),
         }
-    ).assign(shown=[f"{manifest.name}/{image}" for image in table["image"]])
+    ).assign(display_name=[f"{manifest.name}/{image}" for image in table["image"]])
 
 
-def _remembered(squares: DecodedImages) -> pd.DataFrame:
-    """`find_pairs`, or what it found in the same images the last time."""
-    thresholds = {k: v for k, v in asdict(chosen()).items() if k != "measured"}
+def _cached_pairs(squares: DecodedImages, cache: Cache) -> pd.DataFrame:
+    """Return the pairs that were found in the same images before, or find them."""
+    thresholds = {k: v for k, v in asdict(default_thresholds()).items() if k != "measured"}
     order = np.argsort(squares.digests, kind="stable")
-    key = hashlib.sha256(to_json([VERSION, AUDIT_IMAGE_SIZE, thresholds, sorted(squares.digests)]).encode()).hexdigest()
-    path = cache_folder("audit") / f"{key}.parquet"
-    try:
-        found: pd.DataFrame = parquet.read_table(path).to_pandas().loc[:, list(COLUMNS)]
-    except (OSError, KeyError, pyarrow.ArrowInvalid):
-        found = find_pairs(squares)
+    key = sha256_bytes(to_json([VERSION, AUDIT_IMAGE_SIZE, thresholds, sorted(squares.digests)]).encode())
+    value = cache.get("pairs", key)
+    if value is None:
+        pairs = find_pairs(squares)
         place = np.empty(len(order), np.int64)
         place[order] = np.arange(len(order))
-        kept = found.assign(a=place[found["a"].to_numpy(np.int64)], b=place[found["b"].to_numpy(np.int64)])
-        with contextlib.suppress(NevusError), atomic_path(path, durable=False) as aside:  # if it can be kept
-            kept.to_parquet(aside, index=False)
-        return found
-    a, b = order[found["a"].to_numpy(np.int64)], order[found["b"].to_numpy(np.int64)]
-    return found.assign(a=np.minimum(a, b), b=np.maximum(a, b))
+        buffer = io.BytesIO()
+        pairs.assign(a=place[pairs["a"].to_numpy(np.int64)], b=place[pairs["b"].to_numpy(np.int64)]).to_parquet(buffer)
+        cache.put("pairs", key, buffer.getvalue())
+        return pairs
+    pairs = pd.read_parquet(io.BytesIO(value))
+    a, b = order[pairs["a"].to_numpy(np.int64)], order[pairs["b"].to_numpy(np.int64)]
+    return pairs.assign(a=np.minimum(a, b), b=np.maximum(a, b))
 
 
 def joined_groups(n: int, pairs: pd.DataFrame, ids: Sequence[Sequence[str]]) -> NDArray[np.int64]:
-    """The connected components of pairs and equal ids, as a code for each of n rows, in the order of their first
-    rows.
+    """Find the connected components of pairs and equal ids: a code for each of n rows, in the order of first rows.
 
     Args:
-        n: rows.
-        pairs: columns `a` and `b`, rows that belong together.
-        ids: each a column of n ids: equal ones belong together, empty ones say nothing.
+        n: number of rows.
+        pairs: columns `a` and `b`, rows of one group.
+        ids: columns of n ids: rows with equal ids are of one group; empty ids are ignored.
 
     """
     one, other = [pairs["a"].to_numpy(np.int64)], [pairs["b"].to_numpy(np.int64)]
@@ -181,12 +175,12 @@ def joined_groups(n: int, pairs: pd.DataFrame, ids: Sequence[Sequence[str]]) -> 
 
 
 def named(codes: NDArray[np.int64], names: Sequence[str], known: NDArray[np.bool_]) -> list[str]:
-    """A name for each row's group: the first by the alphabet of those that its rows had before.
+    """Name the groups: the alphabetically first of the names that the rows of a group had before.
 
     Args:
         codes: of each row's group.
         names: that each row's group had.
-        known: whether that is an id that someone gave, and not the image's own name; such names go first.
+        known: whether it is an id of the data, not the image's own name; ids are preferred.
 
     """
     table = pd.DataFrame({"code": codes, "name": list(names), "rank": ~np.asarray(known)})

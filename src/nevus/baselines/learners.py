@@ -105,7 +105,7 @@ LEARNERS = {
 def fit_baseline(
     learner: BaselineSpec, features: Floats, targets: Ints, groups: Ints, held: tuple[Floats, Ints], seed: int
 ) -> tuple[Any, dict[str, Any]]:
-    """Choose settings by cross-validation in which no group stands on both sides, fit to all, and calibrate.
+    """Choose settings by cross-validation in which no group is on both sides, fit to all, and calibrate.
 
     Scores become probabilities by Platt's sigmoid (1999) on validation images.
 
@@ -121,23 +121,23 @@ def fit_baseline(
         The fitted estimator, and what was chosen.
 
     Raises:
-        ValueError: the estimator cannot tell so many classes.
+        ValueError: the estimator does not support this number of classes.
 
     """
     estimator = learner.make(seed)
     # On one core: a perceptron's small matrices are slower on two.
     with warnings.catch_warnings(), threadpool_limits(1):
-        # A perceptron that stops at its last iteration is judged as it is, like any other setting.
+        # A perceptron that does not converge is evaluated like any other setting.
         warnings.simplefilter("ignore", ConvergenceWarning)
         chosen = _chosen(learner, estimator, features, targets, groups, seed)
         estimator.set_params(**chosen)
         estimator.fit(features, targets)
     if learner.calibrated:
-        # A class that validation lacks is calibrated on its training images: too sure, but not without a word.
+        # A class that validation lacks is calibrated on its training images, which makes it overconfident.
         lacking = ~np.isin(targets, held[1])
         held = np.concatenate([held[0], features[lacking]]), np.concatenate([held[1], targets[lacking]])
         everything = np.arange(len(held[1]))
-        # One fold of all: what is calibrated has seen none of these images.
+        # One fold of all: the estimator was not trained on these images.
         frozen = CalibratedClassifierCV(
             FrozenEstimator(estimator), method="sigmoid", cv=[(everything, everything)], ensemble=False
         )

@@ -1,4 +1,4 @@
-"""The systems of the comparison, by name."""
+"""The methods of a comparison, by name."""
 
 from __future__ import annotations
 
@@ -29,15 +29,14 @@ MethodName = Literal[
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """A system of the comparison.
+    """A method of a comparison.
 
     Attributes:
         name: as given to `--method`.
-        title: as it stands in a table.
-        backbone: its network; empty for what learns from handcrafted features.
-        official: the same network with the weights that are usually meant, by timm's tag; empty where there are
-            none.
-        near: backbones that may stand in for it, where a file of weights says that it is of such a one.
+        title: its name in a table.
+        backbone: its network; empty for methods with handcrafted features.
+        official: the same network with its usual pretrained weights, by timm's tag; empty where there are none.
+        near: similar backbones that replace it if a file of weights is of one of them.
 
     """
 
@@ -76,29 +75,29 @@ METHODS = {
         MethodSpec("abcd-rule", "ABCD rule"),
     )
 }
-"""BiT first, for others are held against it; then BiT with another norm, the four networks of the paper's Table I,
-its SVM and AdaBoost, and the older ones that it names."""
+"""BiT first, since others are tested against it; then BiT with another normalization, the four networks of the paper's
+Table I, its SVM and AdaBoost, and the older methods that it names."""
 
 
 def method_spec(name: str) -> MethodSpec:
-    """Look a system up.
+    """Return a method by name.
 
     Raises:
         NevusError: there is none of that name.
 
     """
     if name not in METHODS:
-        raise NevusError(f"there is no method '{name}'; choose one of {', '.join(METHODS)}.")
+        raise NevusError(f"Cannot use the method '{name}': there is none. Choose one of {', '.join(METHODS)}.")
     return METHODS[name]
 
 
 def resolve_method(one: MethodSpec, weights: str, backbone: str = AUTO) -> tuple[str, str]:
-    """Which network a system is, and what it starts from: nothing is random unless that is asked for.
+    """Return the network of a method and its initial weights; random ones on request only.
 
     Args:
         one: a system that is a network.
-        weights: `auto` for BiT's own or the official ones, `random`, or the path of a file. A file that says that
-            it is of a near relation brings this network along; of BiT it brings the size.
+        weights: `auto` for BiT's own or the official ones, `random`, or the path of a file. A file of a
+            similar network brings this network; a file of BiT brings its size.
         backbone: for BiT, another one of its sizes.
 
     Returns:
@@ -117,28 +116,28 @@ def resolve_method(one: MethodSpec, weights: str, backbone: str = AUTO) -> tuple
         return own, weights
     if one.official and on_this_machine(backbone_spec(one.official)):
         return one.official, AUTO
-    there = f"; download them with nevus models --download {one.official}" if one.official else ""
+    there = f"Download them with nevus models --download {one.official}. " if one.official else ""
     raise NevusError(
-        f"pretrained weights for {one.name} are not on this machine{there}, give a file with --weights, or say "
-        "--weights random."
+        f"Cannot use {one.name}: its pretrained weights are not on this machine. {there}Give a file with --weights "
+        f"{one.name}=PATH, or use --weights {one.name}=random."
     )
 
 
 def _said(one: MethodSpec, weights: str, own: str) -> str:
-    """The backbone that a file of weights is for."""
+    """Return the backbone of a file of weights."""
     file = Path(weights)
     if not file.is_file():
-        raise NevusError(f"the weights {file} do not exist; give an .npz or a .safetensors file.")
+        raise NevusError(f"Cannot read the weights '{file}': it does not exist. Give an .npz or .safetensors file.")
     said = str(read_backbone(file)[1].get("architecture", "")) if file.suffix == ".safetensors" else ""
     if not said or said == own:
         return own
     if said in one.near or (own == AUTO and said.startswith("bit-")):
         return said
     if own.startswith("bit-") and said.startswith("bit-"):
-        return own  # a size was asked for: whether they fit is seen where they are loaded
-    raise NevusError(f"{weights} holds {said}, which is no {one.name}; give the weights of this.")
+        return own  # whether the weights fit is checked when they are loaded
+    raise NevusError(f"Cannot use '{weights}' for {one.name}: it has the weights of {said}. Give other weights.")
 
 
 def is_network(name: str) -> bool:
-    """Whether a system is a network; others learn from handcrafted features."""
+    """Return whether a method is a network; others are trained on handcrafted features."""
     return name not in LEARNERS

@@ -1,4 +1,4 @@
-"""Handcrafted features and what learns from them, as a method: a Manifest to a Classifier."""
+"""The trainer of methods with handcrafted features: a Manifest to a Classifier."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from nevus.training.run_dir import RunDir
 
 @dataclass(frozen=True)
 class HandcraftedTrainer:
-    """Trains what learns from handcrafted features.
+    """Trains a method on handcrafted features.
 
     Attributes:
         learner: one of `nevus.baselines.learners.LEARNERS`.
         seed: of everything random.
         preparation: of the data set: groups, split, leaks.
-        memory: of features that were computed before; their time then counts. By default all are computed.
+        memory: cached features, whose time is counted. By default all are computed.
 
     """
 
@@ -45,24 +45,29 @@ class HandcraftedTrainer:
 
     def __post_init__(self) -> None:
         if self.learner not in LEARNERS:
-            raise NevusError(f"there is no method '{self.learner}'; choose one of {', '.join(LEARNERS)}.")
+            raise NevusError(
+                f"Cannot use the method '{self.learner}': there is none. Choose one of {', '.join(LEARNERS)}."
+            )
         if not 0 <= self.seed < 2**32:
-            raise NevusError(f"a seed of {self.seed} is not between 0 and 2^32; correct --seed.")
+            raise NevusError(f"Cannot use the seed {self.seed}: it must be from 0 to 2^32 - 1. Correct --seed.")
 
-    def fit(self, manifest: Manifest, out: Path | str, *, resume: bool = False) -> Classifier:
+    def fit(
+        self, manifest: Manifest, out: Path | str, *, resume: bool = False, timer: StageTimer | None = None
+    ) -> Classifier:
         """Train on the split `train`, choose by cross-validation within it, calibrate on `validation`, and save
         the bundle `out/bundle`.
 
         Args:
             manifest: the data set. Its test split, if any, is not used.
             out: folder of the run.
-            resume: take the run that is there, where it is complete; one that was interrupted begins anew.
+            resume: return the run that is there, where it is complete; an interrupted one starts again.
+            timer: counts the seconds of each stage.
 
         Raises:
             NevusError: the data set, the settings or the folder are at fault.
 
         """
-        out, timer = Path(out), StageTimer()
+        out, timer = Path(out), timer or StageTimer()
         manifest, protocol = self.preparation.apply(manifest, timer)
         settings = {
             "method": self.learner,
@@ -98,7 +103,7 @@ class HandcraftedTrainer:
         if self.memory:
             timer.seconds["features"] += self.memory.saved
         learner, rows = LEARNERS[self.learner], train.manifest
-        with timer("training"):
+        with timer("fitting"):
             try:
                 estimator, chosen = fit_baseline(
                     learner,
@@ -109,9 +114,9 @@ class HandcraftedTrainer:
                     self.seed,
                 )
             except ValueError as error:
-                raise NevusError(f"{self.learner} cannot learn from {manifest.name}: {error}.") from None
+                raise NevusError(f"Cannot train {self.learner} on {manifest.name}: {error}.") from None
         model = Handcrafted(estimator)
-        with timer("judging"):
+        with timer("validation"):
             logits, val_logits = model.scores(features), model.scores(val_features)
         spec = ModelSpec(backbone=HANDCRAFTED, classes=manifest.classes, image_size=HANDCRAFTED_IMAGE_SIZE)
         config = {"preset": self.learner, "tuning": HANDCRAFTED, "what": learner.what, "chosen": chosen}

@@ -1,4 +1,4 @@
-"""Classifiers that come with the package, by name."""
+"""The built-in classifiers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CLASSIFIERS = Path(str(files("nevus").joinpath("pretrained", "classifiers")))
 
 
 def builtin_names() -> tuple[str, ...]:
-    """Names of the classifiers that come with the package."""
+    """Return the names of the built-in classifiers."""
     found = CLASSIFIERS.iterdir() if CLASSIFIERS.is_dir() else ()
     return tuple(sorted(path.name for path in found if (path / "config.json").is_file()))
 

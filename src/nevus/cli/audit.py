@@ -61,7 +61,7 @@ class Command:
         """Audit; exit status: 3 where images could not be used."""
         ensure_writable(self.out)
         manifest = read(self.data, self.reading)
-        others = [read(one) for one in self.reference]
+        references = [read(one) for one in self.reference]
         lists = {one.network: one for name in self.check_overlap_with for one in training_images(name)}
         embed = None
         if self.backbone is not None:
@@ -73,36 +73,36 @@ class Command:
                 return engine(np.stack(images))
 
         with contextlib.closing(Cache(self.cache)) as cache:
-            found = audit(
+            result = audit(
                 manifest,
-                others,
+                references,
                 cache=cache,
                 lists=list(lists.values()),
                 embed=embed,
                 backbone=self.backbone,
                 seed=self.seed,
             )
-        page = write_audit(found, self.out)
+        page = write_audit(result, self.out)
         plain = Console(markup=False, highlight=False, soft_wrap=True)
-        plain.print(_table(found))
-        for warning in found.warnings:
+        plain.print(_table(result))
+        for warning in result.warnings:
             plain.print(f"! {warning}")
-        for sentence in (one.sentence(found.manifest) for one in found.overlaps if one.found.empty):
+        for sentence in (one.sentence(result.manifest) for one in result.overlaps if one.found.empty):
             plain.print(sentence)
         console.print(f"page: {page}   table: {self.out / 'manifest.parquet'}   {DISCLAIMER}", highlight=False)
-        return 3 if found.counts()["unreadable"] else 0
+        return 3 if result.counts()["unreadable"] else 0
 
 
-def _table(found: Audit) -> Table:
-    table = Table(title=f"audit of {found.manifest.name}")
-    table.add_column("found")
+def _table(result: Audit) -> Table:
+    table = Table(title=f"audit of {result.manifest.name}")
+    table.add_column("result")
     table.add_column("n", justify="right")
-    counts = found.counts()
+    counts = result.counts()
     for key, name in HEADLINE.items():
         table.add_row(name, f"{counts[key]:,}")
-    for told in found.told:
+    for score in result.shortcut_scores:
         table.add_row(
-            f"AUROC of the {told.what} from {told.view}",
-            f"{told.auroc:.3f} ({format_metric(told.low)} to {format_metric(told.high)})",
+            f"AUROC of the {score.what} from {score.view}",
+            f"{score.auroc:.3f} ({format_metric(score.low)} to {format_metric(score.high)})",
         )
     return table

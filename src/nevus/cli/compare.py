@@ -15,15 +15,13 @@ from nevus.baselines.methods import MethodName
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.cli._flags import DataFlag, PreparationFlags, flag, pairs
 from nevus.cli.train import preparation_of
-from nevus.comparison.plan import ComparisonConfig
+from nevus.comparison.config import ComparisonConfig
 from nevus.comparison.runner import compare
-from nevus.comparison.table import result_rows
-from nevus.data.manifest import Manifest
+from nevus.comparison.table import comparison_table
 from nevus.data.readers.dispatch import DataConfig, read
 from nevus.errors import NevusError
 from nevus.models.registry import AUTO
-from nevus.report.comparison import write_comparison
-from nevus.report.comparison_console import as_console
+from nevus.report.comparison import as_console, write_comparison
 from nevus.training.config import Tuning
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -55,7 +53,8 @@ class Command:
     seeds: int = 1
     """Number of seeds, from 0 on; the table shows the first and the standard deviation."""
     budget: str | None = None
-    """Time for everything, as in 30m or 2h; it is shared equally among the trainings of whole networks."""
+    """Training time of all methods together, as in 30m or 2h, shared equally. Networks stop when their share is over,
+    and are evaluated; other methods are reported as not finished."""
     external_test: tuple[Path, ...] = ()
     """External test images, with the same classes; every method is evaluated on them, too."""
     backbone: str = AUTO
@@ -71,7 +70,7 @@ class Command:
 
     def run(self) -> int:
         """Compare; exit status 3 if a method failed."""
-        wanted = ComparisonConfig(
+        config = ComparisonConfig(
             methods=tuple(self.methods),
             tunings=self.tuning,
             seeds=self.seeds,
@@ -83,16 +82,16 @@ class Command:
             overrides=pairs("--set", self.set, "lr=0.01"),
         )
         manifest = read(self.data, self.reading)
-        others: Manifest | None = read(self.external_test, self.external) if self.external_test else None
-        compare(manifest, self.out, wanted, preparation_of(self.preparation), others=others, drawn=write_comparison)
-        found = result_rows(self.out)
-        Console(markup=False, highlight=False, width=None if Console().is_terminal else 160).print(as_console(found))
+        external = read(self.external_test, self.external) if self.external_test else None
+        compare(manifest, self.out, config, preparation_of(self.preparation), external=external, draw=write_comparison)
+        table = comparison_table(self.out)
+        Console(markup=False, highlight=False, width=None if Console().is_terminal else 160).print(as_console(table))
         console.print(f"page: {self.out / 'table.html'}   {DISCLAIMER}", highlight=False)
-        return 3 if any(row.failure or row.failures for row in found) else 0
+        return 3 if (table["failure"] != "").any() or table["note"].str.contains("seed ").any() else 0
 
 
 def _seconds(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
     if not match or not float(match[1]):
-        raise NevusError(f"a budget of '{text}' is none; write it as in 90s, 30m or 2h.")
+        raise NevusError(f"Cannot use --budget {text}: it is no time. Write it as in 90s, 30m or 2h.")
     return float(match[1]) * SECONDS[match[2]]

@@ -68,7 +68,7 @@ class Command:
 
             with contextlib.closing(Cache(self.cache)) as cache:
                 manifest, _ = group_duplicates(manifest, cache)
-            manifest, dropped = drop_leaking(manifest, judged=True)
+            manifest, dropped = drop_leaking(manifest, from_split="test")
             console.print(f"{dropped} test images that share a lesion with a training image are excluded.")
         evaluation = evaluate(classifier, manifest, self.split, replicates=self.bootstrap_samples, seed=self.seed)
         page = write_evaluation(evaluation, classifier, self.out)

@@ -1,4 +1,4 @@
-"""Figures that others have published, to stand beside ours: none was measured here, or on the same images."""
+"""Published numbers: of the paper, and of reader studies on other images. None of them was measured here."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ ACCURACY = {
 """Table I of the paper: test accuracy of its systems on isic-malignant-benign, 660 images, which it also took for
 validation. 88.13 % cannot occur on 660 images."""
 SUPPORT = (360, 300)
-"""Benign and malignant images in the test split of those figures."""
+"""Benign and malignant images in the test split of Table I."""
 SECONDS = {"bit": 40.32, "inception-v3": 555.38}
 """Training times that the paper prints, on one P100 GPU."""
 
 
 @dataclass(frozen=True)
 class ReaderStudy:
-    """A reader study: how dermatologists did.
+    """A reader study: how dermatologists performed.
 
     Attributes:
         study: authors, journal, year.
-        images: what they looked at.
-        readers: how many.
-        sensitivity: of melanoma.
-        specificity: likewise.
+        images: what they assessed.
+        readers: number of dermatologists.
+        sensitivity: for melanoma, from 0 to 1.
+        specificity: for melanoma, from 0 to 1.
 
     """
 

@@ -1,9 +1,12 @@
-"""The comparison: every trial in turn, each finished one kept, each failing one a row that says why."""
+"""The comparison: runs every trial, keeps the finished ones, and records why one failed."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -13,9 +16,9 @@ from typing import Any
 from nevus._io import ensure_writable, to_json, write_json
 from nevus._progress import console
 from nevus.auditing.leakage import drop_overlap
-from nevus.comparison.isolated import run_in_subprocess
-from nevus.comparison.plan import ComparisonConfig, make_trials, with_time_estimates
-from nevus.comparison.trial import Trial, is_done, mark_failed, run
+from nevus.comparison.config import ComparisonConfig
+from nevus.comparison.plan import make_trials, with_time_estimates
+from nevus.comparison.trial import EXTERNAL, MANIFEST, PLAN, TRIALS, Trial, failure_path, is_done, mark_failed
 from nevus.data.cache import Cache
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
@@ -24,104 +27,117 @@ from nevus.training.history import StageTimer
 from nevus.training.loop import duration
 from nevus.training.preparation import Preparation
 
-PLAN, TRIALS = "plan.json", "trials"
-OFTEN = 60.0
-"""Seconds between two drawings of the table: they take some themselves."""
+DRAW_EVERY = 60.0
+"""Seconds between two drawings of the table, which take some themselves."""
 
 
 def compare(
     manifest: Manifest,
     out: Path,
-    wanted: ComparisonConfig,
+    config: ComparisonConfig,
     preparation: Preparation,
     *,
-    others: Manifest | None = None,
-    drawn: Callable[[Path], object] = lambda _: None,
+    external: Manifest | None = None,
+    draw: Callable[[Path], object] = lambda _: None,
 ) -> list[Trial]:
-    """Train and judge everything that is wanted; what is finished already is not repeated.
+    """Train and evaluate every trial that is not finished yet.
 
     Args:
         manifest: the data set. Its test split, or the one that is cut for it, is evaluated once by each trial.
         out: folder of the comparison.
-        wanted: see `ComparisonConfig`.
+        config: see `ComparisonConfig`.
         preparation: of the data set.
-        others: images from elsewhere with the same classes; with an audit, those that show what the data set shows
-            are left out.
-        drawn: called with `out` at the end, and on the way at most every `OFTEN` seconds, to draw what is there.
+        external: external test images with the same classes: their test split, or all where they have none. With
+            a duplicate check, images that overlap with the data set are left out.
+        draw: called with `out` at the end, and at most every `DRAW_EVERY` seconds before.
 
     Returns:
-        The trials that were planned.
+        The planned trials.
 
     Raises:
-        NevusError: the settings or the data set are at fault, another comparison is in the folder, or this is one
-            of several processes.
+        NevusError: the settings or the data set cannot be used, another comparison is in the folder, or this is
+            one of several processes.
 
     """
     if current_world().count > 1:
-        raise NevusError("a comparison runs in one process; start it without torchrun.")
+        raise NevusError("Cannot compare in several processes. Start nevus compare without torchrun.")
     ensure_writable(out)
-    shown, protocol = preparation.apply(manifest, StageTimer())
-    if "test" not in shown.splits():
-        raise NevusError(f"{manifest.name} has no test split to compare on; cut one with --test-fraction 0.2.")
-    if others is not None:
-        others = _of_the_same_classes(others, shown)
-        if preparation.check_duplicates:
-            with contextlib.closing(Cache(preparation.cache)) as cache:
-                others, known = drop_overlap(others, shown, cache)
-            if known:
-                console.print(
-                    f"{known} images of {others.name} show what {shown.name} shows and are left out.",
-                    highlight=False,
-                )
-    chosen, lacking = make_trials(wanted)
+    prepared, protocol = preparation.apply(manifest, StageTimer())
+    if "test" not in prepared.splits():
+        raise NevusError(f"Cannot compare on {manifest.name}: it has no test split. Cut one with --test-fraction 0.2.")
+    external = _external_test(external, prepared, preparation) if external is not None else None
+    chosen, lacking = make_trials(config)
     for sentence in lacking:
         console.print(sentence, style="yellow", highlight=False)
     settings = {
-        "data": {"name": shown.name, "digest": shown.digest, "classes": shown.classes, **protocol},
-        "others": {"name": others.name, "digest": others.digest} if others is not None else None,
-        "budget": wanted.budget,
-        "overrides": dict(wanted.overrides),
+        "data": {"name": prepared.name, "digest": prepared.digest, "classes": prepared.classes, **protocol},
+        "external": {"name": external.name, "digest": external.digest} if external is not None else None,
+        "budget": config.budget,
+        "overrides": dict(config.overrides),
     }
-    planned = _planned(out, settings, chosen, wanted, shown)
+    planned = _plan(out, settings, chosen, config, prepared, preparation)
+    manifest.save(out / MANIFEST)
+    if external is not None:
+        external.save(out / EXTERNAL)
     _announce(planned, out)
-    shown_at = time.monotonic()
+    drawn_at = time.monotonic()
     for number, trial in enumerate(planned, 1):
         if is_done(trial, out / TRIALS):
             continue
         console.rule(f"{number} of {len(planned)}: {trial.name}")
-        try:
-            run_in_subprocess(run, trial, manifest, out / TRIALS, preparation, wanted.overrides, others)
-        except NevusError as error:
-            console.print(f"{trial.name} comes to nothing: {error}", style="red", highlight=False)
-            mark_failed(trial, out / TRIALS, str(error))
-        if time.monotonic() - shown_at > OFTEN:
-            drawn(out)
-            shown_at = time.monotonic()
-    drawn(out)
+        _run_in_subprocess(trial, out)
+        if time.monotonic() - drawn_at > DRAW_EVERY:
+            draw(out)
+            drawn_at = time.monotonic()
+    draw(out)
     return planned
 
 
-def _of_the_same_classes(others: Manifest, manifest: Manifest) -> Manifest:
-    """What is judged of images from elsewhere: their test split, or all where they have none.
+def _run_in_subprocess(trial: Trial, out: Path) -> None:
+    """Run a trial in a process of its own: its memory is its own, and its death does not end the comparison."""
+    failure = failure_path(trial.name, out / TRIALS)
+    failure.unlink(missing_ok=True)
+    code = _start(out, trial)
+    if code and not failure.exists():
+        name = signal.Signals(-code).name if code < 0 else f"status {code}"
+        mark_failed(trial, out / TRIALS, f"its process ended with {name}, perhaps for lack of memory")
+    if code:
+        reason = json.loads(failure.read_text(encoding="utf-8"))["reason"]
+        console.print(f"{trial.name} failed: {reason}", style="red", highlight=False)
 
-    Raises:
-        NevusError: they have a label that the data set has not.
 
-    """
-    strange = sorted(set(others.table["label"]) - set(manifest.classes))
-    if strange:
+def _start(out: Path, trial: Trial) -> int:
+    # -P: a file of the working folder must not stand in for a module.
+    command = [sys.executable, "-P", "-m", "nevus.comparison.trial", str(out), trial.name]
+    return subprocess.run(command, check=False).returncode
+
+
+def _external_test(external: Manifest, prepared: Manifest, preparation: Preparation) -> Manifest:
+    unknown = sorted(set(external.table["label"]) - set(prepared.classes))
+    if unknown:
         raise NevusError(
-            f"{others.name} has the label '{strange[0]}', which {manifest.name} has not; give --external-test images "
-            f"with the labels {', '.join(manifest.classes)}, or read them otherwise (--external.task)."
+            f"Cannot evaluate on {external.name}: its label '{unknown[0]}' is not a label of {prepared.name}. Map it "
+            f"with --external.labels {unknown[0]}={prepared.classes[0]}."
         )
-    others = others.with_classes(manifest.classes)
-    return others.split("test") if "test" in others.splits() else others
+    external = external.with_classes(prepared.classes)
+    external = external.split("test") if "test" in external.splits() else external
+    if preparation.check_duplicates:
+        with contextlib.closing(Cache(preparation.cache)) as cache:
+            external, overlap = drop_overlap(external, prepared, cache)
+        if overlap:
+            console.print(f"{overlap} images of {external.name} overlap with {prepared.name} and are left out.")
+    return external
 
 
-def _planned(
-    out: Path, settings: dict[str, Any], chosen: Sequence[Trial], wanted: ComparisonConfig, manifest: Manifest
+def _plan(
+    out: Path,
+    settings: dict[str, Any],
+    chosen: Sequence[Trial],
+    config: ComparisonConfig,
+    manifest: Manifest,
+    preparation: Preparation,
 ) -> list[Trial]:
-    """The trials with their expected times; those of an earlier start keep theirs, for times differ by start.
+    """Return the trials with time estimates; those of an earlier start keep theirs.
 
     Raises:
         NevusError: the folder holds a comparison with other settings.
@@ -136,27 +152,41 @@ def _planned(
             known = {trial.name: trial for trial in (Trial(**one) for one in before["trials"])}
             differing = [key for key in plain if before["settings"][key] != plain[key]]
         except (ValueError, KeyError, TypeError) as error:
-            raise NevusError(f"{path} is damaged ({error}); choose another folder with --out.") from None
+            raise NevusError(
+                f"Cannot read '{path}': it is damaged ({error}). Choose another folder with --out."
+            ) from None
         if differing:
             raise NevusError(
-                f"the comparison in {out} was made with another {differing[0]}; repeat that, or choose another "
+                f"Cannot compare in {out}: the comparison in it has another value of {differing[0]}. Choose another "
                 "folder with --out."
             )
     for trial in chosen:
         before = known.get(trial.name)
-        if before and replace(before, epochs=None, expected=0.0) != replace(trial, epochs=None, expected=0.0):
+        if before and _identity(before) != _identity(trial):
             raise NevusError(
-                f"{trial.name} in {out} was planned with other weights, backbone or preset; repeat these, or "
-                "choose another folder with --out."
+                f"Cannot compare in {out}: {trial.name} in it has other weights, or another backbone or preset. "
+                "Choose another folder with --out."
             )
     fresh = [trial for trial in chosen if trial.name not in known]
     if fresh:
-        with console.status("timing what is to be done"):
-            known |= {trial.name: trial for trial in with_time_estimates(wanted, fresh, manifest, list(known.values()))}
+        with console.status("estimating times"):
+            timed = with_time_estimates(config, fresh, manifest, list(known.values()))
+        known |= {trial.name: trial for trial in timed}
     planned = [known[trial.name] for trial in chosen]
-    kept = [trial for name, trial in known.items() if name not in {trial.name for trial in planned}]
-    write_json(path, {"settings": plain, "trials": [asdict(trial) for trial in (*planned, *kept)]})
+    # Trials of an earlier start that are not asked for now stay in the plan.
+    write_json(
+        path,
+        {
+            "settings": plain,
+            "preparation": asdict(preparation),
+            "trials": [asdict(trial) for trial in (*planned, *(t for t in known.values() if t not in planned))],
+        },
+    )
     return planned
+
+
+def _identity(trial: Trial) -> Trial:
+    return replace(trial, epochs=None, expected=0.0, time_limit=0.0)
 
 
 def _announce(planned: Sequence[Trial], out: Path) -> None:
@@ -164,6 +194,7 @@ def _announce(planned: Sequence[Trial], out: Path) -> None:
     for trial in planned:
         state = duration(trial.expected) if trial in left else "done"
         length = f", {trial.epochs:g} epochs" if trial.epochs else ""
-        console.print(f"  {trial.name:<40} {state}{length}", highlight=False)
+        limit = f", limit {duration(trial.time_limit)}" if trial.time_limit and trial in left else ""
+        console.print(f"  {trial.name:<40} {state}{length}{limit}", highlight=False)
     total = sum(trial.expected for trial in left)
     console.print(f"{len(left)} of {len(planned)} to do, about {duration(total)} in all", highlight=False)

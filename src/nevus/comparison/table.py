@@ -1,232 +1,204 @@
-"""The table of a comparison: what each system reached, and whether it differs from BiT."""
+"""The table of a comparison: one DataFrame, which every report is made from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from nevus.baselines.methods import METHODS
 from nevus.comparison.published import ACCURACY, READERS, SECONDS, SUPPORT, ReaderStudy
-from nevus.comparison.runner import TRIALS
-from nevus.comparison.trial import Initialization, load_predictions, read_trials
-from nevus.metrics.report import MetricEstimate
-from nevus.metrics.significance import DeLong, McNemar, delong_difference, holm_correction, mcnemar
+from nevus.comparison.trial import TRIALS, load_predictions, read_trials
+from nevus.metrics.significance import delong_difference, holm_correction, mcnemar
+from nevus.training.history import TRAINING_STAGES
 
-NOT_TRAINING = ("audit", "decoding", "validation")
-"""Stages of a fit that are no part of its training time."""
-NAN = float("nan")
-
-
-@dataclass(frozen=True)
-class ResultRow:
-    """A system in the table: of several seeds the first, and the spread.
-
-    Attributes:
-        name: of the trial.
-        system: its name.
-        title: as it is written.
-        tuning: of a network.
-        initialization: what it starts from; see `nevus.comparison.trial`.
-        start: its weights, in words.
-        metrics: on the test split, by name.
-        elsewhere: on images from elsewhere; empty where there are none.
-        training_accuracy: NaN where it failed; likewise the other numbers.
-        gap: training accuracy less that on validation.
-        seconds: of training: features, search, fit; without the audit, decoding and judging.
-        feature_seconds: of these, the features.
-        milliseconds: for one image, from its file to its probabilities.
-        peak_bytes: most memory held.
-        parameters: of a network.
-        bytes: of its bundle.
-        accuracies: on the test split, of each seed.
-        areas: AUROC on the test split, of each seed.
-        reference: whether others are held against it.
-        mcnemar: against the reference; None for itself.
-        delong: likewise.
-        mcnemar_holm: the p of `mcnemar`, corrected for all rows that are held against the same one.
-        delong_holm: likewise.
-        paper: accuracy that the paper prints, where the test split is the paper's.
-        paper_seconds: likewise.
-        failure: why there is nothing; empty where there is.
-        failures: of single seeds, where others came to something.
-        times: seconds of training, of each seed.
-        looks: at test splits and at images from elsewhere, by its bundle so far.
-        resumed: whether the training was interrupted, so that its times are those of its last part.
-
-    """
-
-    name: str
-    system: str
-    title: str
-    tuning: str
-    initialization: Initialization
-    start: str = ""
-    metrics: Mapping[str, MetricEstimate] | None = None
-    elsewhere: Mapping[str, MetricEstimate] | None = None
-    training_accuracy: float = NAN
-    gap: float = NAN
-    seconds: float = NAN
-    feature_seconds: float = NAN
-    milliseconds: float = NAN
-    peak_bytes: float = NAN
-    parameters: int | None = None
-    bytes: float = NAN
-    accuracies: tuple[float, ...] = ()
-    areas: tuple[float, ...] = ()
-    reference: bool = False
-    mcnemar: McNemar | None = None
-    delong: DeLong | None = None
-    mcnemar_holm: float = NAN
-    delong_holm: float = NAN
-    paper: float = NAN
-    paper_seconds: float = NAN
-    failure: str = ""
-    failures: tuple[str, ...] = ()
-    times: tuple[float, ...] = ()
-    looks: int | None = None
-    resumed: bool = False
+METRICS = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "auroc", "auroc_macro")
+"""Metrics of the table, where they are defined. Each has columns NAME, NAME_low, NAME_high (the 95 % interval) and
+NAME_n; those on external test images begin with `external_`."""
+INITIALIZATIONS = {
+    "pretrained": "Networks with pretrained weights",
+    "random": "Networks from random weights, with the same time limit",
+    "features": "Handcrafted features",
+    "readers": "Dermatologists, on other images (context, not a comparison)",
+}
+"""Initialization groups and their titles, in the order of the table."""
+COLUMNS = (
+    *("trial", "system", "title", "tuning", "initialization", "weights", "reference", "failure", "note"),
+    *("epochs", "seeds", "accuracy_mean", "accuracy_sd", "auroc_mean", "auroc_sd", "training_accuracy", "gap"),
+    *("seconds", "feature_seconds", "resumed", "ms_per_image", "peak_bytes", "parameters", "bytes"),
+    *("mcnemar_p", "mcnemar_p_holm", "auroc_difference", "auroc_difference_low", "auroc_difference_high"),
+    *("delong_p", "delong_p_holm", "paper_accuracy", "paper_seconds", "test_evaluations"),
+)
+"""Columns besides the metrics. `failure` is why there is no result; `note` is why a result is no comparison (trained
+for less than an epoch, or one class predicted for every image): such a row is in no test and no figure. `gap` is the
+training accuracy less that on validation; `seconds` is the time of training with its features, without decoding."""
+Row = dict[str, Any]
 
 
-def result_rows(out: Path) -> list[ResultRow]:
-    """Rows of what is there, by initialization and then in the order of the systems; dermatologists last.
+def comparison_table(out: Path) -> pd.DataFrame:
+    """Make the table of a comparison, finished or not.
+
+    Of several seeds a row has the results of the first, and mean and standard deviation over all. Rows are in the
+    order of `INITIALIZATIONS` and of the methods. McNemar's and DeLong's tests are against the BiT of the same
+    initialization, and of handcrafted features against the pretrained BiT; Holm's correction counts all rows with
+    the same reference.
 
     Args:
-        out: folder of a comparison, finished or not.
+        out: folder of the comparison.
+
+    Returns:
+        Columns `COLUMNS`, and those of `METRICS`.
 
     Raises:
         NevusError: a file is damaged.
 
     """
-    held: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    order = list(METHODS)
-    for name, found in read_trials(out / TRIALS).items():
-        trial = found["trial"]
-        held.setdefault((trial["initialization"], trial["system"], trial["tuning"]), []).append({**found, "name": name})
-    # The head before the whole network: whether others are held against it must not hang on what is added later.
-    keys = sorted(
-        held, key=lambda key: (INITIALIZATION_ORDER.index(key[0]), order.index(key[1]), key[2] != "linear-probe")
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for name, record in read_trials(out / TRIALS).items():
+        trial = record["trial"]
+        key = trial["initialization"], trial["system"], trial["tuning"]
+        groups.setdefault(key, []).append({**record, "name": name})
+    initializations, methods = list(INITIALIZATIONS), list(METHODS)
+    # The linear probe first: which BiT is the reference must not depend on what is added later.
+    order = sorted(
+        groups, key=lambda key: (initializations.index(key[0]), methods.index(key[1]), key[2] != "linear-probe")
     )
-    made = _tested([_row(held[key]) for key in keys], out / TRIALS)
-    told = any(row.metrics and "sensitivity" in row.metrics for row in made)
-    return [*made, *(map(_reader, READERS) if told else ())]
+    rows = [_row(groups[key]) for key in order]
+    _add_tests(rows, out / TRIALS)
+    if any("sensitivity" in row for row in rows):
+        rows += [_reader_row(study) for study in READERS]
+    metrics = [
+        f"{prefix}{name}{part}"
+        for prefix in ("", "external_")
+        for name in METRICS
+        if any(f"{prefix}{name}" in row for row in rows)
+        for part in ("", "_low", "_high", "_n")
+    ]
+    table = pd.DataFrame(rows, columns=[*COLUMNS, *metrics])
+    text = ["trial", "system", "title", "tuning", "initialization", "weights", "failure", "note"]
+    return table.assign(
+        **{name: table[name].astype(object).where(table[name].notna(), "") for name in text},
+        **{name: table[name].eq(True) for name in ("reference", "resumed")},
+    )
 
 
-INITIALIZATION_ORDER = ("pretrained", "random", "features")
+def is_ranked(row: Mapping[str, Any]) -> bool:
+    """Return whether a row has a result that may be compared."""
+    return not row["failure"] and not row["note"] and row["initialization"] != "readers"
 
 
-def _reader(study: ReaderStudy) -> ResultRow:
-    def published(value: float) -> MetricEstimate:
-        return MetricEstimate(value, study.readers, NAN, NAN, "published")
-
-    metrics = {"sensitivity": published(study.sensitivity), "specificity": published(study.specificity)}
+def _reader_row(study: ReaderStudy) -> Row:
     title = f"{study.readers} dermatologists ({study.study}; {study.images})"
-    return ResultRow(title, "dermatologists", title, "", "readers", metrics=metrics)
+    row = {"trial": title, "system": "dermatologists", "title": title, "initialization": "readers"}
+    return {
+        **row,
+        "sensitivity": study.sensitivity,
+        "sensitivity_n": study.readers,
+        "specificity": study.specificity,
+        "specificity_n": study.readers,
+    }
 
 
-def _row(seeds: Sequence[dict[str, Any]]) -> ResultRow:
-    seeds = sorted(seeds, key=lambda one: ("reason" in one, one["trial"]["seed"]))
-    first, whole = seeds[0], [one for one in seeds if "reason" not in one]
+def _row(records: Sequence[Row]) -> Row:
+    records = sorted(records, key=lambda one: ("reason" in one, one["trial"]["seed"]))
+    first, complete = records[0], [one for one in records if "reason" not in one]
     trial = first["trial"]
-    system = METHODS[trial["system"]]
-    title = f"{system.title} ({trial['backbone']})" if trial["backbone"] in system.near else system.title
-    row = ResultRow(
-        first["name"],
-        trial["system"],
-        title,
-        trial["tuning"],
-        trial["initialization"],
-    )
-    if whole and tuple(first["support"]) == SUPPORT:
-        row = replace(row, paper=ACCURACY.get(trial["system"], NAN), paper_seconds=SECONDS.get(trial["system"], NAN))
-    if not whole:
-        return replace(row, failure=first["reason"], start=trial["weights"])
-    failures = tuple(f"seed {one['trial']['seed']}: {one['reason']}" for one in seeds if "reason" in one)
-    fit = first["fit"]
-    tests = [_metrics(one["metrics"]["test"]) for one in whole]
+    method = METHODS[trial["system"]]
+    row: Row = {
+        "trial": first["name"],
+        "system": trial["system"],
+        "title": f"{method.title} ({trial['backbone']})" if trial["backbone"] in method.near else method.title,
+        "tuning": trial["tuning"],
+        "initialization": trial["initialization"],
+        "weights": first.get("weights", trial["weights"]),
+    }
+    if not complete:
+        return {**row, "failure": first["reason"]}
+    fit, tests = first["fit"], [one["metrics"]["test"] for one in complete]
+    notes = [_degenerate(first), *(f"seed {one['trial']['seed']}: {one['reason']}" for one in records[len(complete) :])]
     area = "auroc" if "auroc" in tests[0] else "auroc_macro"
-    times = [_training(one["fit"]) for one in whole]
-    return replace(
-        row,
-        start=first["weights"],
-        metrics=tests[0],
-        elsewhere=_metrics(first["metrics"].get("elsewhere", {})),
-        training_accuracy=fit["training_accuracy"],
-        gap=fit["gap"],
-        seconds=times[0],
-        resumed=first["resumed"],
-        feature_seconds=fit["seconds"].get("features", NAN),
-        milliseconds=1000 * first["seconds_an_image"] if first["seconds_an_image"] is not None else NAN,
-        peak_bytes=NAN if first["peak_bytes"] is None else first["peak_bytes"],
-        parameters=first["parameters"],
-        bytes=first["bytes"],
-        accuracies=tuple(test["accuracy"].value for test in tests),
-        areas=tuple(test[area].value for test in tests),
-        times=tuple(times),
-        failures=failures,
-        looks=first["looks"],
-    )
+    for prefix, metrics in (("", tests[0]), ("external_", first["metrics"].get("external", {}))):
+        for name in METRICS:
+            if name in metrics:
+                one = metrics[name]
+                low, high = one["ci_low"], one["ci_high"]
+                values = {"": one["value"], "_low": low, "_high": high, "_n": one["n"]}
+                row |= {f"{prefix}{name}{part}": value for part, value in values.items()}
+    for name, metric in (("accuracy", "accuracy"), ("auroc", area)):
+        seeds = np.array([test[metric]["value"] for test in tests], float)
+        row |= {f"{name}_mean": seeds.mean(), f"{name}_sd": seeds.std(ddof=1) if len(seeds) > 1 else np.nan}
+    if tuple(first["support"]) == SUPPORT:
+        row |= {"paper_accuracy": ACCURACY.get(trial["system"]), "paper_seconds": SECONDS.get(trial["system"])}
+    per_image = first["seconds_per_image"]
+    return {
+        **row,
+        "note": "; ".join(filter(None, notes)),
+        "epochs": first["epochs"],
+        "seeds": len(complete),
+        "training_accuracy": fit["training_accuracy"],
+        "gap": fit["gap"],
+        "seconds": sum(seconds for stage, seconds in fit["seconds"].items() if stage in TRAINING_STAGES),
+        "feature_seconds": fit["seconds"].get("features"),
+        "resumed": first["resumed"],
+        "ms_per_image": None if per_image is None else 1000 * per_image,
+        **{name: first[name] for name in ("peak_bytes", "parameters", "bytes", "test_evaluations")},
+    }
 
 
-def _training(fit: Mapping[str, Any]) -> float:
-    return float(sum(seconds for stage, seconds in fit["seconds"].items() if stage not in NOT_TRAINING))
+def _degenerate(record: Row) -> str:
+    """Return why a result is no comparison; empty where it is one."""
+    if record["trial"]["tuning"] and record["epochs"] is not None and record["epochs"] < 1:
+        return f"trained for {record['epochs']:.2g} epochs only"
+    return "predicts one class for every image" if record["constant"] else ""
 
 
-def _metrics(plain: Mapping[str, Mapping[str, Any]]) -> dict[str, MetricEstimate]:
-    """Read the metrics of a trial with their intervals."""
-
-    def number(value: float | None) -> float:
-        return NAN if value is None else value
-
-    found = {}
-    for name, one in plain.items():
-        low, high = number(one["ci_low"]), number(one["ci_high"])
-        found[name] = MetricEstimate(number(one["value"]), one["n"], low, high, one["method"])
-    return found
-
-
-def _tested(found: Sequence[ResultRow], folder: Path) -> list[ResultRow]:
-    """With tests on the images that both could read, and Holm's correction over all that were held against one BiT.
-
-    Networks are held against the BiT that began as they did. What learns from handcrafted features began with
-    nothing, and is held against the pretrained one where there is one.
-    """
+def _add_tests(rows: Sequence[Row], trials: Path) -> None:
     references = {
         initialization: next(
-            (row for row in found if (row.system, row.initialization) == ("bit", initialization) and not row.failure),
+            (
+                row
+                for row in rows
+                if (row["system"], row["initialization"]) == ("bit", initialization)
+                and not row.get("failure")
+                and not row.get("note")
+            ),
             None,
         )
         for initialization in ("pretrained", "random")
     }
     references["features"] = references["pretrained"] or references["random"]
-    made: list[ResultRow] = []
-    held: dict[str, list[int]] = {}
-    for row in found:
-        reference = references[row.initialization]
-        if reference is None or row.failure:
-            made.append(row)
-        elif row.name == reference.name:
-            made.append(replace(row, reference=True))
+    tested: dict[str, list[Row]] = {}
+    for row in rows:
+        reference = references[row["initialization"]]
+        if reference is None or row.get("failure") or row.get("note"):
+            continue
+        if row is reference:
+            row["reference"] = True
         else:
-            held.setdefault(reference.name, []).append(len(made))
-            made.append(_against(row, reference, folder))
-    for mine in held.values():
-        called, ranked = (
-            holm_correction([test.p if test else NAN for test in tests])
-            for tests in ([made[k].mcnemar for k in mine], [made[k].delong for k in mine])
-        )
-        for k, a, b in zip(mine, called, ranked, strict=True):
-            made[k] = replace(made[k], mcnemar_holm=a, delong_holm=b)
-    return made
+            row |= _tests(row["trial"], reference["trial"], trials)
+            tested.setdefault(reference["trial"], []).append(row)
+    for group in tested.values():
+        for name in ("mcnemar_p", "delong_p"):
+            corrected = holm_correction([row.get(name, np.nan) for row in group])
+            for row, p in zip(group, corrected, strict=True):
+                row[f"{name}_holm"] = p
 
 
-def _against(row: ResultRow, reference: ResultRow, folder: Path) -> ResultRow:
-    y, p, images = load_predictions(folder / reference.name, "test")
-    _, theirs, names = load_predictions(folder / row.name, "test")
-    _, first, second = np.intersect1d(images, names, return_indices=True)
-    areas = delong_difference(y[first] == 1, theirs[second][:, 1], p[first][:, 1]) if p.shape[1] == 2 else None
-    calls = mcnemar(y[first], theirs[second].argmax(1), p[first].argmax(1))
-    return replace(row, mcnemar=calls, delong=areas)
+def _tests(name: str, reference: str, trials: Path) -> Row:
+    """Compare two trials on the images that both could read."""
+    y, p, images = load_predictions(trials / reference, "test")
+    _, other, other_images = load_predictions(trials / name, "test")
+    _, first, second = np.intersect1d(images, other_images, return_indices=True)
+    found = {"mcnemar_p": mcnemar(y[first], other[second].argmax(1), p[first].argmax(1)).p}
+    if p.shape[1] == 2:
+        delong = delong_difference(y[first] == 1, other[second][:, 1], p[first][:, 1])
+        found |= {
+            "auroc_difference": delong.difference,
+            "auroc_difference_low": delong.low,
+            "auroc_difference_high": delong.high,
+            "delong_p": delong.p,
+        }
+    return found

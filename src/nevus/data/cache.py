@@ -1,40 +1,68 @@
-"""Decoded images on disk, so that each is decoded once."""
+"""The cache: one SQLite file with whatever can be computed again, found by the digest of what it was computed from."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import mmap
-import os
 import sqlite3
 import threading
 import time
 import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nevus._io import atomic_path, cache_folder, sha256_file
+from nevus._io import cache_folder, sha256_file
 from nevus._progress import console
 from nevus.data.images import Pixels
 from nevus.errors import NevusError
 
-FORMAT = "squares-1"
-"""Changes whenever decoding or resizing gives other pixels."""
-_CHECK = 4
-_STALE = 24 * 3600.0
+NAME = "cache.sqlite"
+PIXELS_VERSION = 2
+"""Of decoding and resizing; another version invalidates the decoded images."""
+KINDS = {
+    "pixels": "decoded images",
+    "digests": "digests of image files",
+    "pairs": "results of duplicate checks",
+    "handcrafted": "handcrafted features",
+    "teachers": "outputs of teachers, for distillation",
+    "graphs": "converted networks",
+}
+"""Kinds of entries, and what they are."""
+MAX_ENTRY = 500_000_000
+"""Bytes; larger values are not cached."""
+_CHUNK = 500
+"""Keys in a query: SQLite allows no more than 999 values."""
+_EVICTED = 256
+"""Entries that are deleted at a time."""
+_RECOUNT = 0.02
+"""Share of the limit after whose writing the file is measured again, since other processes write, too."""
+_SCHEMA = (
+    "PRAGMA page_size = 16384",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = OFF",  # an entry that a power failure takes is computed again
+    "CREATE TABLE IF NOT EXISTS entries (id INTEGER PRIMARY KEY, kind TEXT, key TEXT, size INTEGER, crc INTEGER, "
+    "used REAL, UNIQUE (kind, key))",
+    "CREATE INDEX IF NOT EXISTS by_use ON entries (used)",
+    "CREATE TABLE IF NOT EXISTS contents (id INTEGER PRIMARY KEY, value BLOB)",
+)
 
 
 @dataclass(frozen=True)
 class CacheConfig:
-    """Where decoded images are kept.
+    """Where decoded images and other intermediate results are kept.
 
     Attributes:
-        folder: of the cache (default: `pixels` below `$NEVUS_CACHE`, else `~/.cache/nevus`).
-        gigabytes: most that it may take; the images that were not used for longest go first. 0 keeps none, and
-            each image is decoded whenever it is wanted.
+        folder: of the cache (default: `$NEVUS_CACHE`, else `~/.cache/nevus`).
+        gigabytes: largest size; the least recently used entries are deleted first. 0 keeps nothing, and each image
+            is decoded each time it is used.
+
+    Raises:
+        NevusError: the size is negative.
 
     """
 
@@ -43,211 +71,239 @@ class CacheConfig:
 
     def __post_init__(self) -> None:
         if not self.gigabytes >= 0:
-            raise NevusError(f"a cache of {self.gigabytes} GB cannot be; correct --cache.gigabytes.")
+            raise NevusError(f"Cannot use a cache of {self.gigabytes} GB. Correct --cache.gigabytes.")
 
     @property
-    def place(self) -> Path:
-        """The folder."""
-        return self.folder or cache_folder("pixels")
+    def path(self) -> Path:
+        """The database file."""
+        return (self.folder or cache_folder("")) / NAME
 
 
 class Cache:
-    """Squares of pixels by the digest of the file that they come from.
+    """Values by kind and key, in one SQLite file that several threads and processes share.
 
-    A square is a file of its own: uint8 (image_size, image_size, 3) and the CRC-32 of these bytes. It is written aside
-    and renamed, so two processes may build the same cache. It is mapped into memory while it is read. One that is
-    damaged counts as missing. Nothing is fsynced: what a power cut takes is decoded again.
+    Every value is stored with its CRC-32: a damaged one counts as missing, and a damaged file is replaced. Where the
+    file cannot be written or the disk is full, one sentence says so, and everything is computed each time.
     """
 
     def __init__(self, config: CacheConfig | None = None) -> None:
         config = config or CacheConfig()
-        self.folder = config.place / FORMAT
-        self.digests = Digests(config.place / "digests.sqlite")
-        self._most = int(config.gigabytes * 1e9)
-        self._lock = threading.Lock()
+        self.path = config.path
+        self._limit = int(config.gigabytes * 1e9)
+        self._lock = threading.RLock()
         self._began = time.time()
-        self._held: int | None = None  # bytes; counted at the first write
-        self._since = 0  # bytes written since
-        self._oldest: list[tuple[float, int, Path]] = []
-        self._writing = self._most > 0
+        self._written: int | None = None  # bytes since the file was measured
+        self._free = 0
+        self._in_memory = not self._limit  # digests of files alone, for this process
+        self._writes = True
+        self._database = self._open()
 
-    def path(self, digest: str, image_size: int) -> Path:
-        """Where a square lies, or would lie."""
-        return self.folder / str(image_size) / digest[:2] / digest
+    def get(self, kind: str, key: str) -> bytes | None:
+        """Return a value; None where there is none, or a damaged one."""
+        return self.get_many(kind, [key]).get(key)
 
-    def has(self, digest: str, image_size: int) -> bool:
-        """Whether a square is there, by its length; marks it as used."""
-        path = self.path(digest, image_size)
-        try:
-            if path.stat().st_size != image_size * image_size * 3 + _CHECK:
-                return False
-            os.utime(path)
-        except OSError:
-            return False
-        return True
-
-    def load(self, digest: str, image_size: int) -> Pixels | None:
-        """A square, read-only and mapped into memory; None where there is none, or a damaged one."""
-        size = image_size * image_size * 3
-        try:
-            with self.path(digest, image_size).open("rb") as file:
-                if os.fstat(file.fileno()).st_size != size + _CHECK:
-                    return None
-                content = mmap.mmap(file.fileno(), size + _CHECK, access=mmap.ACCESS_READ)
-        except (OSError, ValueError):
-            return None
-        pixels = np.frombuffer(content, np.uint8, size)
-        if zlib.crc32(memoryview(content)[:size]) != int.from_bytes(content[size:], "little"):
-            return None
-        return pixels.reshape(image_size, image_size, 3)
-
-    def store(self, digest: str, pixels: Pixels) -> None:
-        """Keep a square, uint8 (image_size, image_size, 3), where there is room for it."""
-        path, size = self.path(digest, len(pixels)), pixels.size + _CHECK
-        content = pixels.tobytes()
-        content += zlib.crc32(content).to_bytes(_CHECK, "little")
-        with self._lock:  # while it is written, too: else a recount would miss it
-            if not self._room(size):
-                return
-            try:
-                with atomic_path(path, durable=False) as aside:
-                    aside.write_bytes(content)
-            except NevusError as error:
-                console.print(f"{error} Until then each image is decoded whenever it is wanted.", style="yellow")
-                self._writing = False
-
-    def close(self) -> None:
-        """Let the memory of digests go."""
-        self.digests.close()
-
-    def _room(self, size: int) -> bool:
-        if not self._writing:
-            return False
-        if self._held is None or self._since > self._most // 20:
-            self._count()  # again and again, for other processes write, too
-        assert self._held is not None
-        while self._held + size > self._most and self._oldest:
-            _, freed, path = self._oldest.pop()
-            try:
-                if path.stat().st_mtime >= self._began:
-                    continue  # used since it was counted
-                path.unlink()
-            except OSError:
-                pass  # another process was faster
-            self._held -= freed
-        if self._held + size > self._most:
-            console.print(
-                f"the cache in {self.folder.parent} is full ({self._most / 1e9:g} GB); the images that have no "
-                "room are decoded whenever they are wanted. Allow it more with --cache.gigabytes.",
-                style="yellow",
+    def get_many(self, kind: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return the values that are there, by key."""
+        found: dict[str, bytes] = {}
+        for start in range(0, len(keys), _CHUNK):
+            part = list(keys[start : start + _CHUNK])
+            query = (
+                "SELECT key, crc, value, used FROM entries JOIN contents USING (id) WHERE kind = ? AND key IN "
+                f"({','.join('?' * len(part))})"
             )
-            self._writing = False
-            return False
-        self._held += size
-        self._since += size
-        return True
+            rows = self._execute(query, (kind, *part))
+            found |= {key: value for key, crc, value, _ in rows if zlib.crc32(value) == crc}
+            self._touch(kind, [key for key, _, _, used in rows if used < self._began])
+        return found
 
-    def _count(self) -> None:
-        self._held, self._since = 0, 0
-        self._oldest.clear()
-        for here, _, names in os.walk(self.folder):
-            for name in names:
-                path = Path(here, name)
-                try:
-                    state = path.stat()
-                    if name.startswith(".") and state.st_mtime < self._began - _STALE:
-                        path.unlink()  # of a process that was killed while it wrote
-                        continue
-                except OSError:
+    def has(self, kind: str, key: str) -> bool:
+        """Return whether there is a value, without reading it, and mark it as used."""
+        rows = self._execute("SELECT used FROM entries WHERE kind = ? AND key = ?", (kind, key))
+        if rows and rows[0][0] < self._began:
+            self._touch(kind, [key])
+        return bool(rows)
+
+    def put(self, kind: str, key: str, value: bytes) -> None:
+        """Store a value, if there is room for it."""
+        self.put_many(kind, {key: value})
+
+    def put_many(self, kind: str, values: Mapping[str, bytes]) -> None:
+        """Store values by key, if there is room for them."""
+        with self._lock:
+            for key, value in values.items():
+                if (self._in_memory and kind != "digests") or len(value) > MAX_ENTRY or not self._make_room(len(value)):
                     continue
-                self._held += state.st_size
-                if state.st_mtime < self._began:
-                    self._oldest.append((state.st_mtime, state.st_size, path))
-        self._oldest.sort(reverse=True)
+                entry = (kind, key, len(value), zlib.crc32(value), time.time())
+                with self._transaction():
+                    self._delete("kind = ? AND key = ?", (kind, key))
+                    self._execute("INSERT INTO entries (kind, key, size, crc, used) VALUES (?, ?, ?, ?, ?)", entry)
+                    self._execute("INSERT OR REPLACE INTO contents VALUES (last_insert_rowid(), ?)", (value,))
 
-
-_TABLE = "CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, size INTEGER, changed INTEGER, digest TEXT)"
-
-_FORGET = "DELETE FROM digests WHERE rowid <= (SELECT max(rowid) FROM digests) - 1000000"
-"""Of files that are long gone: what was computed last is remembered, some 200 MB at most."""
-
-
-class Digests:
-    """SHA-256 of files, remembered by path, size and time of change in an SQLite file.
-
-    A large archive is so read once, not at every start. Several processes may share the file. Where it cannot be
-    written or is damaged, digests are computed again.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._database = self._opened()
-
-    def of(self, path: Path) -> str:
-        """Hexadecimal digest of a file.
+    def file_digest(self, path: Path) -> str:
+        """Return the hexadecimal SHA-256 of a file, without reading it if path, size and time of change are known.
 
         Raises:
             OSError: it cannot be read.
 
         """
-        name, state = str(path.absolute()), path.stat()
-        with self._lock, contextlib.suppress(sqlite3.Error):
-            if self._database is not None:
-                row = self._database.execute(
-                    "SELECT digest FROM digests WHERE path = ? AND size = ? AND changed = ?",
-                    (name, state.st_size, state.st_mtime_ns),
-                ).fetchone()
-                if row:
-                    return str(row[0])
+        state = path.stat()
+        key = f"{path.absolute()}\0{state.st_size}\0{state.st_mtime_ns}"
+        key = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+        known = self.get("digests", key)
+        if known is not None and len(known) == 32:
+            return known.hex()
         digest = sha256_file(path).removeprefix("sha256:")
-        with self._lock, contextlib.suppress(sqlite3.Error):
-            if self._database is not None:
-                self._database.execute(
-                    "INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)",
-                    (name, state.st_size, state.st_mtime_ns, digest),
-                )
+        self.put("digests", key, bytes.fromhex(digest))
         return digest
 
+    def has_pixels(self, digest: str, image_size: int) -> bool:
+        """Return whether the decoded image of a file is there, by the digest of the file."""
+        return self.has("pixels", _pixels_key(digest, image_size))
+
+    def load_pixels(self, digest: str, image_size: int) -> Pixels | None:
+        """Return a decoded image, uint8 (image_size, image_size, 3), read-only; None where there is none."""
+        value = self.get("pixels", _pixels_key(digest, image_size))
+        if value is None or len(value) != image_size * image_size * 3:
+            return None
+        return np.frombuffer(value, np.uint8).reshape(image_size, image_size, 3)
+
+    def store_pixels(self, digest: str, pixels: Pixels) -> None:
+        """Store a decoded image, uint8 (image_size, image_size, 3)."""
+        self.put("pixels", _pixels_key(digest, len(pixels)), pixels.tobytes())
+
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Return the number of entries and their bytes, by kind."""
+        rows = self._execute("SELECT kind, COUNT(*), SUM(size) FROM entries GROUP BY kind")
+        return {kind: (int(n), int(size)) for kind, n, size in rows}
+
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         with self._lock:
             if self._database is not None:
                 self._database.close()
                 self._database = None
 
-    def __enter__(self) -> Digests:
-        return self
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._execute("BEGIN IMMEDIATE")
+        yield
+        if self._database is not None and self._database.in_transaction:  # it is not after an error
+            self._execute("COMMIT")
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def _execute(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        with self._lock:
+            if self._database is None:
+                return []
+            try:
+                return self._database.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                self._fail(error)
+                return []
 
-    def _opened(self) -> sqlite3.Connection | None:
+    def _fail(self, error: sqlite3.Error) -> None:
+        """Go on without what failed: without writing where that failed, else without the cache."""
+        assert self._database is not None
+        with contextlib.suppress(sqlite3.Error):
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+        if "locked" in str(error):  # another process is writing: this entry is not cached
+            return
+        if self._writes:
+            self._warn(str(error))
+        self._writes = False
+        if not isinstance(error, sqlite3.OperationalError):  # a damaged file
+            self._database.close()
+            self._database = None
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+
+    def _warn(self, reason: str) -> None:
+        console.print(
+            f"Cannot write the cache '{self.path}': {reason}. Images are decoded each time they are used. Set "
+            "--cache.folder or NEVUS_CACHE to another folder.",
+            style="yellow",
+        )
+
+    def _touch(self, kind: str, keys: Sequence[str]) -> None:
+        if keys and self._writes:
+            marks = ",".join("?" * len(keys))
+            query = f"UPDATE entries SET used = ? WHERE kind = ? AND key IN ({marks})"
+            self._execute(query, (time.time(), kind, *keys))
+
+    def _delete(self, where: str, values: Sequence[Any]) -> int:
+        self._execute(f"DELETE FROM contents WHERE id IN (SELECT id FROM entries WHERE {where})", values)
+        return len(self._execute(f"DELETE FROM entries WHERE {where} RETURNING id", values))
+
+    def _make_room(self, size: int) -> bool:
+        if not self._writes:
+            return False
+        if self._written is None or self._written > self._limit * _RECOUNT:
+            self._measure()
+        while self._free - (self._written or 0) < size:
+            oldest = "id IN (SELECT id FROM entries WHERE used < ? ORDER BY used LIMIT ?)"
+            with self._transaction():
+                deleted = self._delete(oldest, (self._began, _EVICTED))
+            self._measure()
+            if not deleted:
+                break
+        if self._free - (self._written or 0) < size:
+            console.print(
+                f"The cache '{self.path}' is full ({self._limit / 1e9:g} GB). Images without room are decoded at each "
+                "use. Raise --cache.gigabytes.",
+                style="yellow",
+            )
+            self._writes = False
+            return False
+        self._written = (self._written or 0) + size
+        return True
+
+    def _measure(self) -> None:
+        used = self._execute("SELECT COALESCE(SUM(size), 0) FROM entries")
+        self._free, self._written = self._limit - int(used[0][0] if used else 0), 0
+
+    def _open(self) -> sqlite3.Connection | None:
+        if self._in_memory:
+            self._limit = MAX_ENTRY
+            return self._connect(":memory:")
         for _ in range(2):
             try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                # Uncommitted rows of one process lock out the others: without a transaction each is written at
-                # once, and without fsync that is fast. A lost row is computed again.
-                database = sqlite3.connect(self._path, timeout=10, check_same_thread=False, isolation_level=None)
-                database.execute("PRAGMA journal_mode = WAL")
-                database.execute("PRAGMA synchronous = OFF")
-                database.execute(_TABLE)
-                database.execute(_FORGET)
-                return database
-            except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError):
-                    return None  # cannot be written, or is locked for good
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                return self._connect(str(self.path))
+            except sqlite3.OperationalError as error:
+                self._warn(str(error))
+                break
+            except sqlite3.DatabaseError:  # damaged: it is made again
                 with contextlib.suppress(OSError):
-                    self._path.unlink()
-            except OSError:
-                return None
+                    self.path.unlink()
+            except OSError as error:
+                self._warn(error.strerror or str(error))
+                break
+        self._writes = False
         return None
+
+    def _connect(self, path: str) -> sqlite3.Connection:
+        # Without transactions of its own each statement is written at once, and locks out other processes shortly.
+        database = sqlite3.connect(path, timeout=10, check_same_thread=False, isolation_level=None)
+        for statement in _SCHEMA:
+            database.execute(statement)
+        return database
+
+
+def clear_cache(config: CacheConfig) -> None:
+    """Delete the cache's file."""
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            config.path.with_name(NAME + suffix).unlink()
+
+
+def _pixels_key(digest: str, image_size: int) -> str:
+    return f"{PIXELS_VERSION}-{image_size}-{digest}"
 
 
 def pixel_digest(pixels: NDArray[np.uint8]) -> str:
-    """Digest of decoded pixels, uint8 (h, w, 3): 20 hexadecimal digits of SHA-256 over height, width and values.
+    """Return the digest of decoded pixels, uint8 (h, w, 3): 20 hexadecimal digits of SHA-256 over size and values.
 
-    It is that of the picture, whatever file without loss it is packed in.
+    Files with the same pixels have the same digest, whatever their lossless format.
     """
     head = "x".join(map(str, pixels.shape[:2])).encode() + b":"
     return hashlib.sha256(head + np.ascontiguousarray(pixels).tobytes()).hexdigest()[:20]

@@ -18,9 +18,9 @@ from nevus.errors import ImageError, NevusError
 
 
 class DecodedImages:
-    """Images as squares of one side, read from the cache as they are wanted: uint8 (n, image_size, image_size, 3).
+    """Images as squares of one side, read from the cache when they are used: uint8 (n, image_size, image_size, 3).
 
-    What is held in memory is a name and a digest for each image.
+    Memory holds a path and a digest for each image.
 
     Attributes:
         image_size: in pixels.
@@ -39,36 +39,36 @@ class DecodedImages:
         """Uint8 (rows, image_size, image_size, 3), a copy.
 
         Raises:
-            NevusError: an image is no longer in the cache, and its file has changed or gone.
+            NevusError: an image is no longer in the cache, and its file was changed or deleted.
 
         """
-        wanted = np.arange(len(self))[rows]
-        found = np.empty((len(wanted), self.image_size, self.image_size, 3), np.uint8)
-        for place, row in enumerate(wanted):
-            found[place] = self._one(int(row))
-        return found
+        numbers = np.arange(len(self))[rows]
+        pixels = np.empty((len(numbers), self.image_size, self.image_size, 3), np.uint8)
+        for place, row in enumerate(numbers):
+            pixels[place] = self._one(int(row))
+        return pixels
 
     def subset(self, rows: slice) -> DecodedImages:
-        """A stretch of the images; nothing is read."""
+        """Return a range of the images; nothing is read."""
         return DecodedImages(self._paths[rows], self.digests[rows], self.image_size, self._cache)
 
     def at_size(self, image_size: int) -> DecodedImages:
-        """The same images at another side; nothing is read."""
+        """Return the same images at another size; nothing is read."""
         return DecodedImages(self._paths, self.digests, image_size, self._cache)
 
     def _one(self, row: int) -> Pixels:
         digest, path = self.digests[row], self._paths[row]
-        pixels = self._cache.load(digest, self.image_size)
+        pixels = self._cache.load_pixels(digest, self.image_size)
         if pixels is not None:
             return pixels
         try:
-            unchanged = self._cache.digests.of(path) == digest
+            unchanged = self._cache.file_digest(path) == digest
         except OSError:
             unchanged = False
         if not unchanged:
-            raise NevusError(f"{path} has changed or gone since it was first read; put it back and begin again.")
+            raise NevusError(f"Cannot read '{path}': it was changed or deleted meanwhile. Restore it and start again.")
         pixels = Preprocess(self.image_size).pixels(path)
-        self._cache.store(digest, pixels)
+        self._cache.store_pixels(digest, pixels)
         return pixels
 
 
@@ -79,7 +79,7 @@ class DecodedDataset:
     Attributes:
         manifest: their rows.
         pixels: uint8 of shape (n, image_size, image_size, 3), in the same order.
-        faults: one sentence for each image that could not be used.
+        faults: one sentence for each image that cannot be used.
 
     """
 
@@ -91,39 +91,39 @@ class DecodedDataset:
 def decode_dataset(
     manifest: Manifest, image_size: int, cache: Cache, *, begin: float = 0.0, what: str = "decoding"
 ) -> DecodedDataset:
-    """Have every image as a square of `image_size` pixels in the cache; bad ones are left out and reported.
+    """Decode every image to a square of `image_size` pixels in the cache; unusable ones are left out and reported.
 
     Args:
-        manifest: which images.
+        manifest: the images.
         image_size: in pixels.
-        cache: keeps the squares.
-        begin: share of the images after which to begin, in a circle. Several processes that begin at different
-            places share the work: each finds in the cache what another has decoded.
-        what: is shown beside the progress bar.
+        cache: of the squares.
+        begin: share of the images after which to begin, in a circle. Processes that begin at different places share
+            the work, since each finds in the cache what another has decoded.
+        what: title of the progress bar.
 
     Raises:
-        NevusError: none could be read.
+        NevusError: no image can be used.
 
     """
 
     def one(path: Path) -> str | ImageError:
         try:
-            digest = cache.digests.of(path)
-            if not cache.has(digest, image_size):
-                cache.store(digest, Preprocess(image_size).pixels(path))
+            digest = cache.file_digest(path)
+            if not cache.has_pixels(digest, image_size):
+                cache.store_pixels(digest, Preprocess(image_size).pixels(path))
             return digest
         except ImageError as error:
             return error
-        except (OSError, ValueError):  # the decoder says what is wrong with it
+        except (OSError, ValueError):  # the decoder reports the reason
             try:
                 Preprocess(image_size).pixels(path)
             except ImageError as error:
                 return error
-            return ImageError(f"{path} came and went while it was read; try again.")
+            return ImageError(f"Cannot read '{path}': it changed while it was read. Try again.")
 
     paths = manifest.paths
     order = np.roll(np.arange(len(paths)), -int(begin * len(paths)))
-    found: dict[int, str] = {}
+    digests: dict[int, str] = {}
     faults: dict[int, str] = {}
     with progress() as bar:
         task = bar.add_task(what, total=len(manifest), note="")
@@ -131,13 +131,13 @@ def decode_dataset(
             if isinstance(result, ImageError):
                 faults[row] = str(result)
             else:
-                found[row] = result
+                digests[row] = result
             bar.advance(task)
-    told = tuple(faults[row] for row in sorted(faults))
-    if not found:
-        raise NevusError(f"none of the {len(manifest)} images of {manifest.name} can be used; the first: {told[0]}")
-    if told:
-        console.print(f"{len(told)} of {len(manifest)} images cannot be used and are left out; the first: {told[0]}")
-    rows = sorted(found)
+    errors = tuple(faults[row] for row in sorted(faults))
+    if not digests:
+        raise NevusError(f"Cannot use any of the {len(manifest)} images of {manifest.name}. The first: {errors[0]}")
+    if errors:
+        console.print(f"{len(errors)} of {len(manifest)} images cannot be used. The first: {errors[0]}")
+    rows = sorted(digests)
     kept = manifest.where(np.isin(np.arange(len(paths)), rows))
-    return DecodedDataset(kept, DecodedImages(kept.paths, [found[row] for row in rows], image_size, cache), told)
+    return DecodedDataset(kept, DecodedImages(kept.paths, [digests[row] for row in rows], image_size, cache), errors)

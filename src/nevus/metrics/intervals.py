@@ -65,9 +65,9 @@ def delong_interval(positive: NDArray[np.bool_], score: Floats, area: float, lev
 
 
 def bootstrap_weights(groups: Ints, replicates: int, seed: int) -> Iterator[Floats]:
-    """How often each image is drawn when whole groups are drawn with replacement.
+    """Draw groups with replacement, and count how often each image is drawn.
 
-    Images of one lesion or patient are not independent; drawing groups keeps an interval honest.
+    Images of one lesion or patient are not independent: an interval must resample groups.
 
     Args:
         groups: code 0..g-1 of each image, (n,).

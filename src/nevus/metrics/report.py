@@ -1,4 +1,4 @@
-"""All figures of a classifier on one set of images, each with its interval and its n."""
+"""All metrics of a classifier on one set of images, each with its interval and its n."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from nevus.metrics.scores import Floats, Ints
 
 @dataclass(frozen=True)
 class MetricEstimate:
-    """A figure of quality.
+    """A metric with its 95 % interval.
 
     Attributes:
         value: NaN where it is undefined.
-        n: images that it rests on: of a recall those of the class, of a precision those called so.
+        n: number of images: for a recall those of the class, for a precision those predicted as the class.
         ci_low: lower end of the 95 % interval, NaN where undefined.
         ci_high: upper end.
         method: of the interval: `wilson`, `delong` or `bootstrap` (by group).
-        bootstrap: interval by drawing whole groups, where `method` is another: wider where groups repeat.
+        bootstrap: interval by a bootstrap over groups, where `method` is another.
 
     """
 
@@ -36,7 +36,7 @@ class MetricEstimate:
     bootstrap: Interval = field(default=UNDEFINED)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 
@@ -59,7 +59,7 @@ def compute_metrics(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> dict[str, MetricEstimate]:
-    """Every figure, by name.
+    """Compute every metric, by name.
 
     Two classes (the second is positive): accuracy, cross_entropy, sensitivity, specificity, ppv, npv,
     balanced_accuracy, f1, mcc, auroc, auprc, brier. More: accuracy, cross_entropy, balanced_accuracy (which
@@ -68,27 +68,27 @@ def compute_metrics(
 
     Args:
         y: true class, (n,), values 0..classes-1.
-        p: probabilities (n, classes); the most probable class is the one called, the first of equals.
+        p: probabilities (n, classes); the most probable class is predicted, the first of equal ones.
         classes: names.
         groups: code of each image's group, (n,).
-        replicates: of the bootstrap.
+        replicates: number of bootstrap samples.
         seed: of the bootstrap.
 
     """
     k, n = len(classes), len(y)
     if not n or not np.isfinite(p).all():
-        raise NevusError("there are no figures without images, or with probabilities that are not finite.")
-    called = p.argmax(1).astype(np.int64)
+        raise NevusError("Cannot compute metrics: there are no images, or probabilities are not finite.")
+    predicted = p.argmax(1).astype(np.int64)
     ones = np.ones(n)
-    matrix = scores.confusion(y, called, k, ones)
+    matrix = scores.confusion(y, predicted, k, ones)
 
     def of_matrix(score: Callable[[Floats], Floats]) -> Callable[[Floats], Floats]:
-        return lambda w: score(scores.confusion(y, called, k, w))
+        return lambda w: score(scores.confusion(y, predicted, k, w))
 
     def one_vs_rest(w: Floats) -> Floats:
         return np.stack([scores.auroc(y == c, p[:, c], w) for c in range(k)], -1)
 
-    wanted: dict[str, tuple[Callable[[Floats], Floats], int]] = {
+    functions: dict[str, tuple[Callable[[Floats], Floats], int]] = {
         "accuracy": (of_matrix(scores.accuracy), n),
         "cross_entropy": (lambda w: scores.cross_entropy(y, p, w), n),
         "balanced_accuracy": (of_matrix(lambda m: scores.macro(scores.recall(m))), n),
@@ -105,33 +105,33 @@ def compute_metrics(
             ("npv", scores.precision, 0, 0),
         ):
             total = int(matrix.sum(axis)[cls])
-            wanted[name] = (of_matrix(_pick(rate, cls)), total)
+            functions[name] = (of_matrix(_pick(rate, cls)), total)
             proportions[name] = (int(matrix[cls, cls]), total)
-        wanted["f1"] = (of_matrix(_pick(scores.f1, 1)), n)
-        wanted["auroc"] = (lambda w: scores.auroc(y == 1, p[:, 1], w), n)
-        wanted["auprc"] = (lambda w: scores.average_precision(y == 1, p[:, 1], w), n)
+        functions["f1"] = (of_matrix(_pick(scores.f1, 1)), n)
+        functions["auroc"] = (lambda w: scores.auroc(y == 1, p[:, 1], w), n)
+        functions["auprc"] = (lambda w: scores.average_precision(y == 1, p[:, 1], w), n)
         areas["auroc"] = 1
     else:
-        wanted["f1_macro"] = (of_matrix(lambda m: scores.macro(scores.f1(m))), n)
-        wanted["f1_weighted"] = (of_matrix(lambda m: scores.weighted(scores.f1(m), m)), n)
-        wanted["auroc_macro"] = (lambda w: scores.macro(one_vs_rest(w)), n)
-        wanted["auroc_weighted"] = (
-            lambda w: scores.weighted(one_vs_rest(w), scores.confusion(y, called, k, w)),
+        functions["f1_macro"] = (of_matrix(lambda m: scores.macro(scores.f1(m))), n)
+        functions["f1_weighted"] = (of_matrix(lambda m: scores.weighted(scores.f1(m), m)), n)
+        functions["auroc_macro"] = (lambda w: scores.macro(one_vs_rest(w)), n)
+        functions["auroc_weighted"] = (
+            lambda w: scores.weighted(one_vs_rest(w), scores.confusion(y, predicted, k, w)),
             n,
         )
         for c, name in enumerate(classes):
             for kind, rate, axis in (("recall", scores.recall, 1), ("precision", scores.precision, 0)):
                 total = int(matrix.sum(axis)[c])
-                wanted[f"{kind}:{name}"] = (of_matrix(_pick(rate, c)), total)
+                functions[f"{kind}:{name}"] = (of_matrix(_pick(rate, c)), total)
                 proportions[f"{kind}:{name}"] = (int(matrix[c, c]), total)
-            wanted[f"auroc:{name}"] = (_area(y == c, p[:, c]), n)
+            functions[f"auroc:{name}"] = (_area(y == c, p[:, c]), n)
             areas[f"auroc:{name}"] = c
 
     # Images of one group are not independent: then the interval is the one that resamples groups.
     repeated = len(np.unique(groups)) < n
-    drawn = bootstrap({name: f for name, (f, _) in wanted.items()}, groups, replicates=replicates, seed=seed)
-    found: dict[str, MetricEstimate] = {}
-    for name, (score_of, total) in wanted.items():
+    drawn = bootstrap({name: f for name, (f, _) in functions.items()}, groups, replicates=replicates, seed=seed)
+    metrics: dict[str, MetricEstimate] = {}
+    for name, (score_of, total) in functions.items():
         value = float(score_of(ones))
         interval, method = drawn[name], "bootstrap"
         if name in proportions:
@@ -142,20 +142,20 @@ def compute_metrics(
             interval, method = drawn[name], "bootstrap"
         if not np.isfinite(value):
             interval = UNDEFINED
-        found[name] = MetricEstimate(
+        metrics[name] = MetricEstimate(
             value, total, *interval, method, UNDEFINED if method == "bootstrap" else drawn[name]
         )
-    return found
+    return metrics
 
 
 def counts(y: Ints, p: Floats) -> ConfusionCounts:
-    """TP, TN, FP and FN of two classes, the second positive."""
-    called = p.argmax(1)
+    """Count TP, TN, FP and FN of two classes, the second positive."""
+    predicted = p.argmax(1)
     return ConfusionCounts(
-        tp=int(((y == 1) & (called == 1)).sum()),
-        tn=int(((y == 0) & (called == 0)).sum()),
-        fp=int(((y == 0) & (called == 1)).sum()),
-        fn=int(((y == 1) & (called == 0)).sum()),
+        tp=int(((y == 1) & (predicted == 1)).sum()),
+        tn=int(((y == 0) & (predicted == 0)).sum()),
+        fp=int(((y == 0) & (predicted == 1)).sum()),
+        fn=int(((y == 1) & (predicted == 0)).sum()),
     )
 
 

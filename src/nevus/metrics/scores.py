@@ -2,7 +2,7 @@
 
 Every function takes the weight of each image in the last axis of `w` and gives a score for each of the axes
 before it: with ones of shape (n,) the score itself, with how often each image was drawn, shape (replicates, n),
-those of a bootstrap at once. A score that is undefined (0/0: no positive image, nothing called positive) is NaN,
+those of a bootstrap at once. A score that is undefined (0/0: no positive image, no positive prediction) is NaN,
 never 0 or 1.
 """
 
@@ -21,18 +21,18 @@ def ratio(part: Floats, whole: Floats) -> Floats:
         return np.asarray(np.where(whole > 0, part / whole, np.nan), np.float64)
 
 
-def confusion(y: Ints, called: Ints, classes: int, w: Floats) -> Floats:
-    """Confusion matrix, shape (..., classes, classes): rows are true, columns are called.
+def confusion(y: Ints, predicted: Ints, classes: int, w: Floats) -> Floats:
+    """Confusion matrix, shape (..., classes, classes): rows are true, columns are predicted.
 
     Args:
         y: true class, (n,).
-        called: the class that the classifier names, (n,).
+        predicted: predicted class, (n,).
         classes: number of classes.
         w: weights (..., n).
 
     """
     cell = np.zeros((len(y), classes * classes))
-    cell[np.arange(len(y)), y * classes + called] = 1
+    cell[np.arange(len(y)), y * classes + predicted] = 1
     return (w @ cell).reshape(*w.shape[:-1], classes, classes)
 
 
@@ -42,14 +42,14 @@ def accuracy(matrix: Floats) -> Floats:
 
 
 def recall(matrix: Floats) -> Floats:
-    """Share of each class that is called so, shape (..., classes). Of the positive class: sensitivity; of the
+    """Share of each class that is predicted correctly, shape (..., classes). Of the positive class: sensitivity; of the
     negative: specificity.
     """
     return ratio(np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(-1))
 
 
 def precision(matrix: Floats) -> Floats:
-    """Share of what is called a class that is so, shape (..., classes). Positive class: PPV; negative: NPV."""
+    """Share of correct predictions of each class, shape (..., classes). Positive class: PPV; negative: NPV."""
     return ratio(np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(-2))
 
 
@@ -60,11 +60,11 @@ def f1(matrix: Floats) -> Floats:
 
 def mcc(matrix: Floats) -> Floats:
     """Matthews' correlation coefficient for any number of classes (Gorodkin 2004)."""
-    true, called = matrix.sum(-1), matrix.sum(-2)
+    true, predicted = matrix.sum(-1), matrix.sum(-2)
     n = matrix.sum((-2, -1))
     right = np.trace(matrix, axis1=-2, axis2=-1)
-    covariance = right * n - (true * called).sum(-1)
-    spread = (n**2 - (called**2).sum(-1)) * (n**2 - (true**2).sum(-1))
+    covariance = right * n - (true * predicted).sum(-1)
+    spread = (n**2 - (predicted**2).sum(-1)) * (n**2 - (true**2).sum(-1))
     return ratio(covariance, np.sqrt(np.maximum(spread, 0)))
 
 
@@ -133,8 +133,8 @@ def average_precision(positive: NDArray[np.bool_], score: Floats, w: Floats) -> 
     """Area under the precision-recall curve as the step-wise sum over thresholds, without interpolation."""
     positives, negatives = _by_threshold(positive, score, w)
     tp = np.cumsum(positives, axis=-1)
-    called = tp + np.cumsum(negatives, axis=-1)
-    at = np.divide(tp, called, out=np.zeros_like(tp), where=called > 0)
+    predicted = tp + np.cumsum(negatives, axis=-1)
+    at = np.divide(tp, predicted, out=np.zeros_like(tp), where=predicted > 0)
     total = positives.sum(-1)
     # Without negatives the area is 1 by definition of precision and says nothing.
     area = ratio((positives * at).sum(-1), total)

@@ -30,12 +30,12 @@ class McNemar:
 
 
 def mcnemar(y: Ints, first: Ints, second: Ints) -> McNemar:
-    """Of the classes called by two classifiers for the same images.
+    """Test the classes that two classifiers predict for the same images.
 
     Args:
         y: true class, (n,).
-        first: what one calls, (n,).
-        second: what the other one calls, (n,).
+        first: predictions of one, (n,).
+        second: predictions of the other, (n,).
 
     """
     one, other = first == y, second == y
@@ -63,12 +63,12 @@ class DeLong:
 
 
 def delong_difference(positive: NDArray[np.bool_], first: Floats, second: Floats) -> DeLong:
-    """Of the scores that two classifiers give the same images, by midranks (Sun and Xu 2014).
+    """Test the scores of two classifiers for the same images, by midranks (Sun and Xu 2014).
 
     Args:
         positive: (n,).
         first: (n,), higher means more likely positive.
-        second: likewise.
+        second: (n,), higher means more likely positive.
 
     """
     nan = float("nan")
@@ -89,7 +89,7 @@ def delong_difference(positive: NDArray[np.bool_], first: Floats, second: Floats
 
 
 def holm_correction(p: Sequence[float]) -> list[float]:
-    """Holm's correction (1979) of several p values; those that are undefined (NaN) do not count and stay so."""
+    """Apply Holm's correction (1979) to several p values; undefined ones (NaN) do not count and remain undefined."""
     values = np.asarray(p, float)
     corrected = np.full(len(values), np.nan)
     defined = np.flatnonzero(np.isfinite(values))

@@ -20,14 +20,12 @@ from nevus.models.multi_stage import MultiStageFeatures
 from nevus.models.registry import AUTO, RANDOM, backbone_spec
 from nevus.models.weights import load_pretrained
 from nevus.pretraining.common import finished, held_out, license_of_all, written
-from nevus.pretraining.feature_store import FeatureStore
 from nevus.pretraining.recipes import distillation
 from nevus.pretraining.targets import (
     CachedTargetBatches,
     DistillationTargets,
     OnlineTargetBatches,
     TeacherOutputs,
-    store_name,
 )
 from nevus.pretraining.teachers import Teacher, teacher
 from nevus.runtime.device import device, has_bf16
@@ -177,11 +175,9 @@ class Distill:
         where = device(config.precision)
         shown = decode_dataset(manifest, config.resize_size, cache, what="decoding")
         looked = decode_dataset(held, config.image_size, cache, what="decoding what is held out")
-        with contextlib.ExitStack() as stack:
-            stores = [stack.enter_context(FeatureStore(store_name(t), t.features + t.classes)) for t in teachers]
-            said = TeacherOutputs.of(teachers, stores, shown)
-            lesson = DistillationTargets.of(teachers, said)
-            truth = lesson.targets(TeacherOutputs.of(teachers, stores, looked)[:])
+        said = TeacherOutputs.of(teachers, shown, cache)
+        lesson = DistillationTargets.of(teachers, said)
+        truth = lesson.targets(TeacherOutputs.of(teachers, looked, cache)[:])
         objective = Distillation(lesson.features, self.divergence)
         batches: CachedTargetBatches | OnlineTargetBatches
         if not self.online_teachers:

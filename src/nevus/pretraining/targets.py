@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from nevus._progress import progress
+from nevus.data.cache import Cache
 from nevus.data.decoded import DecodedDataset, DecodedImages
-from nevus.data.images import Pixels
+from nevus.data.parallel import prefetch_map
 from nevus.data.preprocess import Preprocess
 from nevus.data.transforms import normalize
-from nevus.pretraining.feature_store import FeatureStore, fill_store
 from nevus.pretraining.teachers import Teacher
 from nevus.training.batches import VIEW, WHOLE, augment_of, make_batch
 from nevus.training.config import TrainConfig
@@ -23,42 +25,50 @@ from nevus.training.config import TrainConfig
 FAR = 5.0
 """Standard deviations at which a teacher's feature is cut off: a few hundred images must not rule the rest."""
 _CHUNK = 4096
-
-
-def store_name(teacher: Teacher) -> str:
-    """Folder of a teacher's vectors in the cache."""
-    name = f"{teacher.name[:40].replace('/', '-')}-{teacher.image_size}-{teacher.digest.removeprefix('sha256:')[:16]}"
-    return f"{name}-bf16" if teacher.bf16 else name
+TEACHER_BATCH = 16
+"""Images that a teacher gets at a time; as many outputs are lost when the process is killed."""
 
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """What the teachers say of n images: a teacher's vectors in the cache, and the rows of these images."""
+    """Features and probabilities of n images by each teacher: float16 (n, features + classes)."""
 
     vectors: tuple[NDArray[np.float16], ...]
-    rows: tuple[NDArray[np.int64], ...]
 
     @classmethod
-    def of(cls, teachers: Sequence[Teacher], stores: Sequence[FeatureStore], images: DecodedDataset) -> TeacherOutputs:
-        """Ask for what is not known yet, in one pass over the images a teacher."""
-        paths, digests = images.manifest.paths, images.pixels.digests
-        found = []
-        for teacher, store in zip(teachers, stores, strict=True):
-            preprocess = Preprocess(teacher.image_size)
-
-            def square(row: int, preprocess: Preprocess = preprocess) -> Pixels:
-                return preprocess.pixels(paths[row])
-
-            fill_store(store, digests, square, teacher, what=f"asking {teacher.name}")
-            found.append(store.of(digests))
-        return cls(tuple(vectors for vectors, _ in found), tuple(rows for _, rows in found))
+    def of(cls, teachers: Sequence[Teacher], images: DecodedDataset, cache: Cache) -> TeacherOutputs:
+        """Compute what is not in the cache yet, in one pass over the images for each teacher."""
+        return cls(tuple(_outputs(teacher, images, cache) for teacher in teachers))
 
     def __len__(self) -> int:
-        return len(self.rows[0])
+        return len(self.vectors[0])
 
-    def __getitem__(self, which: NDArray[np.int64] | slice) -> list[NDArray[np.float32]]:
-        """By a teacher, float32 (m, features + classes)."""
-        return [vectors[rows[which]].astype(np.float32) for vectors, rows in zip(self.vectors, self.rows, strict=True)]
+    def __getitem__(self, rows: NDArray[np.int64] | slice) -> list[NDArray[np.float32]]:
+        """Return float32 (m, features + classes) of each teacher."""
+        return [vectors[rows].astype(np.float32) for vectors in self.vectors]
+
+
+def _outputs(teacher: Teacher, images: DecodedDataset, cache: Cache) -> NDArray[np.float16]:
+    precision = "bf16" if teacher.bf16 else "fp32"
+    keys = [f"{teacher.digest}-{teacher.image_size}-{precision}-{digest}" for digest in images.pixels.digests]
+    width = teacher.features + teacher.classes
+    vectors = np.empty((len(keys), width), np.float16)
+    known = np.zeros(len(keys), bool)
+    for row, key in enumerate(keys):
+        value = cache.get("teachers", key)
+        if value is not None and len(value) == 2 * width:
+            vectors[row], known[row] = np.frombuffer(value, np.float16), True
+    missing = np.flatnonzero(~known).tolist()
+    preprocess, paths = Preprocess(teacher.image_size), images.manifest.paths
+    squares = prefetch_map(lambda row: preprocess.pixels(paths[row]), missing)
+    with progress() as bar:
+        task = bar.add_task(f"outputs of {teacher.name}", total=len(missing), note="")
+        for start in range(0, len(missing), TEACHER_BATCH):
+            rows = missing[start : start + TEACHER_BATCH]
+            vectors[rows] = teacher(np.stack(list(islice(squares, len(rows))))).astype(np.float16)
+            cache.put_many("teachers", {keys[row]: vectors[row].tobytes() for row in rows})
+            bar.advance(task, len(rows))
+    return vectors
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The audit as a page: figures, warnings, and every kind of pair side by side."""
+"""The page of an audit: warnings, counts, and pairs of images side by side."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from nevus._io import ensure_writable, write_json, write_text
 from nevus.auditing.audit import Audit
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.report import plots
-from nevus.report.evaluation import environment
+from nevus.report.evaluation import environment, humanize
 from nevus.report.thumbnails import Tile, tile
 
-SHOWN = 60
-"""Pairs of a section that are shown; the others stand in audit.json."""
-TILE = 110
+MAX_PAIRS = 60
+"""Largest number of pairs in a section of the page; audit.json lists all."""
+TILE_SIZE = 110
 """Half the side of a thumbnail, in pixels."""
 HEADLINE = {
     "images": "images",
-    "exact_pairs": "equal pictures",
-    "copy_pairs": "nearly equal pictures",
-    "lesion_pairs": "other pictures of one lesion",
+    "exact_duplicate_pairs": "exact duplicates",
+    "near_duplicate_pairs": "near-duplicates",
+    "same_lesion_pairs": "other images of one lesion",
     "groups_across_splits": "groups across splits",
-    "train_images_that_leak": "training images that leak",
+    "leaking_training_images": "leaking training images",
     "groups_with_two_labels": "groups with two labels",
-    "pairs_with_other_sets": "pairs with other sets",
+    "pairs_with_other_sets": "pairs with references",
     "unreadable": "unreadable files",
-    "odd": "odd files",
-    "suspect_labels": "doubtful labels",
+    "files_with_issues": "files with issues",
+    "label_issues": "suspected label errors",
 }
 
 
@@ -55,9 +55,9 @@ def write_audit(audit: Audit, out: Path) -> Path:
             counts=audit.counts(),
             headline=HEADLINE,
             sections=list(_sections(audit)),
-            shortcuts=plots.data_uri(plots.shortcuts(audit.told)) if audit.told else None,
-            odd=_odd(audit),
-            suspects=_suspects(audit),
+            shortcuts=plots.data_uri(plots.shortcuts(audit.shortcut_scores)) if audit.shortcut_scores else None,
+            issues=_issues(audit),
+            label_issues=_label_issues(audit),
         )
     )
     path = out / "audit.html"
@@ -66,21 +66,29 @@ def write_audit(audit: Audit, out: Path) -> Path:
 
 
 def _sections(audit: Audit) -> Iterable[tuple[str, str, int, list[tuple[Tile, Tile]]]]:
-    own, pairs = audit.relations.is_own(), audit.pairs
+    own, pairs = audit.lesion_groups.is_own(), audit.pairs
     within = own[pairs["a"]] & own[pairs["b"]]
-    least = "The least sure ones come first: where they are right, so are those below."
+    least = "Sorted by increasing similarity."
     crossing = pairs[within & pairs["crosses"]]
     parts = [
         (
             "Labels that disagree",
-            "Two pictures that belong together with two labels.",
+            "Two images of one lesion with different labels.",
             pairs[within & pairs["disagrees"]],
         ),
-        ("Across splits, other pictures of one lesion", least, crossing[crossing["kind"] == "lesion"]),
-        ("Across splits, equal and nearly equal pictures", least, crossing[crossing["kind"] != "lesion"]),
-        ("Within a split", least, pairs[within & ~pairs["crosses"] & (pairs["kind"] != "exact")]),
-        ("Equal pictures within a split", "", pairs[within & ~pairs["crosses"] & (pairs["kind"] == "exact")]),
-        ("With other sets", least, pairs[~within]),
+        ("Across splits: other images of one lesion", least, crossing[crossing["kind"] == "same_lesion"]),
+        ("Across splits: duplicates", least, crossing[crossing["kind"] != "same_lesion"]),
+        (
+            "Near-duplicates and same lesion within a split",
+            least,
+            pairs[within & ~pairs["crosses"] & (pairs["kind"] != "exact_duplicate")],
+        ),
+        (
+            "Exact duplicates within a split",
+            "",
+            pairs[within & ~pairs["crosses"] & (pairs["kind"] == "exact_duplicate")],
+        ),
+        ("With references", least, pairs[~within]),
     ]
     for title, text, rows in parts:
         if len(rows):
@@ -93,40 +101,40 @@ def _sections(audit: Audit) -> Iterable[tuple[str, str, int, list[tuple[Tile, Ti
 
 
 def _tiles(audit: Audit, rows: pd.DataFrame) -> Iterable[tuple[Tile, Tile]]:
-    images = audit.relations.images
+    images = audit.lesion_groups.images
     made = 0
     for pair in rows.to_dict("records"):
-        if made == SHOWN:
+        if made == MAX_PAIRS:
             return
-        how = f"{pair['kind']}, similarity {pair['similarity']:.2f}, {pair['matches']} points"
-        first, second = (images.iloc[int(pair[image_size])] for image_size in ("a", "b"))
-        one = tile(Path(first["image"]), first["shown"], _said(first), image_size=TILE)
-        other = tile(Path(second["image"]), second["shown"], _said(second), how, image_size=TILE)
+        how = f"{humanize(pair['kind'])}, similarity {pair['similarity']:.2f}, {pair['matches']} points"
+        first, second = (images.iloc[int(pair[column])] for column in ("a", "b"))
+        one = tile(Path(first["image"]), first["display_name"], _caption(first), image_size=TILE_SIZE)
+        other = tile(Path(second["image"]), second["display_name"], _caption(second), how, image_size=TILE_SIZE)
         if one and other:
             made += 1
             yield one, other
 
 
-def _said(row: pd.Series[Any]) -> str:
+def _caption(row: pd.Series[Any]) -> str:
     return ", ".join(part for part in (row["label"], row["split"]) if part)
 
 
-def _odd(audit: Audit) -> list[tuple[str, str]]:
-    odd = (audit.facts["odd"] != "").to_numpy()
+def _issues(audit: Audit) -> list[tuple[str, str]]:
+    bad = (audit.metadata["issue"] != "").to_numpy()
     images = audit.manifest.table["image"].to_numpy()
-    return list(zip(images[odd], audit.facts["odd"].to_numpy()[odd], strict=True))
+    return list(zip(images[bad], audit.metadata["issue"].to_numpy()[bad], strict=True))
 
 
-def _suspects(audit: Audit) -> list[Tile]:
+def _label_issues(audit: Audit) -> list[Tile]:
     tiles = []
-    for doubt in audit.suspects.head(SHOWN).to_dict("records"):
-        row = int(doubt["row"])
+    for issue in audit.label_issues.head(MAX_PAIRS).to_dict("records"):
+        row = int(issue["row"])
         made = tile(
             audit.manifest.paths[row],
             audit.manifest.table["image"].iloc[row],
-            f"is {doubt['label']}, looks like {doubt['suggested']}",
-            f"probability of its label {doubt['quality']:.2f}",
-            image_size=TILE,
+            f"label {issue['label']}, predicted {issue['suggested']}",
+            f"probability of its label {issue['quality']:.2f}",
+            image_size=TILE_SIZE,
         )
         if made:
             tiles.append(made)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -12,94 +13,78 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from nevus.comparison.plan import INITIALIZATIONS
 from nevus.comparison.published import READERS
-from nevus.comparison.table import ResultRow
+from nevus.comparison.table import INITIALIZATIONS, is_ranked
 from nevus.report.plots import BLUE, INK, RED, axes, plain
 
 COLORS = {"pretrained": BLUE, "random": "#d98e04", "features": "#2f855a", "readers": RED}
-"""By what a system starts from."""
+"""By initialization group."""
+Row = Mapping[Any, Any]
+"""A row of `nevus.comparison.table.comparison_table`."""
 
 
-def label(row: ResultRow) -> str:
-    """Of a system and its tuning."""
-    return f"{row.title}, {row.tuning}" if row.tuning else row.title
+def label(row: Row) -> str:
+    """Return the name of a method with its tuning."""
+    return f"{row['title']}, {row['tuning']}" if row["tuning"] else str(row["title"])
 
 
-def accuracies(rows: Sequence[ResultRow]) -> Figure:
-    """Accuracy of all systems (the paper's Fig. 1) with 95 % intervals, and what the paper prints."""
-    drawn = [row for row in rows if row.metrics and "accuracy" in row.metrics]
-    figure, ax = axes(7.4, 0.9 + 0.42 * max(1, len(drawn)))
-    places = np.arange(len(drawn))[::-1]
+def accuracies(rows: Sequence[Row]) -> Figure:
+    """Draw the accuracy of all methods (the paper's Fig. 1) with 95 % intervals, and what the paper prints."""
+    drawn = [row for row in rows if is_ranked(row)]
+    figure, ax, places = _bars(drawn)
     for place, row in zip(places, drawn, strict=True):
-        assert row.metrics is not None
-        one = row.metrics["accuracy"]
-        ax.barh(place, 100 * one.value, color=COLORS[row.initialization], height=0.62)
-        ax.plot([100 * one.ci_low, 100 * one.ci_high], [place, place], color=INK, linewidth=1.4)
-        ax.text(100.6, place, f"{100 * one.value:.1f}", va="center", fontsize=8, color=INK)
-        for value in row.accuracies[1:]:
-            ax.plot(100 * value, place, marker="o", markersize=3, color=INK)
-        if np.isfinite(row.paper):
-            ax.plot(100 * row.paper, place, marker="D", markersize=5, color=RED, linestyle="none")
-    _names(ax, drawn, places)
-    low = min([40.0, *(90 * row.metrics["accuracy"].value for row in drawn if row.metrics)])
+        value = 100 * row["accuracy"]
+        ax.barh(place, value, color=COLORS[row["initialization"]], height=0.62)
+        ax.plot([100 * row["accuracy_low"], 100 * row["accuracy_high"]], [place, place], color=INK, linewidth=1.4)
+        ax.text(100.6, place, f"{value:.1f}", va="center", fontsize=8, color=INK)
+        if row["paper_accuracy"] > 0:
+            ax.plot(100 * row["paper_accuracy"], place, marker="D", markersize=5, color=RED, linestyle="none")
+    low = min([40.0, *(90 * row["accuracy"] for row in drawn)])
     ax.set(xlabel="accuracy on the test split in %, 95 % interval", xlim=(low, 105), title="Accuracy")
-    _legend(figure, ax, drawn, "printed by the paper")
+    _legend(figure, ax, drawn, "paper_accuracy", "printed by the paper")
     return figure
 
 
-def times(rows: Sequence[ResultRow]) -> Figure:
-    """Training time of all systems (the paper's Fig. 2) with the range over seeds, and what the paper prints, on a
-    P100 GPU.
-    """
-    drawn = [row for row in rows if np.isfinite(row.seconds)]
-    figure, ax = axes(7.4, 0.9 + 0.42 * max(1, len(drawn)))
-    places = np.arange(len(drawn))[::-1]
+def times(rows: Sequence[Row]) -> Figure:
+    """Draw the training time of all methods (the paper's Fig. 2), and what the paper prints, on a P100 GPU."""
+    drawn = [row for row in rows if is_ranked(row)]
+    figure, ax, places = _bars(drawn)
     rim = ax.get_yaxis_transform()
     for place, row in zip(places, drawn, strict=True):
-        ax.barh(place, max(row.seconds, 1e-2), color=COLORS[row.initialization], height=0.62)
-        if len(row.times) > 1:
-            ax.plot([min(row.times), max(row.times)], [place, place], color=INK, linewidth=1.4)
+        ax.barh(place, max(row["seconds"], 1e-2), color=COLORS[row["initialization"]], height=0.62)
         # At the rim, where neither a bar nor the paper's mark reaches.
-        told = f"{row.seconds:,.1f} s"
-        ax.text(0.99, place, told, transform=rim, va="center", ha="right", fontsize=8, color=INK)
-        if np.isfinite(row.paper_seconds):
-            ax.plot(row.paper_seconds, place, marker="D", markersize=5, color=RED, linestyle="none")
-    _names(ax, drawn, places)
+        text = f"{row['seconds']:,.1f} s"
+        ax.text(0.99, place, text, transform=rim, va="center", ha="right", fontsize=8, color=INK)
+        if row["paper_seconds"] > 0:
+            ax.plot(row["paper_seconds"], place, marker="D", markersize=5, color=RED, linestyle="none")
     _decades(ax)
-    most = max([row.seconds for row in drawn] + [row.paper_seconds for row in drawn if row.paper_seconds > 0] + [1])
-    ax.set(xlabel="training time in seconds, features included", xlim=(0.1, 6 * most), title="Training time")
-    _legend(figure, ax, drawn, "printed by the paper, on a P100 GPU")
+    longest = max([1.0, *(value for row in drawn for value in (row["seconds"], row["paper_seconds"]) if value > 0)])
+    ax.set(xlabel="training time in seconds, features included", xlim=(0.1, 6 * longest), title="Training time")
+    _legend(figure, ax, drawn, "paper_seconds", "printed by the paper, on a P100 GPU")
     return figure
 
 
-def trade(rows: Sequence[ResultRow]) -> Figure:
-    """Accuracy with its interval against training time."""
-    drawn = [row for row in rows if row.metrics and np.isfinite(row.seconds)]
+def accuracy_by_time(rows: Sequence[Row]) -> Figure:
+    """Draw the accuracy with its interval by training time."""
+    drawn = [row for row in rows if is_ranked(row)]
     figure, ax = axes(8.4, 4.6)
-    points = []
-    for row in drawn:
-        assert row.metrics is not None
-        one, seconds = row.metrics["accuracy"], max(row.seconds, 1e-2)
-        ax.plot([seconds] * 2, [100 * one.ci_low, 100 * one.ci_high], color=COLORS[row.initialization], linewidth=1.2)
-        points.append((seconds, 100 * one.value))
-    _numbered(figure, ax, drawn, points)
-    _decades(ax, (1, 2, 5))  # all times may lie in one decade
-    spans = [max(row.seconds, 1e-2) for row in drawn] or [1.0]
-    ax.set_xlim(min(spans) / 2, max(spans) * 2)
-    ax.set(xlabel="training time in seconds", ylabel="accuracy in %", title="Accuracy against training time")
-    _legend(figure, ax, drawn, "")
+    seconds = [max(row["seconds"], 1e-2) for row in drawn]
+    for x, row in zip(seconds, drawn, strict=True):
+        ends = [100 * row["accuracy_low"], 100 * row["accuracy_high"]]
+        ax.plot([x, x], ends, color=COLORS[row["initialization"]], linewidth=1.2)
+    _numbered(figure, ax, drawn, [(x, 100 * row["accuracy"]) for x, row in zip(seconds, drawn, strict=True)])
+    _decades(ax, (1, 2, 5))  # all times may be in one decade
+    ax.set_xlim(min(seconds, default=1.0) / 2, max(seconds, default=1.0) * 2)
+    ax.set(xlabel="training time in seconds", ylabel="accuracy in %", title="Accuracy by training time")
+    _legend(figure, ax, drawn)
     return figure
 
 
-def readers(rows: Sequence[ResultRow]) -> Figure:
-    """Sensitivity and specificity of each system, and those of dermatologists on other images."""
+def readers(rows: Sequence[Row]) -> Figure:
+    """Draw sensitivity and specificity of each method, and those of dermatologists on other images."""
     figure, ax = axes(8.4, 4.6)
-    drawn = [row for row in rows if row.metrics and "sensitivity" in row.metrics and row.initialization != "readers"]
-    points = []
-    for row in drawn:
-        assert row.metrics is not None
-        points.append((100 - 100 * row.metrics["specificity"].value, 100 * row.metrics["sensitivity"].value))
+    drawn = [row for row in rows if is_ranked(row)]
+    points = [(100 - 100 * row["specificity"], 100 * row["sensitivity"]) for row in drawn]
     stars = []
     for study in READERS:
         x, y = 100 - 100 * study.specificity, 100 * study.sensitivity
@@ -114,54 +99,52 @@ def readers(rows: Sequence[ResultRow]) -> Figure:
         ylabel="sensitivity in %",
         xlim=(max(-2, left - 5), min(102, right + 5)),
         ylim=(max(-2, low - 8), 102),
-        title="Beside dermatologists, who looked at other images",
+        title="Dermatologists assessed other images",
     )
-    _legend(figure, ax, drawn, "")
+    _legend(figure, ax, drawn)
     return figure
 
 
+def _bars(drawn: Sequence[Row]) -> tuple[Figure, Axes, np.ndarray]:
+    figure, ax = axes(7.4, 0.9 + 0.42 * max(1, len(drawn)))
+    places = np.arange(len(drawn))[::-1]
+    ax.set_yticks(places, [label(row) for row in drawn])
+    ax.tick_params(axis="y", length=0)
+    ax.grid(visible=False, axis="y")
+    return figure, ax, places
+
+
 def _numbered(
-    figure: Figure,
-    ax: Axes,
-    drawn: Sequence[ResultRow],
-    points: Sequence[tuple[float, float]],
-    more: Sequence[Artist] = (),
+    figure: Figure, ax: Axes, drawn: Sequence[Row], points: Sequence[tuple[float, float]], more: Sequence[Artist] = ()
 ) -> None:
-    """A point with a number for each system, and beside the plot whose it is: names at the points would overlap."""
+    """Draw a point with a number for each method, and the names in a legend: at the points they would overlap."""
     handles: list[Artist] = []
     for number, (row, point) in enumerate(zip(drawn, points, strict=True), 1):
-        color = COLORS[row.initialization]
+        color = COLORS[row["initialization"]]
         ax.plot(*point, marker="o", markersize=10, color=color, markeredgecolor="white", clip_on=False)
         ax.annotate(str(number), point, fontsize=6.5, color="white", ha="center", va="center_baseline")
-        told = f"{number}  {plain(label(row))}"
-        handles.append(Line2D([], [], marker="o", color=color, linestyle="none", label=told))
+        name = f"{number}  {plain(label(row))}"
+        handles.append(Line2D([], [], marker="o", color=color, linestyle="none", label=name))
     if handles or more:
-        names = [*handles, *more]
-        figure.legend(handles=names, frameon=False, fontsize=7.5, labelcolor=INK, loc="outside right upper")
+        legend = [*handles, *more]
+        figure.legend(handles=legend, frameon=False, fontsize=7.5, labelcolor=INK, loc="outside right upper")
 
 
 def _decades(ax: Axes, parts: Sequence[int] = (1,)) -> None:
-    """A logarithmic axis with plain numbers, at these parts of each decade."""
+    """Set a logarithmic axis with plain numbers, at these parts of each decade."""
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(subs=parts))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _names(ax: Axes, drawn: Sequence[ResultRow], places: np.ndarray) -> None:
-    ax.set_yticks(places, [label(row) for row in drawn])
-    ax.tick_params(axis="y", length=0)
-    ax.grid(visible=False, axis="y")
-
-
-def _legend(figure: Figure, ax: Axes, drawn: Sequence[ResultRow], paper: str) -> None:
-    """Below the plot: inside, it would cover bars."""
-    halves = dict.fromkeys(row.initialization for row in drawn)
+def _legend(figure: Figure, ax: Axes, drawn: Sequence[Row], column: str = "", text: str = "") -> None:
+    """Draw the legend below the plot: inside, it would cover bars."""
     handles: list[Artist] = [
-        Patch(color=COLORS[initialization], label=INITIALIZATIONS[initialization].partition(",")[0])
-        for initialization in halves
+        Patch(color=COLORS[name], label=INITIALIZATIONS[name].partition(",")[0])
+        for name in dict.fromkeys(row["initialization"] for row in drawn)
     ]
-    if paper and any(np.isfinite(row.paper) for row in drawn):
-        handles.append(ax.plot([], [], marker="D", color=RED, linestyle="none", label=paper)[0])
+    if text and any(row[column] > 0 for row in drawn):
+        handles.append(ax.plot([], [], marker="D", color=RED, linestyle="none", label=text)[0])
     if handles:
         figure.legend(handles=handles, frameon=False, fontsize=7.5, labelcolor=INK, loc="outside lower center", ncols=2)

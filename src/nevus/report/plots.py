@@ -1,4 +1,4 @@
-"""Plots, each a matplotlib Figure that stands for itself."""
+"""Plots, each a matplotlib Figure."""
 
 from __future__ import annotations
 
@@ -197,11 +197,11 @@ def _curves(rows: Sequence[Mapping[str, float]], score: str, title: str) -> Figu
     return figure
 
 
-def shortcuts(told: Sequence[ShortcutScore]) -> Figure:
+def shortcuts(scores: Sequence[ShortcutScore]) -> Figure:
     """AUROC of the label, and of the source, by what is shown of the images, with 95 % intervals."""
-    figure = Figure(figsize=(8.0, 0.9 + 0.42 * len(told)), layout="constrained")
+    figure = Figure(figsize=(8.0, 0.9 + 0.42 * len(scores)), layout="constrained")
     ax = tidy(figure.add_subplot())
-    for place, one in enumerate(told):
+    for place, one in enumerate(scores):
         whole = one.view == "whole image"
         color = GRAY if whole else (RED if one.what == "label" else BLUE)
         if np.isfinite(one.low):
@@ -209,7 +209,7 @@ def shortcuts(told: Sequence[ShortcutScore]) -> Figure:
         ax.plot(one.auroc, place, "o", color=color, markersize=6)
         ax.annotate(f"{one.auroc:.3f}", (one.auroc, place), (0, 6), textcoords="offset points", ha="center", fontsize=8)
     ax.axvline(0.5, color=GRAY, linewidth=1, linestyle="--")
-    ax.set_yticks(range(len(told)), [f"{one.what} from {one.view}" for one in told])
-    left = min([0.4, *(one.low - 0.02 for one in told if np.isfinite(one.low))])
-    ax.set(xlim=(left, 1.02), ylim=(len(told) - 0.4, -0.6), xlabel="AUROC out of fold (0.5: chance)")
+    ax.set_yticks(range(len(scores)), [f"{one.what} from {one.view}" for one in scores])
+    left = min([0.4, *(one.low - 0.02 for one in scores if np.isfinite(one.low))])
+    ax.set(xlim=(left, 1.02), ylim=(len(scores) - 0.4, -0.6), xlabel="AUROC out of fold (0.5: chance)")
     return figure

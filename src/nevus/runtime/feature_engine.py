@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import os
-import shutil
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nevus._io import cache_folder, sha256_bytes
 from nevus._openvino import openvino
 from nevus._progress import console
+from nevus.data.cache import Cache
 from nevus.data.preprocess import Preprocess
 from nevus.data.transforms import normalize
 from nevus.errors import NevusError
@@ -156,30 +156,29 @@ def openvino_model(network: nn.Module, preprocess: Preprocess) -> openvino.Model
     return model
 
 
-def cached_graph(network: nn.Module, preprocess: Preprocess) -> openvino.Model | Path:
+def cached_graph(network: nn.Module, preprocess: Preprocess) -> openvino.Model:
     """Return the graph of a network from the cache, else make it and cache it.
 
     It is found by the digest of the weights, of the modules' settings and of the preprocessing, and by OpenVINO's
-    version. If the cache cannot be written, the graph is made anew each time.
+    version.
     """
-    name = sha256_bytes(_described(network, preprocess)).removeprefix("sha256:")[:32]
-    path = cache_folder("graphs") / name / "graph.xml"
-    if path.is_file():
-        return path
-    model = openvino_model(network, preprocess)
-    aside = path.parent.with_name(f".{name}.{os.getpid()}.part")
-    try:
-        aside.mkdir(parents=True)
-        openvino.save_model(model, aside / path.name, compress_to_fp16=False)
-        aside.rename(path.parent)  # both files at once, or none
-    except (OSError, RuntimeError):  # another process was faster, or there is no room
-        shutil.rmtree(aside, ignore_errors=True)
+    key = _key(network, preprocess)
+    with contextlib.closing(Cache()) as cache:
+        xml, weights = cache.get("graphs", f"{key}.xml"), cache.get("graphs", f"{key}.bin")
+        if xml is not None and weights is not None:
+            return openvino.Core().read_model(xml, weights)
+        model = openvino_model(network, preprocess)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "graph.xml"
+            openvino.save_model(model, path, compress_to_fp16=False)
+            cache.put("graphs", f"{key}.bin", path.with_suffix(".bin").read_bytes())
+            cache.put("graphs", f"{key}.xml", path.read_bytes())
     return model
 
 
-def _described(network: nn.Module, preprocess: Preprocess) -> bytes:
+def _key(network: nn.Module, preprocess: Preprocess) -> str:
     digest = hashlib.sha256(f"{openvino.__version__} {VERSION} {preprocess} {network}".encode())
     for key, value in network.state_dict().items():
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.digest()
+    return digest.hexdigest()

@@ -1,6 +1,6 @@
 """Training batches as a pure function of seed and step.
 
-Nothing here has a state: which images stand in a step, how they are cropped and how they are mixed follow from
+Nothing here has a state: which images are in a step, how they are cropped and mixed follows from
 the seed and the step's number alone. So a resumed run sees the very same batches, and no generator's state
 need be saved.
 """
@@ -32,7 +32,7 @@ class Batches(Protocol):
     """`(step, part)` to inputs, float (n, ...), and soft labels, float (n, classes), of a part of the batch."""
 
     def __call__(self, step: int, part: slice = WHOLE) -> tuple[Tensor, Tensor]:
-        """Inputs and soft labels of a step: those places of the global batch that stand in `part`."""
+        """Inputs and soft labels of a step: those places of the global batch that are in `part`."""
         ...
 
 

@@ -61,6 +61,7 @@ def _train(network: ImageClassifier, fit: Fit) -> None:
             where,
             images=len(rows),
             objective=CrossEntropy(fit.class_weights),
+            stop=fit.timer.expired,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -10,11 +11,10 @@ import numpy as np
 
 
 def metrics_by_epoch(metrics: Sequence[Mapping[str, float]], score: str = "accuracy") -> list[dict[str, float]]:
-    """A run's lines of metrics to one a look at validation: epoch, both losses, both scores.
+    """Summarize the metrics of a run by evaluation: epoch, losses and scores.
 
-    The training values are means over the steps since the look before, on the augmented images as they were
-    trained on. A last stretch of less than half the usual length is counted with the one before it: the mean of
-    a step or two says nothing.
+    The training values are means over the steps since the previous evaluation, on augmented images. A last interval of
+    less than half the usual length is merged with the previous one, since the mean of a few steps is noisy.
     """
     before: tuple[list[float], list[float]] = ([], [])
     rows: list[dict[str, float]] = []
@@ -41,22 +41,39 @@ def metrics_by_epoch(metrics: Sequence[Mapping[str, float]], score: str = "accur
     return rows
 
 
+TRAINING_STAGES = ("features", "linear probe", "training", "fitting")
+"""Stages that are counted as training time; decoding, the duplicate check and validation are not."""
+
+
 class StageTimer:
     """Seconds by stage of the work.
 
     Attributes:
-        seconds: of each stage, in the order in which they were begun.
+        seconds: of each finished stage, in the order in which they began.
+        stage: name of the current stage; empty between stages.
+        time_limit: seconds of training, see `TRAINING_STAGES`.
 
     """
 
-    def __init__(self) -> None:
+    def __init__(self, time_limit: float = math.inf) -> None:
         self.seconds: dict[str, float] = {}
+        self.stage = ""
+        self.time_limit = time_limit
+        self._began = 0.0
 
     @contextlib.contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         """Count what is done inside."""
-        began = time.perf_counter()
+        self._began, self.stage = time.perf_counter(), stage
         try:
             yield
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - self._began
+            self.stage = ""
+
+    def expired(self) -> bool:
+        """Return whether the time limit of the training is over."""
+        spent = sum(seconds for stage, seconds in self.seconds.items() if stage in TRAINING_STAGES)
+        if self.stage in TRAINING_STAGES:
+            spent += time.perf_counter() - self._began
+        return spent > self.time_limit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,8 +44,8 @@ class LinearHead:
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits, float32 (..., classes), of features, float32 (..., features).
 
-        Summed in float64: what is said of a row must not hang on which rows stand beside it, as it does where
-        the processor adds up in another order for other numbers of rows.
+        Summed in float64: the output of a row must not depend on the number of rows, as it does where the processor
+        adds up in another order.
         """
         weight, bias = self.weight.double(), self.bias.double()
         rows = torch.from_numpy(features).reshape(-1, features.shape[-1])
@@ -91,6 +92,7 @@ def linear_probe(network: ImageClassifier, fit: Fit) -> ViewLogits:
             class_weights=fit.class_weights,
             weights=fit.sample_weights,
             seed=fit.seed,
+            stop=fit.timer.expired,
         )
     network.head.weight.data.copy_(head.weight)
     network.head.bias.data.copy_(head.bias)
@@ -119,6 +121,7 @@ def fit_linear_probe(
     class_weights: Tensor,
     weights: Tensor | None = None,
     seed: int,
+    stop: Callable[[], bool] = lambda: False,
 ) -> LinearHead:
     """Train a head by the same loop as a network.
 
@@ -133,6 +136,7 @@ def fit_linear_probe(
         class_weights: float (classes,), of the loss.
         weights: of each training image in the loss, float (n,); by default 1.
         seed: of the order and MixUp.
+        stop: asked after every step; True ends the training.
 
     Raises:
         NevusError: the loss is not finite.
@@ -148,7 +152,7 @@ def fit_linear_probe(
         mean, std = every.mean(0), every.std(0, correction=0).clamp_min(1e-6) * width**0.5
     shown, looked = (given - mean).div_(std), (looked - mean).div_(std)
 
-    def judge(net: nn.Module) -> ValidationResult:
+    def validate(net: nn.Module) -> ValidationResult:
         with torch.inference_mode():
             return validation_result(net(looked.to(next(net.parameters()).device)).float().cpu().numpy(), held_targets)
 
@@ -162,12 +166,13 @@ def fit_linear_probe(
     train(
         head,
         batches,
-        judge,
+        validate,
         config,
         run,
         device(config.precision),
         images=len(targets),
         objective=CrossEntropy(class_weights),
+        stop=stop,
     )
     # w (x - m) / s + b = (w / s) x + (b - w m / s)
     weight = head.weight.detach().cpu() / std

@@ -1,4 +1,4 @@
-"""The training loop: one for heads, whole networks, pre-training and distillation, read from top to bottom."""
+"""The training loop of linear probes, fine-tuning, pretraining and distillation."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ LONG = 20.0
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """What the validation split says of a network.
+    """Result on the validation split.
 
     Attributes:
-        loss: mean of the objective's.
-        score: mean of the objective's: of cross-entropy the share of images whose most probable class is the label.
+        loss: mean loss of the objective.
+        score: mean score of the objective: for cross-entropy the accuracy.
 
     """
 
@@ -43,25 +43,27 @@ class ValidationResult:
 def train(
     network: nn.Module,
     batches: Batches,
-    judge: Callable[[nn.Module], ValidationResult],
+    validate: Callable[[nn.Module], ValidationResult],
     config: TrainConfig,
     run: RunDir,
     device: Device,
     *,
     images: int,
     objective: Objective,
+    stop: Callable[[], bool] = lambda: False,
 ) -> nn.Module:
-    """Train a network and return it with the weights that the recipe keeps.
+    """Train a network and return it with the weights that the configuration keeps.
 
     Args:
         network: inputs to logits (n, classes); trained in place.
         batches: inputs and targets by step.
-        judge: looks at the validation split.
+        validate: evaluates a network on the validation split.
         config: see `TrainConfig`.
-        run: logs and checkpoints go there; where it has a checkpoint, training goes on from it.
+        run: for logs and checkpoints; training is resumed from its checkpoint.
         device: where to compute.
         images: in the training set, to count epochs.
-        objective: what is made small.
+        objective: what is minimized.
+        stop: asked after every step; True makes this step the last one.
 
     Raises:
         NevusError: the loss is not finite.
@@ -70,7 +72,8 @@ def train(
     world = current_world()
     if config.batch_size < world.count:
         raise NevusError(
-            f"{world.count} processes cannot share a batch of {config.batch_size}; raise --batch or start fewer."
+            f"Cannot train in {world.count} processes: the batch has {config.batch_size} images. Raise batch_size, or "
+            "start fewer processes."
         )
     device = to_device(network, device)
     optimizer = torch.optim.SGD(
@@ -83,11 +86,11 @@ def train(
     average = _copy(network) if config.ema_decay else None
     first, best = _restored(network, optimizer, average, run)
     score = objective.score
-    judged: ValidationResult | None = None
+    validated: ValidationResult | None = None
 
     if first < config.steps:
         _announce(network, batches, config, device, objective, first)
-    said = time.monotonic()
+    printed_at = time.monotonic()
     with progress(unit="steps") as bar:
         task = bar.add_task("training", total=config.steps, completed=first, note="")
         for step in range(first, config.steps):
@@ -116,34 +119,36 @@ def train(
                 images_per_second=speed,
                 **{"loss": loss, score: reached},
             )
-            looked = (step + 1) % config.eval_interval == 0 or step + 1 == config.steps
-            if looked:
+            final = step + 1 == config.steps or stop()
+            evaluate = (step + 1) % config.eval_interval == 0 or final
+            if evaluate:
                 current = average or network.state_dict()
-                judged = judge(_with(network, current))
-                if not math.isfinite(judged.loss):
-                    raise _not_finite("validation loss", judged.loss, step, config)
+                validated = validate(_with(network, current))
+                if not math.isfinite(validated.loss):
+                    raise _not_finite("validation loss", validated.loss, step, config)
                 run.log(
                     step=step + 1,
                     epoch=(step + 1) * config.batch_size / images,
-                    **{"validation_loss": judged.loss, f"validation_{score}": judged.score},
+                    **{"validation_loss": validated.loss, f"validation_{score}": validated.score},
                 )
-                if config.checkpoint == "last" or judged.loss <= best:
-                    best = judged.loss
+                if config.checkpoint == "last" or validated.loss <= best:
+                    best = validated.loss
                     # Before the checkpoint: killed in between, the step is repeated and writes the same again.
-                    run.save(BEST, current, {"step": step + 1, "validation_loss": judged.loss})
+                    run.save(BEST, current, {"step": step + 1, "validation_loss": validated.loss})
                 _checkpoint(network, optimizer, average, run, step + 1, best)
-            shown = f"loss {loss:.3f}  {score} {reached:.1%}  {speed:.0f} images/s"
-            if judged:
-                shown += f"  validation: loss {judged.loss:.3f}  {score} {judged.score:.1%}"
-            bar.update(task, advance=1, note=shown)
-            final = step + 1 == config.steps
-            if looked and not console.is_terminal and (final or time.monotonic() - said > LINE_EVERY):
-                said = time.monotonic()  # a log file gets a line now and then instead of a bar
-                console.print(f"step {step + 1:,} of {config.steps:,}  {shown}", highlight=False)
+            note = f"loss {loss:.3f}  {score} {reached:.1%}  {speed:.0f} images/s"
+            if validated:
+                note += f"  validation: loss {validated.loss:.3f}  {score} {validated.score:.1%}"
+            bar.update(task, advance=1, note=note)
+            if evaluate and not console.is_terminal and (final or time.monotonic() - printed_at > LINE_EVERY):
+                printed_at = time.monotonic()  # a log file gets a line now and then instead of a bar
+                console.print(f"step {step + 1:,} of {config.steps:,}  {note}", highlight=False)
+            if final:
+                break
     world.barrier()  # for the one that writes
     kept = run.load(BEST)
     if kept is None:
-        raise NevusError(f"{run.folder / BEST} is missing; train again into another folder.")
+        raise NevusError(f"Cannot read '{run.folder / BEST}': it is missing. Train again in another folder.")
     _fill(network, kept[0], run)
     return network.eval()
 
@@ -153,15 +158,15 @@ def gradients(
 ) -> tuple[float, float]:
     """Add the gradients of a batch, or of a process' part of it, to the parameters, in micro-batches.
 
-    Group normalization looks at one image at a time, so sums over parts are those of the whole batch. Batch
-    normalization sees each part for itself: there a smaller micro-batch is another training.
+    Group normalization treats each image separately, so sums over parts equal those of the whole batch. Batch
+    normalization depends on the micro-batch.
 
     Args:
         x: float (n, ...), n at most the config's batch.
         y: float (n, outputs).
 
     Returns:
-        What the images contribute to the batch's mean loss and mean score.
+        The contribution of the images to mean loss and mean score of the batch.
 
     """
     loss = score = 0.0
@@ -216,8 +221,8 @@ def _with(network: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
 
 def _not_finite(what: str, value: float, step: int, config: TrainConfig) -> NevusError:
     return NevusError(
-        f"the {what} is {value} at step {step + 1}; lower the learning rate (--lr, now {config.lr:g}) or clip the "
-        "gradient (--clip 1), and train into another folder."
+        f"Cannot go on training: the {what} is {value} at step {step + 1}. Lower lr (now {config.lr:g}) or "
+        "set clip_grad_norm=1, and choose another folder with --out."
     )
 
 
@@ -226,7 +231,7 @@ def _fill(network: nn.Module, weights: dict[str, Tensor], run: RunDir) -> None:
         network.load_state_dict(weights)
     except RuntimeError:
         raise NevusError(
-            f"the checkpoint in {run.folder} is another network's; train again into another folder."
+            f"Cannot resume in {run.folder}: the checkpoint is of another network. Choose another folder with --out."
         ) from None
 
 
@@ -276,7 +281,7 @@ def _restored(
 def _announce(
     network: nn.Module, batches: Batches, config: TrainConfig, device: Device, objective: Objective, first: int
 ) -> None:
-    """Say how long it will take, from two steps whose gradients are thrown away."""
+    """Print the expected time, from two steps whose gradients are discarded."""
     network.train()
     for _ in range(2):  # the first one pays for set-up
         began = time.perf_counter()
@@ -292,7 +297,7 @@ def _announce(
 
 
 def duration(seconds: float) -> str:
-    """`42 s`, `12 min` or `3.2 h`."""
+    """Format seconds as `42 s`, `12 min` or `3.2 h`."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""What every method does to a data set first: groups, the split, the leaks."""
+"""Preparation of a data set: the duplicate check, groups and splits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nevus.data.images import size_of
 from nevus.data.manifest import Manifest
 from nevus.data.public.corrected_splits import with_corrected_split
 from nevus.data.splits import SplitConfig, with_splits
-from nevus.errors import NevusError
+from nevus.errors import ImageError, NevusError
 from nevus.models.model import stage_count
 from nevus.models.registry import BackboneSpec, parameter_count
 from nevus.runtime.device import has_bf16
@@ -29,14 +29,14 @@ from nevus.training.run_dir import RunDir
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a data set is made ready.
+    """How a data set is prepared for training.
 
     Attributes:
         split: how validation (and test) are cut where the data set does not say.
         cache: where decoded images are kept.
-        corrected: take the corrected split that comes with the package, in place of the data set's own.
-        check_duplicates: look for pictures of one lesion first, and never cut between them.
-        drop_leaks: leave out training images that show what a test image shows.
+        corrected: use the built-in corrected split instead of the data set's own.
+        check_duplicates: search for images of one lesion first, and never separate them.
+        drop_leaks: leave out training images that share a lesion with a test image.
 
     """
 
@@ -46,14 +46,14 @@ class Preparation:
     check_duplicates: bool = True
     drop_leaks: bool = False
 
-    def apply(self, manifest: Manifest, watch: StageTimer) -> tuple[Manifest, dict[str, Any]]:
-        """The data set with the groups and the split that are asked for, and what a bundle says of that.
+    def apply(self, manifest: Manifest, timer: StageTimer) -> tuple[Manifest, dict[str, Any]]:
+        """Return the data set with groups and splits, and the provenance of these for a bundle.
 
         Raises:
             NevusError: the data set has no such split.
 
         """
-        with watch("audit") if self.check_duplicates else contextlib.nullcontext():
+        with timer("audit") if self.check_duplicates else contextlib.nullcontext():
             manifest, protocol = self._audited(manifest)
         return with_splits(manifest, self.split), protocol
 
@@ -76,22 +76,22 @@ class Preparation:
         }
 
 
-def report_faults(run: RunDir, manifest: Manifest, shown: DecodedDataset, held: DecodedDataset) -> None:
-    """Write which images cannot be used.
+def report_faults(run: RunDir, manifest: Manifest, train: DecodedDataset, val: DecodedDataset) -> None:
+    """Write `skipped.txt`: the images that cannot be used.
 
     Args:
-        run: into whose folder.
+        run: the run.
         manifest: the data set.
-        shown: its training images.
-        held: its validation images.
+        train: its training images.
+        val: its validation images.
 
     Raises:
-        NevusError: of a class no training image is left.
+        NevusError: a class has no usable training image.
 
     """
-    write_text(run.folder / "skipped.txt", "".join(f"{fault}\n" for fault in (*shown.faults, *held.faults)))
+    write_text(run.folder / "skipped.txt", "".join(f"{fault}\n" for fault in (*train.faults, *val.faults)))
     for name in manifest.classes:
-        if name not in set(shown.manifest.table["label"]):
+        if name not in set(train.manifest.table["label"]):
             raise NevusError(f"no training image of the class '{name}' can be used; see {run.folder / 'skipped.txt'}.")
 
 
@@ -119,6 +119,6 @@ def _median_area(manifest: Manifest, sample: int = 256) -> float:
         try:
             width, height = size_of(manifest.paths[row])
             areas.append(width * height)
-        except Exception:  # whatever is met in a hostile file: it is reported when it is decoded
+        except (OSError, ValueError, ImageError):  # reported when it is decoded
             continue
     return float(np.median(areas)) if areas else 0.0

@@ -1,4 +1,4 @@
-"""How long a training would take on this machine."""
+"""Estimates of the time that a training takes on this machine."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from nevus.training.loop import gradients
 from nevus.training.losses import CrossEntropy
 from nevus.training.run_dir import cpu_tensors
 
-HELD = 0.15
-"""Images of a validation split beside one that is trained on."""
+VAL_FRACTION = 0.15
+"""Validation images for each training image."""
 SAMPLE = 8
 """Images in a measured step, to begin with: few, since a config may want 512 of 480 pixels."""
 PATIENCE = 2.0
@@ -40,26 +40,26 @@ slower an image on few of them, and others faster.
 
 @dataclass(frozen=True)
 class Throughput:
-    """What a training that changes all weights takes on this machine.
+    """Time of a training of every weight on this machine.
 
     Attributes:
         step: seconds an image of a training step.
-        look: seconds an image that is looked at.
-        writing: seconds that the files of a look take.
+        evaluation: seconds an image of an evaluation.
+        writing: seconds to write the files of an evaluation.
 
     """
 
     step: float
-    look: float
+    evaluation: float
     writing: float
 
     def seconds(self, config: TrainConfig, images: int) -> float:
-        """Of every training step, every look at a validation split of 15 %, and the last judgment."""
-        held = HELD * images
-        looks = math.ceil(config.steps / config.eval_interval)
-        last = (held + min(images, MAX_TRAIN_PREDICTIONS)) * view_count(config.tta)
+        """Estimate the seconds of all steps, of all evaluations on 15 % of the images, and of the final one."""
+        val = VAL_FRACTION * images
+        evaluations = math.ceil(config.steps / config.eval_interval)
+        last = (val + min(images, MAX_TRAIN_PREDICTIONS)) * view_count(config.tta)
         steps = config.steps * config.batch_size * self.step
-        return steps + looks * (held * self.look + self.writing) + last * self.look
+        return steps + evaluations * (val * self.evaluation + self.writing) + last * self.evaluation
 
 
 def estimate_seconds(config: TrainConfig, spec: ModelSpec, images: int) -> float:
@@ -81,7 +81,7 @@ def estimate_seconds(config: TrainConfig, spec: ModelSpec, images: int) -> float
     engine = feature_engine(network.features, spec.preprocess, exact, config.precision)
     views = view_count(config.tta)
     train = images * (views + config.augmented_copies) * _an_image(engine, size, INFERENCE_BATCH_SIZE)
-    return train + HELD * images * views * _an_image(exact, size, INFERENCE_BATCH_SIZE)
+    return train + VAL_FRACTION * images * views * _an_image(exact, size, INFERENCE_BATCH_SIZE)
 
 
 def measure_throughput(config: TrainConfig, spec: ModelSpec) -> Throughput:
@@ -94,7 +94,7 @@ def measure_throughput(config: TrainConfig, spec: ModelSpec) -> Throughput:
     """
     network, where, size = build_model(spec), device(config.precision), config.image_size
     classes = len(spec.fine_classes)
-    look = _an_image(TorchEngine(network, spec.preprocess, where.device), size, INFERENCE_BATCH_SIZE)
+    evaluation = _an_image(TorchEngine(network, spec.preprocess, where.device), size, INFERENCE_BATCH_SIZE)
     writing = _writing(network)
     where = to_device(network, where)
 
@@ -104,13 +104,11 @@ def measure_throughput(config: TrainConfig, spec: ModelSpec) -> Throughput:
         gradients(network, x, y, config, where, CrossEntropy())
 
     whole = min(config.batch_size, config.micro_batch_size or config.batch_size)
-    return Throughput(_an_image(step, size, whole), look, writing)
+    return Throughput(_an_image(step, size, whole), evaluation, writing)
 
 
 def _writing(net: nn.Module) -> float:
-    """Seconds that it takes to write what a look does: the best weights, and a checkpoint of three times their
-    size.
-    """
+    """Measure the seconds to write the best weights, and a checkpoint of three times their size."""
     weights = cpu_tensors(net.state_dict(), "network")
     with tempfile.TemporaryDirectory() as folder:
         return 4 * _seconds(lambda: save_tensors(Path(folder) / "weights.safetensors", weights, {}))

@@ -103,7 +103,9 @@ class Trainer:
         )
         return spec, config
 
-    def fit(self, manifest: Manifest, out: Path | str, *, resume: bool = False) -> Classifier:
+    def fit(
+        self, manifest: Manifest, out: Path | str, *, resume: bool = False, timer: StageTimer | None = None
+    ) -> Classifier:
         """Train on the split `train`, choose on `validation`, and save the bundle `out/bundle`.
 
         The test split is not used.
@@ -112,6 +114,7 @@ class Trainer:
             manifest: the data set.
             out: folder of the run.
             resume: go on with the run in that folder.
+            timer: counts the seconds of each stage; fine-tuning ends early when its time limit is over.
 
         Raises:
             NevusError: the data set, the settings or the folder are at fault, or the loss is not finite.
@@ -119,9 +122,9 @@ class Trainer:
         """
         if self.backbone == AUTO:
             backbone = resolve_backbone(AUTO, permissive=self.permissive_only)
-            return replace(self, backbone=backbone).fit(manifest, out, resume=resume)
-        # What is wrong with the settings is said before minutes are spent.
-        out, timer, world = Path(out), StageTimer(), current_world()
+            return replace(self, backbone=backbone).fit(manifest, out, resume=resume, timer=timer)
+        # Wrong settings are reported before minutes are spent.
+        out, timer, world = Path(out), timer or StageTimer(), current_world()
         check_startable(out, resume=resume)
         self._check_license()
         manifest, protocol = self.preparation.apply(manifest, timer)

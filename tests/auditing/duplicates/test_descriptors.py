@@ -81,6 +81,6 @@ def test_a_dark_lesion_in_the_middle_is_no_black_border(pixels):
 
 def test_images_without_anything_to_see(squares_of, tmp_path):
     flat = [np.full((AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE, 3), value, np.uint8) for value in (0, 90, 255)]
-    looks = describe_images(squares_of(flat), tmp_path)
-    assert looks.counts.tolist() == [0, 0, 0]
-    assert len(set(looks.digests)) == 3
+    described = describe_images(squares_of(flat), tmp_path)
+    assert described.counts.tolist() == [0, 0, 0]
+    assert len(set(described.digests)) == 3

@@ -7,7 +7,7 @@ from nevus.auditing.duplicates import search as pairs_module
 from nevus.auditing.duplicates.alignment import Alignment
 from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE
 from nevus.auditing.duplicates.search import find_pairs, kind_of
-from nevus.auditing.duplicates.thresholds import Thresholds, chosen
+from nevus.auditing.duplicates.thresholds import Thresholds, default_thresholds
 from nevus.data.readers.dispatch import read
 from nevus.phantoms.dataset import PhantomConfig, write
 
@@ -52,7 +52,7 @@ def test_what_is_found_does_not_depend_on_the_order(pictures, squares_of):
 def test_equal_pictures_are_paired_with_the_first(pictures, squares_of):
     images = [square(picture) for picture in pictures[:5]]
     found = find_pairs(squares_of([images[0], images[1], images[0], images[2], images[0]]))
-    exact = found[found["kind"] == "exact"]
+    exact = found[found["kind"] == "exact_duplicate"]
     assert set(zip(exact["a"], exact["b"], strict=True)) == {(0, 2), (0, 4)}
     assert (exact["similarity"] == 1).all()
 
@@ -76,24 +76,24 @@ def test_few_images_and_images_without_key_points(squares_of, n):
     ).empty
 
 
-def test_the_temporary_files_go(pictures, squares_of, tmp_path, monkeypatch):
-    monkeypatch.setattr(pairs_module, "cache_folder", lambda name: tmp_path / name)
+def test_temporary_files_are_deleted(pictures, squares_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(pairs_module, "cache_folder", lambda name: tmp_path / "cache")
     find_pairs(squares_of([square(picture) for picture in pictures[:3]]))
-    assert list((tmp_path / "audit").iterdir()) == []
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_kinds():
-    at = Thresholds(copy=0.8, overlap=0.5, matches=6, lesion=0.4, measured={})
-    assert kind_of(Alignment(0.85, 0.9, 0), at) == "copy"
+    at = Thresholds(near_duplicate=0.8, overlap=0.5, matches=6, same_lesion=0.4, measured={})
+    assert kind_of(Alignment(0.85, 0.9, 0), at) == "near_duplicate"
     assert kind_of(Alignment(0.85, 0.3, 0), at) is None
-    assert kind_of(Alignment(0.85, 0.3, 6), at) == "copy"
-    assert kind_of(Alignment(0.5, 0.3, 6), at) == "lesion"
+    assert kind_of(Alignment(0.85, 0.3, 6), at) == "near_duplicate"
+    assert kind_of(Alignment(0.5, 0.3, 6), at) == "same_lesion"
     assert kind_of(Alignment(0.5, 0.3, 5), at) is None
     assert kind_of(Alignment(0.3, 0.9, 60), at) is None
 
 
 def test_the_thresholds_come_with_what_was_measured_at_them():
-    measured = chosen().measured
+    measured = default_thresholds().measured
     assert measured["recall_of_all_edits"]["value"] > 0.95
     assert measured["precision"]["value"] > 0.95
     assert set(measured["recall_of_edits"]) >= {"mirrored", "turned by 90 degrees", "squeezed to a square of 224"}

@@ -1,4 +1,4 @@
-"""Two images laid on each other: how alike are their pixels then?"""
+"""Alignment of two images, and the similarity of their pixels where they overlap."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE, ImageDescriptors, field_of_view_mask, gray
 
 RATIO = 0.85
-"""A key point's best match counts where it is so much nearer than its second (Lowe 2004, section 7.1)."""
-REACH = 3.0
-"""Pixels by which a match may miss its place."""
+"""Largest ratio of the distances of a key point's best and second match (Lowe 2004, section 7.1)."""
+MAX_RESIDUAL = 3.0
+"""Largest distance in pixels of a match from its place under the transformation."""
 ZOOM = (0.25, 4.0)
-"""From one picture of a lesion to another."""
-COVERED = 0.1
-"""Least share of the square, without the black around a field of view, that two images must have in common."""
+"""Range of the scale between two images of a lesion."""
+MIN_OVERLAP = 0.1
+"""Least share of the square that two images must have in common, without the black around a field of view."""
 
-PROMISING = 0.5
-"""Similarity of two images, one turned and shifted only, from which it pays to look for a better way."""
-CERTAIN = 0.9
-"""Similarity from which no better way is looked for."""
+REFINE_SIMILARITY = 0.5
+"""Similarity after rotation and shift from which the alignment is refined."""
+SURE_SIMILARITY = 0.9
+"""Similarity from which the alignment is not refined."""
 _ALL = np.full((AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE), 255, np.uint8)
 _WINDOW = cv2.createHanningWindow((AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE), cv2.CV_32F)
 
@@ -33,13 +33,13 @@ Warp = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Alignment:
-    """How two images agree where they overlap.
+    """Agreement of two images where they overlap.
 
     Attributes:
         similarity: correlation of their local contrast, in [-1, 1]. Brightness, color cast and slow shading do not
             count.
         overlap: share of the second image that the first one covers, in [0, 1].
-        matches: key points of both that one similarity transformation (shift, rotation, zoom) lays on each other.
+        matches: key points of both that agree on one similarity transformation (shift, rotation, scale).
 
     """
 
@@ -48,32 +48,32 @@ class Alignment:
     matches: int
 
 
-NOT_ALIKE = Alignment(0.0, 0.0, 0)
+NO_ALIGNMENT = Alignment(0.0, 0.0, 0)
 
 
-def aligned(
-    looks: ImageDescriptors, one: int, other: int, turn: tuple[bool, bool, bool] | None, least: int
+def align(
+    described: ImageDescriptors, one: int, other: int, turn: tuple[bool, bool, bool] | None, least: int
 ) -> Alignment:
-    """Lay two images on each other by their key points or, where these do not suffice, in a given way.
+    """Align two images by their key points or, where these do not suffice, by a given rotation or reflection.
 
     Args:
-        looks: see `ImageDescriptors`.
+        described: see `ImageDescriptors`.
         one: row of an image.
         other: row of another.
-        turn: how to lay the first on the second where key points do not say; None for no such attempt.
-        least: matches below which key points say nothing.
+        turn: rotation or reflection of the first where key points do not decide; None for no such attempt.
+        least: number of matches below which key points do not decide.
 
     """
-    matches, warp = by_matches(looks, one, other, least)
-    best = NOT_ALIKE
+    matches, warp = by_matches(described, one, other, least)
+    best = NO_ALIGNMENT
     if warp is None and turn is None:
         return best
-    first, second = (gray(looks.squares[row : row + 1][0]) for row in (one, other))
+    first, second = (gray(described.squares[row : row + 1][0]) for row in (one, other))
     if warp is not None:
         best = _best(first, second, warp, matches)
-    if turn is not None and best.similarity < PROMISING:
+    if turn is not None and best.similarity < REFINE_SIMILARITY:
         shifted = _shifted(first, second, dihedral_warp(turn))
-        if _compared(first, second, shifted, 0).similarity >= PROMISING:
+        if _compared(first, second, shifted, 0).similarity >= REFINE_SIMILARITY:
             best = max(best, _best(first, second, shifted, 0), key=_similarity)
     return best
 
@@ -84,13 +84,13 @@ def _similarity(alignment: Alignment) -> float:
 
 def _best(first: NDArray[np.uint8], second: NDArray[np.uint8], warp: Warp, matches: int) -> Alignment:
     found = _compared(first, second, warp, matches)
-    if found.similarity >= CERTAIN:
+    if found.similarity >= SURE_SIMILARITY:
         return found
     return max(found, _compared(first, second, _refined(first, second, warp), matches), key=_similarity)
 
 
 def _shifted(first: NDArray[np.uint8], second: NDArray[np.uint8], warp: Warp) -> Warp:
-    """With the shift that phase correlation finds (Kuglin and Hines 1975)."""
+    """Add the shift that phase correlation finds (Kuglin and Hines 1975)."""
     turned = cv2.warpAffine(
         first, warp, (AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     )
@@ -104,17 +104,17 @@ def _shifted(first: NDArray[np.uint8], second: NDArray[np.uint8], warp: Warp) ->
     return moved
 
 
-def by_matches(looks: ImageDescriptors, one: int, other: int, least: int = 3) -> tuple[int, Warp | None]:
-    """Matching key points that agree on a similarity transformation, and that; RANSAC with a fixed seed.
+def by_matches(described: ImageDescriptors, one: int, other: int, least: int = 3) -> tuple[int, Warp | None]:
+    """Count the matching key points that agree on a similarity transformation, and return it (RANSAC, fixed seed).
 
     Args:
-        looks: see `ImageDescriptors`.
+        described: see `ImageDescriptors`.
         one: row of an image.
         other: row of another.
-        least: matches below which they say nothing: 0 and None are returned.
+        least: number of matches below which 0 and None are returned.
 
     """
-    a, b = (looks.descriptors[row, : looks.counts[row]].astype(np.float32) for row in (one, other))
+    a, b = (described.descriptors[row, : described.counts[row]].astype(np.float32) for row in (one, other))
     if min(len(a), len(b)) < 2:
         return 0, None
     # Of the second's points to the first's. The squares are whole numbers below 2 ** 24: nothing is rounded.
@@ -126,8 +126,10 @@ def by_matches(looks: ImageDescriptors, one: int, other: int, least: int = 3) ->
     good = np.flatnonzero(distance < RATIO**2 * far.min(1))
     if len(good) < max(least, 3):
         return 0, None
-    there, here = looks.places[other][good], looks.places[one][nearest[good]]
-    warp, agree = cv2.estimateAffinePartial2D(there, here, method=cv2.RANSAC, ransacReprojThreshold=REACH, maxIters=500)
+    there, here = described.places[other][good], described.places[one][nearest[good]]
+    warp, agree = cv2.estimateAffinePartial2D(
+        there, here, method=cv2.RANSAC, ransacReprojThreshold=MAX_RESIDUAL, maxIters=500
+    )
     if warp is None or not ZOOM[0] < np.hypot(warp[0, 0], warp[0, 1]) < ZOOM[1]:
         return 0, None
     agree = agree.ravel().astype(bool)
@@ -137,7 +139,7 @@ def by_matches(looks: ImageDescriptors, one: int, other: int, least: int = 3) ->
 
 
 def dihedral_warp(turn: tuple[bool, bool, bool]) -> Warp:
-    """The warp of one of the eight ways to lay a square on itself."""
+    """Return the warp of one of the eight symmetries of a square."""
     swap, across, down = turn
     last = AUDIT_IMAGE_SIZE - 1
     x = [-1.0, 0.0, last] if across else [1.0, 0.0, 0.0]  # place in the transposed first image of a pixel
@@ -146,7 +148,7 @@ def dihedral_warp(turn: tuple[bool, bool, bool]) -> Warp:
 
 
 def _refined(first: NDArray[np.uint8], second: NDArray[np.uint8], warp: Warp) -> Warp:
-    """By the enhanced correlation coefficient (Evangelidis and Psarakis 2008), any affine map."""
+    """Refine an affine map by the enhanced correlation coefficient (Evangelidis and Psarakis 2008)."""
     stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 1e-3)
     try:
         _, better = cv2.findTransformECC(second, first, warp.copy(), cv2.MOTION_AFFINE, stop, _ALL, 5)
@@ -174,8 +176,8 @@ def _compared(first: NDArray[np.uint8], second: NDArray[np.uint8], warp: Warp, m
         )
         > 0.99
     ) & field_of_view_mask(second)
-    if covered.mean() < COVERED:
-        return NOT_ALIKE
+    if covered.mean() < MIN_OVERLAP:
+        return NO_ALIGNMENT
     weight = covered.astype(np.float32)
     x, y = (_contrast(image, weight)[covered] for image in (moved, target))
     x, y = x - x.mean(), y - y.mean()
@@ -184,8 +186,10 @@ def _compared(first: NDArray[np.uint8], second: NDArray[np.uint8], warp: Warp, m
 
 
 def _contrast(image: NDArray[Any], weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Deviation from the surroundings in units of its usual size there, so that a lesion's edge, which all lesions
-    have, counts no more than its pattern. Noise of two gray levels and JPEG's finest traces do not count.
+    """Return the local contrast: the deviation from the surroundings, divided by its local standard deviation.
+
+    A lesion's edge, which all lesions have, then counts no more than its pattern. Noise of two gray levels and the
+    finest JPEG artifacts do not count.
     """
 
     def around(values: NDArray[np.float32]) -> NDArray[np.float32]:

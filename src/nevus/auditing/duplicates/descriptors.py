@@ -1,4 +1,4 @@
-"""What of an image can be found again in another picture of the same lesion."""
+"""Descriptors of images that are similar for other images of the same lesion: perceptual hash and key points."""
 
 from __future__ import annotations
 
@@ -18,32 +18,31 @@ from nevus.data.images import Pixels
 from nevus.data.parallel import prefetch_map
 
 AUDIT_IMAGE_SIZE = 128
-"""Of the squares that the audit looks at, in pixels. Squeezed to a square, copies of other proportions agree."""
-DARK = 50
-"""Luminance below which what reaches into a corner belongs to the black around the field of view."""
-SHADE = 21
-"""Width, in pixels of the square, of the brush that widens that black: its edge is soft, and bends inwards."""
+"""Side in pixels of the squares that the audit compares. Squeezed copies of other proportions agree there."""
+BLACK_LEVEL = 50
+"""Luminance below which a region that reaches a corner is the black around the field of view."""
+BLACK_MARGIN = 21
+"""Width in pixels by which that region is dilated: its edge is soft."""
 MAX_KEYPOINTS = 128
-"""Key points of an image that are kept, the strongest first."""
+"""Largest number of key points of an image, the strongest first."""
 FREQUENCIES = 12
-"""By axis of the fingerprint's cosine transform."""
+"""Frequencies of the hash's cosine transform along each axis."""
 
 _local = threading.local()
 
 
 @dataclass(frozen=True)
 class ImageDescriptors:
-    """What the audit keeps of n images; descriptors lie in a file and are mapped into memory.
+    """Descriptors of n images; those of key points are mapped into memory from a file.
 
     Attributes:
         squares: the images.
-        digests: of each square's pixels, hexadecimal. Whatever is done in their order does not depend on that of
-            the files.
+        digests: of each square's pixels, hexadecimal. They define an order that does not depend on that of the files.
         fingerprints: float32 (n, 143), of length 1: see `perceptual_hash`.
-        places: float32 (n, MOST, 2), x and y of each key point in pixels of the square.
-        descriptors: uint8 (n, MOST, 128): the square roots of SIFT's histograms (Arandjelovic and Zisserman 2012),
-            times 255.
-        counts: how many key points each image has.
+        places: float32 (n, MAX_KEYPOINTS, 2), x and y of each key point in pixels of the square.
+        descriptors: uint8 (n, MAX_KEYPOINTS, 128): the square roots of SIFT's histograms (Arandjelovic and
+            Zisserman 2012), times 255.
+        counts: number of key points of each image.
 
     """
 
@@ -59,11 +58,11 @@ class ImageDescriptors:
 
 
 def describe_images(squares: DecodedImages, folder: Path) -> ImageDescriptors:
-    """Look at every image once.
+    """Compute the descriptors of every image.
 
     Args:
         squares: of `AUDIT_IMAGE_SIZE` pixels.
-        folder: an empty one, for what need not be held in memory: some 17 kB an image.
+        folder: an empty folder for the descriptors of key points, about 17 kB an image.
 
     """
     n = len(squares)
@@ -82,39 +81,43 @@ def describe_images(squares: DecodedImages, folder: Path) -> ImageDescriptors:
         places[row, : len(at)], descriptors[row, : len(at)] = at, what
 
     with progress() as bar:
-        task = bar.add_task("looking for key points", total=n, note="")
+        task = bar.add_task("describing images", total=n, note="")
         for _ in prefetch_map(one_image, range(n)):
             bar.advance(task)
     return ImageDescriptors(squares, digests, fingerprints, places, descriptors, counts)
 
 
 def gray(pixels: Pixels) -> NDArray[np.uint8]:
-    """Luminance, uint8 (image_size, image_size)."""
+    """Return the luminance, uint8 (image_size, image_size)."""
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def field_of_view_mask(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Where a luminance image shows skin.
+    """Return where a luminance image (image_size, image_size) shows skin.
 
-    It leaves out the black around a dermoscope's round field of view and its edge, which lie at the same place in all
-    pictures of an instrument. The luminance is (image_size, image_size).
+    The black around a dermoscope's round field of view and its edge are excluded: they are at the same place in all
+    images of an instrument.
     """
-    dark = np.asarray(picture < DARK, np.uint8)
+    dark = np.asarray(picture < BLACK_LEVEL, np.uint8)
     corners = np.ix_([0, -1], [0, -1])
     if not dark[corners].any():
         return np.ones(picture.shape, bool)
     _, parts = cv2.connectedComponents(dark)
     outside = np.unique(parts[corners])
     black = np.isin(parts, outside[outside > 0]).astype(np.uint8)
-    return np.asarray(cv2.dilate(black, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (SHADE, SHADE))) == 0)
+    return np.asarray(
+        cv2.dilate(black, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (BLACK_MARGIN, BLACK_MARGIN))) == 0
+    )
 
 
 def key_points(pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """SIFT's key points (Lowe 2004), strongest first.
+    """Detect SIFT key points (Lowe 2004), the strongest first.
 
-    Places (k, 2) and descriptors (k, 128), k at most `MAX_KEYPOINTS`.
+    Skin has little contrast: the threshold on it is an eighth of the usual one.
 
-    Skin has little contrast: the threshold on it lies at an eighth of the usual.
+    Returns:
+        Places (k, 2) and descriptors (k, 128), k at most `MAX_KEYPOINTS`.
+
     """
     if not hasattr(_local, "sift"):  # it holds buffers: one a thread
         _local.sift = cv2.SIFT.create(nfeatures=MAX_KEYPOINTS, contrastThreshold=0.005, edgeThreshold=20)
@@ -131,11 +134,11 @@ def key_points(pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
 
 
 def perceptual_hash(pixels: Pixels) -> NDArray[np.float32]:
-    """A perceptual hash that is not cut to bits: float32 (143,), of length 1.
+    """Compute a perceptual hash that is not reduced to bits: float32 (143,), of length 1.
 
     The low frequencies of the luminance's cosine transform without its mean, as in pHash. Each is multiplied by its
-    frequency: in natural images they fall off as 1/f, so that all would else be ruled by the first few, in which
-        every dark lesion on bright skin is the same.
+    frequency: in natural images they fall off as 1/f, so the first few, which are alike for every dark lesion on
+    bright skin, would dominate.
     """
     small = cv2.resize(gray(pixels), (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
     low = dctn(small, norm="ortho")[:FREQUENCIES, :FREQUENCIES] * _FREQUENCY
@@ -148,13 +151,13 @@ _FREQUENCY = np.hypot(*np.indices((FREQUENCIES, FREQUENCIES)))
 DIHEDRAL_GROUP = tuple(
     (dihedral, across, down) for dihedral in (False, True) for across in (False, True) for down in (False, True)
 )
-"""The eight ways to lay a square on itself: transposed, then mirrored left to right, then upside down."""
+"""The eight symmetries of a square: transposition, then horizontal, then vertical reflection."""
 
 
 def dihedral(prints: NDArray[np.float32], turn: tuple[bool, bool, bool]) -> NDArray[np.float32]:
-    """Fingerprints (n, 143) of the images laid in another way, without looking at the images.
+    """Transform perceptual hashes (n, 143) to those of the rotated or reflected images.
 
-    Mirrored, the odd frequencies of a cosine transform change their signs; transposed, it is transposed.
+    A reflection changes the signs of odd frequencies of a cosine transform; a transposition transposes it.
     """
     swap, across, down = turn
     full = np.concatenate([np.zeros((len(prints), 1), np.float32), prints], 1)

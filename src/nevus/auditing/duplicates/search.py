@@ -1,4 +1,4 @@
-"""Pairs of images that belong together."""
+"""The search for duplicates and for several images of one lesion."""
 
 from __future__ import annotations
 
@@ -10,63 +10,63 @@ import pandas as pd
 
 from nevus._io import cache_folder, ensure_writable
 from nevus._progress import progress
-from nevus.auditing.duplicates.alignment import Alignment, aligned
+from nevus.auditing.duplicates.alignment import Alignment, align
 from nevus.auditing.duplicates.candidates import by_key_points, by_perceptual_hash
 from nevus.auditing.duplicates.descriptors import ImageDescriptors, describe_images
-from nevus.auditing.duplicates.thresholds import Thresholds, chosen
+from nevus.auditing.duplicates.thresholds import Thresholds, default_thresholds
 from nevus.data.decoded import DecodedImages
 from nevus.data.parallel import prefetch_map
 from nevus.errors import NevusError
 
-KINDS = ("exact", "copy", "lesion")
+KINDS = ("exact_duplicate", "near_duplicate", "same_lesion")
 COLUMNS = ("a", "b", "kind", "similarity", "overlap", "matches")
 
 
 def find_pairs(squares: DecodedImages, thresholds: Thresholds | None = None) -> pd.DataFrame:
-    """Find copies of one picture, and several pictures of one lesion.
+    """Find duplicates, and several images of one lesion.
 
-    What is found depends on the images alone, not on their order. Time grows a little faster than their number,
-    memory by some 35 kB an image, of which half lies in a temporary file that is mapped into it.
+    The result depends on the images alone, not on their order. Time grows a little faster than their number, memory
+    by about 35 kB an image, half of it in a temporary file that is mapped into memory.
 
     Args:
-        squares: of `nevus.auditing.duplicates.descriptors.SIDE` pixels.
-        thresholds: by default those that come with the package.
+        squares: of `nevus.auditing.duplicates.descriptors.AUDIT_IMAGE_SIZE` pixels.
+        thresholds: by default the built-in ones.
 
     Returns:
-        A row a pair, the surest first: rows `a` < `b` of the two; `kind`; `similarity`, `overlap` and `matches` as
-        in `Alignment`. Of many equal images each is paired with the first one. The kinds are `exact` for equal
-        squares; `copy` for nearly equal pictures: one edited (another size, squeezed, cropped, shifted, turned by
-        90 degrees, mirrored, compressed, brighter), or two photographs in nearly the same framing; `lesion` for
-        another picture of the same lesion.
+        One row for each pair, by kind and decreasing similarity: rows `a` < `b`; `kind`; `similarity`, `overlap` and
+        `matches` as in `Alignment`. Of several equal images each is paired with the first one. The kinds are
+        `exact_duplicate` (equal squares); `near_duplicate` (one image edited: resized, squeezed, cropped, shifted,
+        rotated by 90 degrees, mirrored, compressed, brighter; or two photographs in nearly the same framing);
+        `same_lesion` (another image of the same lesion).
 
     """
-    place: Path | None = cache_folder("audit")
+    place: Path | None = cache_folder("")
     try:
-        ensure_writable(cache_folder("audit"))
-    except NevusError:  # then where the system keeps such files
+        ensure_writable(cache_folder(""))
+    except NevusError:  # then the system's temporary folder
         place = None
     with tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True) as folder:
-        looks = describe_images(squares, Path(folder))
-        return _pairs(looks, thresholds or chosen())
+        described = describe_images(squares, Path(folder))
+        return _pairs(described, thresholds or default_thresholds())
 
 
-def _pairs(looks: ImageDescriptors, thresholds: Thresholds) -> pd.DataFrame:
+def _pairs(described: ImageDescriptors, thresholds: Thresholds) -> pd.DataFrame:
     found: list[tuple[int, int, str, Alignment]] = []
     first: dict[str, int] = {}
-    for row, digest in enumerate(looks.digests):
+    for row, digest in enumerate(described.digests):
         one = first.setdefault(digest, row)
         if one != row:
-            found.append((one, row, "exact", Alignment(1.0, 1.0, int(looks.counts[row]))))
+            found.append((one, row, "exact_duplicate", Alignment(1.0, 1.0, int(described.counts[row]))))
     rows = np.array([first[digest] for digest in sorted(first)], np.int64)
-    turns = by_perceptual_hash(looks, rows)
-    pairs = sorted({*turns, *by_key_points(looks, rows)}, key=lambda pair: [looks.digests[row] for row in pair])
+    turns = by_perceptual_hash(described, rows)
+    pairs = sorted({*turns, *by_key_points(described, rows)}, key=lambda pair: [described.digests[row] for row in pair])
 
-    def look(pair: tuple[int, int]) -> Alignment:
-        return aligned(looks, *pair, turns.get(pair), thresholds.matches)
+    def align_pair(pair: tuple[int, int]) -> Alignment:
+        return align(described, *pair, turns.get(pair), thresholds.matches)
 
     with progress(unit="pairs") as bar:
         task = bar.add_task("comparing", total=len(pairs), note="")
-        for pair, alignment in zip(pairs, prefetch_map(look, pairs), strict=True):
+        for pair, alignment in zip(pairs, prefetch_map(align_pair, pairs), strict=True):
             kind = kind_of(alignment, thresholds)
             if kind:
                 found.append((min(pair), max(pair), kind, alignment))
@@ -79,8 +79,8 @@ def _pairs(looks: ImageDescriptors, thresholds: Thresholds) -> pd.DataFrame:
 
 
 def kind_of(alignment: Alignment, thresholds: Thresholds) -> str | None:
-    """What two images are to each other; None for nothing that is known."""
-    sure = alignment.matches >= thresholds.matches
-    if alignment.similarity >= thresholds.copy and (sure or alignment.overlap >= thresholds.overlap):
-        return "copy"
-    return "lesion" if sure and alignment.similarity >= thresholds.lesion else None
+    """Return the kind of a pair; None for images of different lesions."""
+    matching = alignment.matches >= thresholds.matches
+    if alignment.similarity >= thresholds.near_duplicate and (matching or alignment.overlap >= thresholds.overlap):
+        return "near_duplicate"
+    return "same_lesion" if matching and alignment.similarity >= thresholds.same_lesion else None

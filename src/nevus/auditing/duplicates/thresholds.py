@@ -1,4 +1,4 @@
-"""From where on two images belong together; measured on edited and repeated images."""
+"""Thresholds of the duplicate search, measured on edited images and on lesions with several images."""
 
 from __future__ import annotations
 
@@ -12,28 +12,27 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What makes a pair.
+    """Thresholds of the duplicate search.
 
     Attributes:
-        copy: least similarity of two copies of one picture; see `nevus.auditing.duplicates.alignment.Alignment`.
-        overlap: least overlap of two copies that no key points match.
-        matches: least key points that two pictures of one lesion have in common.
-        lesion: least similarity of two pictures of one lesion.
-        measured: precision and recall on edited images and on lesions photographed several times, and how these
-            were measured.
+        near_duplicate: least similarity of near-duplicates; see `nevus.auditing.duplicates.alignment.Alignment`.
+        overlap: least overlap of near-duplicates without matching key points.
+        matches: least number of matching key points of two images of one lesion.
+        same_lesion: least similarity of two images of one lesion.
+        measured: precision and recall on edited images and on lesions photographed several times.
 
     """
 
-    copy: float
+    near_duplicate: float
     overlap: float
     matches: int
-    lesion: float
+    same_lesion: float
     measured: Mapping[str, Any]
 
 
 @cache
-def chosen() -> Thresholds:
-    """Those that come with the package."""
+def default_thresholds() -> Thresholds:
+    """Return the built-in thresholds."""
     return Thresholds(
         **json.loads(files("nevus.auditing.duplicates").joinpath("thresholds.json").read_text(encoding="utf-8"))
     )

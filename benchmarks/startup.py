@@ -1,0 +1,81 @@
+"""Time and memory from the start of a process to its end: one photo to its printed row, beside `import torch`.
+
+    python -m benchmarks.startup [--repeats 9] [--keep]
+
+The processes take turns. The first turn is not counted: it fills the caches of the system.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from nevus.runtime.device import machine
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+
+def measure(command: list[str]) -> tuple[float, float]:
+    """Return seconds and peak memory in MB of a process."""
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{command} failed")
+    return time.perf_counter() - began, usage.ru_maxrss / 1e3
+
+
+def main() -> None:
+    """Print the table; with --keep also write it to results/."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--keep", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        photo = Path(folder, "photo.jpg")
+        noise = np.random.default_rng(0).integers(0, 256, (8, 10, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((600, 450), Image.Resampling.BICUBIC).save(photo)
+        nevus = [sys.executable, "-m", "nevus"]
+        commands = {
+            "nevus predict photo.jpg": [*nevus, "predict", str(photo)],
+            "nevus models": [*nevus, "models"],
+            "import torch": [sys.executable, "-c", "import torch"],
+        }
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+        for turn in range(options.repeats + 1):
+            for name, command in commands.items():
+                figures = measure(command)
+                if turn:
+                    found[name].append(figures)
+    medians = {name: tuple(map(statistics.median, zip(*rows, strict=True))) for name, rows in found.items()}
+    base = medians["import torch"]
+    rows = [
+        {"process": name, "seconds": s, "memory_mb": mb, "seconds_ratio": s / base[0], "memory_ratio": mb / base[1]}
+        for name, (s, mb) in medians.items()
+    ]
+    table = Table(title=f"medians of {options.repeats} on {machine()['device']}")
+    for head in rows[0]:
+        table.add_column(head)
+    for row in rows:
+        table.add_row(*(value if isinstance(value, str) else f"{value:.2f}" for value in row.values()))
+    Console().print(table)
+    if options.keep:
+        frame = pd.DataFrame(rows).assign(machine=f"{machine()['device']}, {machine()['threads']} threads")
+        frame.to_csv(RESULTS / "startup.csv", index=False)
+
+
+if __name__ == "__main__":
+    main()
