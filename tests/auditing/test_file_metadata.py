@@ -36,7 +36,7 @@ def test_facts_of_odd_files(picture, manifest_of, tmp_path):
         "letter.png": "a document or a drawing: mostly white",
         "cut.jpg": table.loc["cut.jpg", "issue"],
     }
-    assert "cut.jpg is damaged" in table.loc["cut.jpg", "issue"]
+    assert "cut.jpg': it is damaged" in table.loc["cut.jpg", "issue"]
     assert table.loc["cut.jpg", "digest"] == ""
 
 

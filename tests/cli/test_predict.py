@@ -102,7 +102,7 @@ def test_an_image_is_not_written_over(nevus, folder, bundle_folder):
     for target in (folder / "9.png", folder / "new.JPG"):
         status, _, err = nevus("predict", folder, "--bundle", bundle_folder, "--out", target)
         assert status == 2
-        assert "is an image by its name" in err
+        assert "by its name it is an image" in err
     assert (folder / "9.png").read_bytes() == before
 
 

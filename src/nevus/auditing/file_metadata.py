@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
 
 from nevus._progress import progress
 from nevus.data.cache import pixel_digest
 from nevus.data.dicom import is_dicom_file
-from nevus.data.images import FORMATS, Pixels, decode
+from nevus.data.images import Pixels, decode, open_image, orientation_of
 from nevus.data.manifest import Manifest
 from nevus.data.parallel import prefetch_map
 from nevus.errors import ImageError
@@ -70,15 +68,11 @@ def _metadata(path: Path) -> tuple[object, ...]:
     digest, issue = pixel_digest(pixels), image_issue(pixels)
     if is_dicom_file(path):
         return ("DICOM", "RGB", width, height, size, "", 0.0, 0, False, digest, issue)
-    with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
-        warnings.simplefilter("ignore")
+    with open_image(path) as image:
         tables = getattr(image, "quantization", None) or {}
         flat = np.array([v for key in sorted(tables) for v in tables[key]], np.int64)
         mark = hashlib.blake2b(flat.tobytes(), digest_size=4).hexdigest() if len(flat) else ""
-        try:
-            orientation = int(image.getexif().get(0x0112, 0) or 0)
-        except (ValueError, TypeError, OverflowError, OSError, SyntaxError, KeyError):  # damaged EXIF
-            orientation = 0
+        orientation = orientation_of(image)
         issue = issue or ("" if image.mode in ("RGB", "RGBA", "P", "YCbCr", "CMYK") else f"no color: mode {image.mode}")
         return (
             str(image.format),

@@ -49,7 +49,7 @@ class Command:
     """auto and onnx: ONNX Runtime; openvino; torch: PyTorch, on a GPU where there is one; all give the same results.
     openvino-bf16 is faster on a CPU with bfloat16 and differs in the third digit."""
     tta: TTAPolicy | None = None
-    """Test-time augmentation: predictions are averaged over transforms. none; flip: horizontal flip; crop-color: full
+    """Test-time augmentation: logits are averaged over transforms. none; flip: horizontal flip; crop-color: full
     image and center crop, with and without color constancy; invariant: these in gray and standardized colors; d4: the
     eight rotations and reflections; all: crop-color times d4. By default the bundle's."""
     reading: Annotated[DataConfig, tyro.conf.arg(name="")] = DataConfig()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,13 @@ from typing import Annotated, Literal, TextIO
 
 import tyro
 
-from nevus._io import atomic_path
+from nevus._io import atomic_path, write_text
 from nevus._progress import console, progress
 from nevus.bundle.builtin import is_builtin
 from nevus.bundle.classifier import Classifier, load, prediction_columns, prediction_row
 from nevus.bundle.model_card import DISCLAIMER
-from nevus.data.images import SUFFIXES, named_as_image
+from nevus.data.images import SUFFIXES
+from nevus.data.walker import LeftOut, found_images
 from nevus.errors import NevusError
 from nevus.runtime.engines import EngineName
 from nevus.runtime.tta import TTAPolicy
@@ -30,7 +30,8 @@ Row = dict[str, str | float | None]
 class Command:
     """Predict images and folders, in the order given.
 
-    A file that cannot be used becomes a row with an error, and the exit status is 3. Research use only, not a medical
+    A file that cannot be used becomes a row with an error, and the exit status is 3. Files that are left out of folders
+    are counted, and listed in NAME.skipped.txt beside --out NAME.csv. Research use only, not a medical
     device.
     """
 
@@ -47,19 +48,23 @@ class Command:
     """auto and onnx: ONNX Runtime; openvino; torch: PyTorch, on a GPU where there is one; all give the same results.
     openvino-bf16 is faster on a CPU with bfloat16 and differs in the third digit."""
     tta: TTAPolicy | None = None
-    """Test-time augmentation: predictions are averaged over transforms. none; flip: horizontal flip; crop-color: full
+    """Test-time augmentation: logits are averaged over transforms. none; flip: horizontal flip; crop-color: full
     image and center crop, with and without color constancy; invariant: these in gray and standardized colors; d4: the
     eight rotations and reflections; all: crop-color times d4. By default the bundle's."""
 
     def run(self) -> int:
         """Predict; exit status 3 where an image could not be used."""
         if not self.images:
-            raise NevusError("there is nothing to predict; name image files or folders.")
+            raise NevusError("Cannot predict: no images are given. Name image files or folders.")
         if self.out is not None and (self.out.suffix.lower() in SUFFIXES or self.out in self.images):
             raise NevusError(
-                f"--out {self.out} is an image by its name; name a file for the output, as predictions.csv."
+                f"Cannot write to --out {self.out}: by its name it is an image. Name another file, as predictions.csv."
             )
-        total = sum(1 for _ in found(self.images))
+        left_out = LeftOut()
+        total = sum(1 for _ in found_images(self.images, left_out))
+        left_out.report("the folders")
+        if self.out is not None and left_out.entries:
+            write_text(self.out.with_name(f"{self.out.stem}.skipped.txt"), "\n".join([*left_out.lines(), ""]))
         classifier = load(self.bundle, engine=self.engine, tta=self.tta)
         bundle = classifier.bundle
         if bundle.folder and is_builtin(bundle.folder):
@@ -90,7 +95,7 @@ class Command:
             nonlocal bad
             with progress() as bar:
                 task = bar.add_task("predicting", total=total, note="")
-                for prediction in classifier.stream(found(self.images)):
+                for prediction in classifier.stream(found_images(self.images, LeftOut())):
                     bad += prediction.error is not None
                     yield prediction_row(prediction, classifier.classes)
                     bar.advance(task)
@@ -98,25 +103,6 @@ class Command:
         WRITERS[self.format](rows(), classifier.classes, file)
         file.flush()
         return bad
-
-
-def found(paths: Sequence[Path]) -> Iterator[Path]:
-    """Files as given, folders walked in sorted order; a folder without images stands for itself, to be
-    reported.
-    """
-    for path in paths:
-        if not os.path.isdir(path):  # unlike Path.is_dir, it takes a name that no file can have
-            yield path
-            continue
-        empty = True
-        for here, folders, files in os.walk(path):
-            folders.sort()
-            for name in sorted(files):
-                if not name.startswith(".") and named_as_image(os.path.join(here, name)):
-                    empty = False
-                    yield Path(here, name)
-        if empty:
-            yield path
 
 
 def _csv(rows: Iterator[Row], classes: Sequence[str], file: TextIO) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pyarrow
 import pyarrow.parquet as parquet
 
 from nevus._io import atomic_path, sha256_bytes
+from nevus._progress import console
 from nevus.errors import NevusError
 
 SPLITS = ("train", "validation", "test")
@@ -27,7 +28,10 @@ ISIC_COLUMNS = (
     "image_type",
     "diagnosis_confirm_type",
 )
-MALIGNANT_NAMES = ("malignant", "melanoma", "mel", "cancer", "cancerous", "positive", "true", "yes", "1")
+MALIGNANT_NAMES = ("malignant", "melanoma", "mel", "cancer", "cancerous", "malignancy")
+"""Labels that state which of two classes is the positive one."""
+POSITIVE_PAIRS = (("0", "1"), ("0.0", "1.0"), ("false", "true"), ("no", "yes"), ("negative", "positive"), ("n", "y"))
+"""Pairs of labels, the second of which is positive by convention."""
 
 SKIN_TYPES = ("I", "II", "III", "IV", "V", "VI")
 OLDEST = 120.0
@@ -43,7 +47,8 @@ class Manifest:
             it is not known), the ISIC archive's own columns where known, and any others. Index 0..n-1.
         root: folder that the relative paths in `image` start from.
         classes: class names in the order of the model's outputs. With two, the second is the positive one.
-        name: how to speak of the set.
+        name: of the set.
+        left_out: path and reason of each file that the reader left out.
 
     """
 
@@ -51,6 +56,7 @@ class Manifest:
     root: Path
     classes: tuple[str, ...]
     name: str
+    left_out: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -212,7 +218,8 @@ def ordered_classes(labels: Iterable[str], *, positive: str | None = None) -> tu
     Args:
         labels: of all rows.
         positive: the class whose detection counts, for two classes; by default the one with a name that
-            means malignant, else the alphabetically last.
+            means malignant, else the second of a conventional pair, else the alphabetically last. Where no name
+            means malignant, a notice says which was taken.
 
     Raises:
         NevusError: `positive` is none of the labels.
@@ -221,10 +228,27 @@ def ordered_classes(labels: Iterable[str], *, positive: str | None = None) -> tu
     names = sorted(set(labels))
     if positive is not None and positive not in names:
         raise NevusError(
-            f"the positive class '{positive}' is none of the labels {', '.join(names)}; "
-            "name one of them with --positive."
+            f"Cannot take '{positive}' as the positive class: no image has this label. The labels are "
+            f"{', '.join(names)}. Correct --positive."
         )
     if len(names) == 2:
-        chosen = positive or next((n for n in names if n.strip().lower() in MALIGNANT_NAMES), names[-1])
+        chosen = positive or positive_of(names)
         names = [n for n in names if n != chosen] + [chosen]
     return tuple(names)
+
+
+def positive_of(names: Sequence[str]) -> str:
+    """Return the positive one of two sorted class names; a notice says so where no name means malignant."""
+    low = [name.strip().lower() for name in names]
+    malignant = [name for name, key in zip(names, low, strict=True) if key in MALIGNANT_NAMES]
+    if len(malignant) == 1:
+        return malignant[0]
+    pair = next((pair for pair in POSITIVE_PAIRS if set(pair) == set(low)), None)
+    chosen = names[low.index(pair[1])] if pair else names[-1]
+    why = "by convention" if pair else "the alphabetically last"
+    console.print(
+        f"The labels '{names[0]}' and '{names[1]}' do not say which is malignant: '{chosen}' ({why}) is taken as the "
+        "positive class, on which sensitivity is computed. Choose with --positive.",
+        style="yellow",
+    )
+    return chosen

@@ -17,7 +17,7 @@ HALF = (0.5, 0.5, 0.5)
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Resize straight to a square, then normalize.
+    """The preprocessing of a network: resize directly to a square; then normalize, which `model.onnx` does itself.
 
     BiT evaluates so: the whole image is squeezed to the side that training crops have, without a center
     crop (Kolesnikov et al. 2020, section 3.3), in the value range [-1, 1] (mean = std = 0.5).

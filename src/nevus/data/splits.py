@@ -57,10 +57,10 @@ def with_splits(manifest: Manifest, config: SplitConfig) -> Manifest:
         table.loc[rows[held], "split"] = "validation"
         manifest = manifest.with_table(table)
     _two_classes(manifest.split("train"))
-    image_sizes = manifest.table.groupby("group")["split"].nunique()
-    if (image_sizes > 1).any():
+    sides = manifest.table.groupby("group")["split"].nunique()
+    if (sides > 1).any():
         console.print(
-            f"{manifest.name} puts {int((image_sizes > 1).sum())} groups (lesions or patients) on two sides of its own "
+            f"{manifest.name} puts {int((sides > 1).sum())} groups (lesions or patients) on two sides of its own "
             "splits: figures on it will be too good.",
             style="yellow",
         )

@@ -136,7 +136,7 @@ class AugmentedImages:
     Attributes:
         pixels: the stored images.
         augment: what the views may differ in.
-        draws: float64 (n, 16), of `Augment.draws`.
+        draws: float64 (n, 16), of `Augment.sample_params`.
 
     """
 

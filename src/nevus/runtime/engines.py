@@ -20,7 +20,8 @@ EngineName = Literal["auto", "onnx", "openvino", "openvino-bf16", "torch"]
 compute in float32. `openvino-bf16` is faster on a CPU with bfloat16 and differs in the third digit."""
 
 PIXELS, LOGITS, FEATURES, MAPS = "pixels", "logits", "features", "map"
-"""Input and outputs of `model.onnx`; the feature maps are `map_1`, `map_2`, ... from the earliest used stage on."""
+"""Input (uint8, normalized inside the graph) and outputs of `model.onnx`.
+The feature maps are `map_1`, `map_2`, ... from the earliest used stage on."""
 
 
 class Engine(Protocol):

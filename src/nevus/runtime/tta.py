@@ -1,4 +1,4 @@
-"""Test-time augmentation: the mean prediction over several transforms of each image."""
+"""Test-time augmentation: the mean of the logits over several transforms of each image."""
 
 from __future__ import annotations
 

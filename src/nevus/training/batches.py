@@ -92,7 +92,7 @@ def augment_of(config: TrainConfig, image_size: int | None = None) -> Augment:
 
 @dataclass(frozen=True)
 class ImageBatches:
-    """Batches of augmented images, for mode `full`.
+    """Batches of augmented images, for fine-tuning (full, lp-ft).
 
     Attributes:
         pixels: uint8 (n, resize, resize, 3).
@@ -122,7 +122,7 @@ class ImageBatches:
 
 @dataclass(frozen=True)
 class FeatureBatches:
-    """Batches of features, for mode `head`; MixUp, where asked for, mixes features.
+    """Batches of features, for linear probes; MixUp, where asked for, mixes features.
 
     Attributes:
         features: float (n, features), or (views, n, features), of which each image in a step has one drawn.

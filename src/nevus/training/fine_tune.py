@@ -43,13 +43,14 @@ def fine_tune(network: ImageClassifier, fit: Fit) -> ViewLogits:
 
 def _train(network: ImageClassifier, fit: Fit) -> None:
     config, rows = fit.config, fit.train.manifest
-    where = device(config.precision)
+    compute = device(config.precision)
 
     def validate(net: nn.Module) -> ValidationResult:
-        engine = TorchEngine(net, fit.spec.preprocess, where.device)  # new weights each time: no graph would pay
+        engine = TorchEngine(net, fit.spec.preprocess, compute.device)  # new weights each time: no graph would pay
         logits = sharded(engine, fit.val.pixels, "validation")
         return validation_result(logits, fit.val.manifest.targets)
 
+    # Weights of images scale their labels; weights of classes are part of the objective.
     labels = soft_labels(rows.targets, len(rows.classes), config.label_smoothing) * fit.sample_weights[:, None]
     with fit.timer("training"):
         train(
@@ -58,7 +59,7 @@ def _train(network: ImageClassifier, fit: Fit) -> None:
             validate,
             config,
             fit.run,
-            where,
+            compute,
             images=len(rows),
             objective=CrossEntropy(fit.class_weights),
             stop=fit.timer.expired,

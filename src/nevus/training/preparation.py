@@ -18,6 +18,7 @@ from nevus.data.images import size_of
 from nevus.data.manifest import Manifest
 from nevus.data.public.corrected_splits import with_corrected_split
 from nevus.data.splits import SplitConfig, with_splits
+from nevus.data.walker import LeftOut
 from nevus.errors import ImageError, NevusError
 from nevus.models.model import stage_count
 from nevus.models.registry import BackboneSpec, parameter_count
@@ -89,10 +90,12 @@ def report_faults(run: RunDir, manifest: Manifest, train: DecodedDataset, val: D
         NevusError: a class has no usable training image.
 
     """
-    write_text(run.folder / "skipped.txt", "".join(f"{fault}\n" for fault in (*train.faults, *val.faults)))
+    lines = [*LeftOut(list(manifest.left_out)).lines(), *train.faults, *val.faults]
+    write_text(run.folder / "skipped.txt", "".join(f"{line}\n" for line in lines))
     for name in manifest.classes:
         if name not in set(train.manifest.table["label"]):
-            raise NevusError(f"no training image of the class '{name}' can be used; see {run.folder / 'skipped.txt'}.")
+            reason = f"see {run.folder / 'skipped.txt'}" if train.faults else "the training split has none"
+            raise NevusError(f"Cannot train: there is no training image of the class '{name}' ({reason}).")
 
 
 def dataset_stats(train: Manifest, backbone: BackboneSpec) -> DatasetStats:

@@ -33,10 +33,10 @@ def best(
 ) -> TrainConfig:
     """Fine-tune every weight from the linear probe: the best on validation of what was measured.
 
-    docs/results.md gives its measured rows. 12 epochs (6 from 5,000 images on, 300 steps at
-    least), batch 32, SGD with momentum 0.9, cosine from 0.03 after a short warm-up, gradient clipped to norm 1, the
-    weights averaged over the last fifth; features of four stages with their standard deviations and maxima;
-    predictions averaged over the eight rotations and reflections, since a dermoscope has no upright. Backbones of 10
+    docs/results.md gives its measured rows. Neither MixUp nor label smoothing. 12 epochs (6 from 5,000 images
+    on, 300 steps at least), batch 32, SGD with momentum 0.9, cosine from 0.03 after a short warm-up, gradient clipped
+    to norm 1, the weights averaged over the last fifth; features of four stages with their standard deviations and
+    maxima; logits averaged over the eight rotations and reflections, since a dermoscope has no upright. Backbones of 10
     million weights and more take a third of the learning rate, which was not measured.
 
     Args:

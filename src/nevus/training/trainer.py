@@ -144,10 +144,10 @@ class Trainer:
                 manifest.save(out / "manifest.parquet")
                 write_text(out / "train.toml", self.as_toml())
             with contextlib.closing(Cache(self.preparation.cache)) as cache:
-                fit = self._decode(manifest, spec, config, run, cache, timer)
-                logits = TUNERS[config.tuning](network, fit)
+                job = self._decode(manifest, spec, config, run, cache, timer)
+                logits = TUNERS[config.tuning](network, job)
                 if world.main:
-                    save_result(fit, network, logits, settings, self.license)
+                    save_result(job, network, logits, settings, self.license)
             world.barrier()
         return Classifier(load_bundle(run.bundle))
 

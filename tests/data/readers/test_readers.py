@@ -43,9 +43,9 @@ def test_the_real_set_has_the_paper_s_counts(real):
 def test_empty_and_missing_folders(tmp_path):
     with pytest.raises(NevusError, match="does not exist"):
         read(tmp_path / "nowhere")
-    with pytest.raises(NevusError, match="holds no images in class folders"):
+    with pytest.raises(NevusError, match="has no images in class folders"):
         read(tmp_path)
-    with pytest.raises(NevusError, match="is a folder, where"):
+    with pytest.raises(NevusError, match="it is a folder. Leave them out"):
         read(tmp_path, DataConfig(columns=("image=x",)))
 
 
@@ -92,14 +92,14 @@ def test_parquet(tmp_path, images):
     ("text", "words"),
     [
         ("image,diagnosis\na.png,x\n", "has no column 'label' .it has: image, diagnosis.; say which it is"),
-        ("image,label\na.png,x\nb.png\n", "row 3: 1 values for 2 columns"),
-        ("image,label\na.png,x\nb.png,\n", "row 3, column 'label': is empty"),
+        ("image,label\na.png,x\nb.png\n", "row 3: it has 1 values for 2 columns"),
+        ("image,label\na.png,?\nb.png,\n", "no row has a label"),
         ("image,label\na.png,x\na.png,y\n", "row 3: the image a.png has label 'y' here and 'x' in row 2"),
         ("image,label\n../lesions.csv,x\n", "row 2: the path ../lesions.csv leaves the folder"),
         ("image,label\n/etc/passwd,x\n", "row 2: the path /etc/passwd leaves the folder"),
         ("image,label\nq.png,x\nr.png,y\n", "lists 2 images and none is in"),
         ("image,label,split\na.png,x,maybe\n", "row 2, column 'split': 'maybe' is none of the values allowed"),
-        ("image,label\n\n\na.png,x\nb.png,\n", "row 5, column 'label': is empty"),
+        ("image,label,group\n\n\na.png,x,g\n,y,g\n", "row 5, column 'image': is empty"),
         ("image,label\na.png,x\n./a.png,y\n", "row 3: the image a.png has label 'y' here and 'x' in row 2"),
         ("image,label\na.png,x\na,y\n", "row 3: the image a.png has label 'y' here and 'x' in row 2"),
         ("image,label,label\na.png,x,y\n", "has two columns 'label'"),
@@ -117,9 +117,17 @@ def test_faulty_csv_gets_one_sentence(tmp_path, images, text, words):
     assert "lesions.csv" in str(caught.value)
 
 
-def test_a_csv_that_is_not_utf8(tmp_path):
-    with pytest.raises(NevusError, match="is not UTF-8"):
-        read(write(tmp_path, "image,label\nä.png,x\n", "latin-1"))
+def test_a_csv_that_is_not_utf8_is_read_as_windows_text(tmp_path, picture, capsys):
+    picture().save(tmp_path / "ä.png")
+    manifest = read(write(tmp_path, "image,label\nä.png,Nävus\n", "latin-1"))
+    assert manifest.table["label"].tolist() == ["Nävus"]
+    assert manifest.paths[0].exists()
+    assert "is read as Windows-1252" in capsys.readouterr().err
+
+
+def test_a_csv_of_a_spreadsheet_in_utf16(tmp_path, picture):
+    picture().save(tmp_path / "a.png")
+    assert read(write(tmp_path, "image\tlabel\na.png\tx\n", "utf-16")).classes == ("x",)
 
 
 def test_a_mapping_to_a_column_that_is_not_there(tmp_path, images):

@@ -7,8 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from nevus.data.public.base import Archive, first
+from nevus.data.table_file import csv_columns, read_csv
 from nevus.errors import NevusError
 
+_PAD = ("img_id", "diagnostic", "patient_id", "lesion_id", "age", "gender", "region", "fitspatrick", "biopsed")
+_FITZPATRICK = ("md5hash", "three_partition_label", "label", "fitzpatrick_scale")
+_DERM7PT = ("derm", "clinic", "diagnosis", "case_num", "sex", "location")
 ROMAN = {"1": "I", "2": "II", "3": "III", "4": "IV", "5": "V", "6": "VI"}
 
 
@@ -19,21 +23,21 @@ def _roman(column: pd.Series[str]) -> pd.Series[str]:
 
 def _file_pad(folder: Path) -> Path | None:
     path = first(folder, "metadata.csv")
-    return path if path and {"img_id", "diagnostic"} <= set(pd.read_csv(path, nrows=0).columns) else None
+    return path if set(_PAD) <= set(csv_columns(path)) else None
 
 
 def _table_pad(folder: Path) -> pd.DataFrame:
     """PAD-UFES-20 (Pacheco et al. 2020): telephone photographs, six diagnoses."""
     path = _file_pad(folder)
     assert path is not None
-    table = pd.read_csv(path, dtype=str)
+    table, _ = read_csv(path, _PAD)
     return pd.DataFrame(
         {
             "id": table["img_id"],
             "label": table["diagnostic"].str.lower(),
             "patient_id": table["patient_id"],
             "lesion_id": table["lesion_id"],
-            "age_approx": table["age"],
+            "age_approx": pd.to_numeric(table["age"], errors="coerce"),
             "sex": table["gender"].str.lower(),
             "anatom_site_general": table["region"].str.lower(),
             "fitzpatrick_skin_type": _roman(table["fitspatrick"]),
@@ -46,7 +50,8 @@ def _table_pad(folder: Path) -> pd.DataFrame:
 
 
 def _file_fitzpatrick(folder: Path) -> Path | None:
-    return first(folder, "fitzpatrick17k.csv")
+    path = first(folder, "fitzpatrick17k.csv")
+    return path if set(_FITZPATRICK) <= set(csv_columns(path)) else None
 
 
 def _table_fitzpatrick(folder: Path) -> pd.DataFrame:
@@ -55,7 +60,7 @@ def _table_fitzpatrick(folder: Path) -> pd.DataFrame:
     """
     path = _file_fitzpatrick(folder)
     assert path is not None
-    table = pd.read_csv(path, dtype=str)
+    table, _ = read_csv(path, _FITZPATRICK)
     return pd.DataFrame(
         {
             "id": table["md5hash"],
@@ -69,7 +74,7 @@ def _table_fitzpatrick(folder: Path) -> pd.DataFrame:
 
 def _file_derm7pt(folder: Path) -> Path | None:
     path = first(folder, "meta/meta.csv", "meta.csv")
-    return path if path and {"derm", "clinic", "diagnosis"} <= set(pd.read_csv(path, nrows=0).columns) else None
+    return path if {"derm", "clinic", "diagnosis"} <= set(csv_columns(path)) else None
 
 
 def _table_derm7pt(folder: Path) -> pd.DataFrame:
@@ -78,14 +83,14 @@ def _table_derm7pt(folder: Path) -> pd.DataFrame:
     """
     path = _file_derm7pt(folder)
     assert path is not None
-    table = pd.read_csv(path, dtype=str)
+    table, _ = read_csv(path, _DERM7PT)
     label = table["diagnosis"].str.lower()
     label = label.where(~label.str.contains("nevus"), "nevus").where(~label.str.contains("melanoma"), "melanoma")
     split = pd.Series("", index=table.index)
     for name, of in (("train", "train"), ("valid", "validation"), ("test", "test")):
         indexes = path.with_name(f"{name}_indexes.csv")
         if indexes.is_file():
-            split.iloc[pd.read_csv(indexes)["indexes"].to_numpy()] = of
+            split.iloc[_indexes(indexes, len(table))] = of
     common = {
         "label": label,
         "lesion_id": table["case_num"],
@@ -105,6 +110,15 @@ def _table_derm7pt(folder: Path) -> pd.DataFrame:
 _PH2 = {"0": "nevus", "1": "atypical nevus", "2": "melanoma"}
 
 
+def _indexes(path: Path, images: int) -> list[int]:
+    column = read_csv(path, ("indexes",))[0]["indexes"]
+    found = pd.to_numeric(column, errors="coerce")
+    wrong = found.isna() | (found < 0) | (found >= images)
+    if wrong.any():
+        raise NevusError(f"Cannot read '{path}': '{column[wrong].iloc[0]}' is no row of {images} images.")
+    return found.astype(int).tolist()
+
+
 def _file_ph2(folder: Path) -> Path | None:
     return first(folder, "PH2_dataset.txt")
 
@@ -122,11 +136,11 @@ def _table_ph2(folder: Path) -> pd.DataFrame:
             said = cells[place] if place < len(cells) else ""
             if said not in _PH2:
                 raise NevusError(
-                    f"{path}: the clinical diagnosis '{said}' of {cells[0]} is none of 0, 1, 2; correct it."
+                    f"Cannot read '{path}': the clinical diagnosis '{said}' of {cells[0]} is none of 0, 1, 2."
                 )
             rows.append({"id": cells[0], "label": _PH2[said], "image_type": "dermoscopic"})
     if not rows:
-        raise NevusError(f"{path} lists no images; unpack PH2 again.")
+        raise NevusError(f"Cannot read '{path}': it lists no images. Unpack PH2 again.")
     return pd.DataFrame(rows)
 
 

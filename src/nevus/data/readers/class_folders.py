@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import re
 from pathlib import Path
 
 import pandas as pd
 
-from nevus._progress import console
 from nevus.data.images import SUFFIXES, named_as_image
 from nevus.data.manifest import REQUIRED, Manifest, checked, ordered_classes
+from nevus.data.walker import LeftOut, subfolders, walk_images
 from nevus.errors import NevusError
 
 SPLIT_FOLDERS = {
@@ -23,33 +22,45 @@ SPLIT_FOLDERS = {
     "test": "test",
     "testing": "test",
 }
+_PART = re.compile(r".*(part|images?|photos?|pictures?|data|input)[ _-]*\d+", re.IGNORECASE)
+"""Names of folders among which the images of one set are divided."""
+NO_CLASS = "an image in no class folder"
 
 
 def read_folder(folder: Path, *, positive: str | None = None) -> Manifest:
     """Read `folder/{class}/*` or `folder/{split}/{class}/*`.
 
-    Split folders are known by the usual names (`train`, `val`, `test` and the like, any case). Files whose
-    name is no image's are passed over, as are hidden ones; images lie at any depth below their class.
-    Without ids each image is a group of its own.
+    Split folders have the usual names (`train`, `val`, `test` and the like, any case). Images are at any depth below
+    their class folder; see `nevus.data.walker` for what is left out. Without ids each image is a group of its own.
 
     Raises:
-        NevusError: the folder is missing or holds no images in class folders.
+        NevusError: the folder is missing, has no images in class folders, or its folders are parts of a set and no
+            classes.
 
     """
     if not folder.is_dir():
-        raise NevusError(f"{folder} is no folder; give a folder of class folders, or a csv or Parquet file.")
-    below = _folders(folder)
+        raise NevusError(f"Cannot read '{folder}': it is no folder. Give a folder of class folders, or a table.")
+    left_out = LeftOut()
+    below = subfolders(folder, left_out)
     splits = {p: SPLIT_FOLDERS[p.name.lower()] for p in below if p.name.lower() in SPLIT_FOLDERS}
     parts = list(splits.items()) if splits else [(folder, "")]
-    rows = [
-        {"image": str(image.relative_to(folder)), "label": label.name, "split": split}
-        for part, split in parts
-        for label in _folders(part)
-        for image in images_below(label)
-    ]
+    for other in (p for p in below if splits and p not in splits):
+        left_out.add(other, "a folder beside the splits")
+    rows = []
+    for part, split in parts:
+        labels = subfolders(part, left_out if part != folder else LeftOut())
+        for path in sorted(part.iterdir()):
+            if path.is_file() and named_as_image(path):
+                left_out.add(path, NO_CLASS)
+        _check_classes(part, [label.name for label in labels])
+        rows += [
+            {"image": str(image.relative_to(folder)), "label": label.name, "split": split}
+            for label in labels
+            for image in walk_images(label, left_out)
+        ]
     if not rows:
         raise NevusError(
-            f"{folder} holds no images in class folders; put them in {folder / '<class>'} or "
+            f"Cannot read '{folder}': it has no images in class folders. Put them in {folder / '<class>'} or "
             f"{folder / 'train' / '<class>'}, as {', '.join(sorted(SUFFIXES))}."
         )
     table = pd.DataFrame(rows, dtype=str)
@@ -57,22 +68,13 @@ def read_folder(folder: Path, *, positive: str | None = None) -> Manifest:
     table["source"] = folder.resolve().name
     table = table[list(REQUIRED)]
     table = checked(table, name=str(folder), rows=[str(row) for row in table["image"]])
-    return Manifest(table, folder, ordered_classes(table["label"], positive=positive), folder.resolve().name)
+    classes = ordered_classes(table["label"], positive=positive)
+    return Manifest(table, folder, classes, folder.resolve().name, tuple(left_out.entries))
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def images_below(folder: Path) -> Iterator[Path]:
-    """Every image at any depth, in the order of the names; hidden files and folders are passed over."""
-    for here, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and named_as_image(os.path.join(here, name)):
-                try:
-                    os.path.join(here, name).encode()
-                except UnicodeEncodeError:  # no table can hold such a name
-                    console.print(f"{os.path.join(here, name)!a} is left out: its name is not UTF-8.", style="yellow")
-                    continue
-                yield Path(here, name)
+def _check_classes(folder: Path, names: list[str]) -> None:
+    if len(names) > 1 and all(_PART.fullmatch(name) for name in names):
+        raise NevusError(
+            f"Cannot take {names[0]} and {names[1]} in '{folder}' for classes: by their names they are parts of one "
+            "set. Put the set's table (such as HAM10000_metadata.csv or .tab) beside them, or rename the folders."
+        )

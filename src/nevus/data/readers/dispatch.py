@@ -1,4 +1,4 @@
-"""Which reader a data set wants."""
+"""The choice of the reader for a data set."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Literal
 
 import pandas as pd
 
+from nevus._progress import console
 from nevus.data.manifest import Manifest, ordered_classes
 from nevus.data.public.base import Archive, read_archive
 from nevus.data.public.ham10000 import HAM10000
@@ -17,9 +18,10 @@ from nevus.data.public.isic import ISIC
 from nevus.data.public.others import DERM7PT, FITZPATRICK17K, PAD_UFES_20, PH2
 from nevus.data.readers.class_folders import read_folder
 from nevus.data.readers.table import OWN_NAMES, read_table
+from nevus.data.walker import LeftOut
 from nevus.errors import NevusError
 
-TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
+TABLES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".pq")
 
 
 ARCHIVES = {a.name: a for a in (HAM10000, *ISIC, PAD_UFES_20, FITZPATRICK17K, DERM7PT, PH2)}
@@ -86,7 +88,7 @@ class DataConfig:
         table = manifest.table.assign(label=[names.get(label, label) for label in manifest.table["label"]])
         table = table[table["label"] != ""].reset_index(drop=True)
         classes = ordered_classes(table["label"], positive=self.positive)
-        return Manifest(table, manifest.root, classes, manifest.name)
+        return Manifest(table, manifest.root, classes, manifest.name, manifest.left_out)
 
 
 def read(data: Path | str | Sequence[Path | str], config: DataConfig | None = None) -> Manifest:
@@ -101,20 +103,20 @@ def read(data: Path | str | Sequence[Path | str], config: DataConfig | None = No
 
     """
     config = config or DataConfig()
-    if isinstance(data, Path | str):
-        return config.renamed(_read_one(Path(data), config.plain()))
-    read_all = [_read_one(Path(one), config.plain()) for one in data]
-    if not read_all:
-        raise NevusError("there is no data set to read; name a folder, or a csv or Parquet file.")
+    places = [data] if isinstance(data, Path | str) else list(data)
+    if not places:
+        raise NevusError("Cannot read data: none are given. Give a folder, or a csv or Parquet file.")
+    read_all = [_read_one(Path(one), config.plain()) for one in places]
     positive = None if config.labels else config.positive
-    return config.renamed(read_all[0] if len(read_all) == 1 else joined(read_all, positive=positive))
+    manifest = config.renamed(read_all[0] if len(read_all) == 1 else joined(read_all, positive=positive))
+    LeftOut(list(manifest.left_out)).report(manifest.name)
+    return manifest
 
 
 def joined(manifests: Sequence[Manifest], *, positive: str | None = None) -> Manifest:
-    """Several data sets as one.
+    """Join data sets.
 
-    Groups stay apart by the set they come from: equal ids of two sets mean nothing. A set without splits that
-    stands beside sets with splits is train.
+    Equal group ids of two sets are different groups. A set without splits is train where another one has splits.
 
     Raises:
         NevusError: two of them list the same file.
@@ -130,33 +132,39 @@ def joined(manifests: Sequence[Manifest], *, positive: str | None = None) -> Man
     table = pd.concat(tables, ignore_index=True)
     twice = table.index[table.duplicated("image")]
     if len(twice):
-        raise NevusError(f"the image {table['image'][twice[0]]} is in two of the data sets; name each set once.")
+        raise NevusError(
+            f"Cannot join the data sets: the image '{table['image'][twice[0]]}' is in two. Give each set once."
+        )
     if any(m.splits() for m in manifests):
         table["split"] = table["split"].replace("", "train")
     name = " + ".join(m.name for m in manifests)
-    return Manifest(table, root, ordered_classes(table["label"], positive=positive), name)
+    left_out = tuple(entry for m in manifests for entry in m.left_out)
+    return Manifest(table, root, ordered_classes(table["label"], positive=positive), name, left_out)
 
 
 def _read_one(data: Path, config: DataConfig) -> Manifest:
     if not data.exists():
-        raise NevusError(f"{data} does not exist; give a folder of class folders, or a csv or Parquet file.")
+        raise NevusError(f"Cannot read '{data}': it does not exist. Give a folder, or a csv or Parquet file.")
     if config.layout is not None and config.layout not in (*ARCHIVES, "none"):
-        raise NevusError(f"there is no layout '{config.layout}'; choose one of {', '.join(ARCHIVES)}, none.")
+        raise NevusError(
+            f"Cannot use --layout {config.layout}: there is none. Choose one of {', '.join(ARCHIVES)}, none."
+        )
     own = next((data / name for name in OWN_NAMES if (data / name).is_file()), None) if data.is_dir() else None
     if own or data.suffix.lower() in TABLES:
         return read_table(own or data, images=config.images, columns=config.mapping(), positive=config.positive)
     if config.columns or config.images:
         raise NevusError(
-            f"{data} is a folder, where --columns and --images say nothing; leave them out, or give the csv or "
-            "Parquet file."
+            f"Cannot use --columns and --images with '{data}': it is a folder. Leave them out, or give the table."
         )
     if not data.is_dir():
-        raise NevusError(f"{data} is no folder and no csv or Parquet file by its name; give one of these.")
+        raise NevusError(
+            f"Cannot read '{data}': it is no folder and, by its name, no csv or Parquet file. Give one of these."
+        )
     archive = _archive_of(data, config)
     if archive is not None:
         return read_archive(archive, data, task=config.task, positive=config.positive)
     if config.task != "diagnosis":
-        raise NevusError(f"{data} has the layout of no public data set, where --task says nothing; leave it out.")
+        raise NevusError(f"Cannot use --task with '{data}': it has the layout of no public data set. Leave it out.")
     return read_folder(data, positive=config.positive)
 
 
@@ -166,6 +174,12 @@ def _archive_of(data: Path, config: DataConfig) -> Archive | None:
     if config.layout is not None:
         archive = ARCHIVES[config.layout]
         if not archive.recognize(data):
-            raise NevusError(f"{data} has not the layout of {archive.name}: its table is missing; unpack it there.")
+            raise NevusError(f"Cannot read '{data}' as {archive.name}: its table is missing. Put it there.")
         return archive
-    return next((archive for archive in ARCHIVES.values() if archive.recognize(data)), None)
+    found = next((archive for archive in ARCHIVES.values() if archive.recognize(data)), None)
+    if found is not None:
+        console.print(
+            f"'{data}' has the table of {found.name} and is read as that. --layout none reads class folders instead.",
+            highlight=False,
+        )
+    return found

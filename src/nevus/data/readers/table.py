@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,13 +11,15 @@ import pyarrow
 import pyarrow.parquet as parquet
 
 from nevus._progress import console
-from nevus.data.images import SUFFIXES
+from nevus.data.image_index import find_in_folder
 from nevus.data.manifest import REQUIRED, Manifest, checked, ordered_classes
 from nevus.data.readers.class_folders import SPLIT_FOLDERS
+from nevus.data.table_file import MISSING_LABELS, read_csv
+from nevus.data.walker import LeftOut
 from nevus.errors import NevusError
 
 OWN_NAMES = ("manifest.parquet", "manifest.csv")
-"""A table of this name belongs to the folder that it stands in, and is spoken of by the folder's name."""
+"""A table of this name belongs to its folder, and has the folder's name."""
 
 
 def read_table(
@@ -51,7 +51,7 @@ def read_table(
         table, root, classes, name = _read_parquet(path)
         rows = [f"row {index + 1}" for index in range(len(table))]
     else:
-        table, rows = _read_csv(path)
+        table, rows = read_csv(path)
         root = classes = name = None
     root = images or root or path.parent
     name = name or (path.resolve().parent.name if path.name in OWN_NAMES else path.stem)
@@ -59,8 +59,10 @@ def read_table(
         table["label"] = label
     table = _renamed(table, columns or {}, path)
     if table.empty:
-        raise NevusError(f"{path} has no rows; give a file that lists images.")
+        raise NevusError(f"Cannot read '{path}': it has no rows. Give a file that lists images.")
     table = _completed(table, name)
+    left_out = LeftOut()
+    table, rows = without_missing_labels(table, rows, path, left_out)
     table["image"] = _found(table["image"], root, path, rows)
     for column in ("patient_id", "lesion_id", "image"):  # row by row the widest group that is known
         if column in table.columns:
@@ -68,39 +70,26 @@ def read_table(
     table = checked(table, name=str(path), rows=rows)
     table = _without_twins(table, path, rows)
     order = classes if classes and positive is None and set(table["label"]) <= set(classes) else None
-    return Manifest(table, root, order or ordered_classes(table["label"], positive=positive), name)
+    classes = order or ordered_classes(table["label"], positive=positive)
+    return Manifest(table, root, classes, name, tuple(left_out.entries))
 
 
-def _read_csv(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """The table, and the place of each of its rows as an editor counts lines."""
-    try:
-        text = path.read_text(encoding="utf-8-sig", errors="strict")
-    except UnicodeDecodeError as error:
-        raise NevusError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8 csv.") from None
-    header = text.split("\n", 1)[0]
-    separator = max((",", ";", "\t", "|"), key=header.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    lines: list[list[str]] = []
-    rows: list[str] = []
-    try:
-        for line in reader:
-            if any(cell.strip() for cell in line):
-                lines.append([cell.strip() for cell in line])
-                rows.append(f"row {reader.line_num}")
-    except csv.Error as error:
-        raise NevusError(f"{path}, row {reader.line_num}: {error}; correct the row.") from None
-    if not lines:
-        raise NevusError(f"{path} is empty; give a file with a header and a row for each image.")
-    head = lines[0]
-    for row, line in zip(rows[1:], lines[1:], strict=True):
-        if len(line) != len(head):
-            raise NevusError(f"{path}, {row}: {len(line)} values for {len(head)} columns; correct the row.")
-    twice = next((name for name in head if name and head.count(name) > 1), None)
-    if twice:
-        raise NevusError(f"{path} has two columns '{twice}'; rename one.")
-    table = pd.DataFrame(lines[1:], columns=head, dtype=str)
-    # Spreadsheets leave columns without a name behind.
-    return table.loc[:, [bool(name) for name in head]], rows[1:]
+def without_missing_labels(
+    table: pd.DataFrame, rows: list[str], path: Path, left_out: LeftOut
+) -> tuple[pd.DataFrame, list[str]]:
+    """Leave out rows without a label, such as NaN, NA, None and ?.
+
+    Raises:
+        NevusError: no row has a label.
+
+    """
+    missing = table["label"].astype(str).str.strip().str.lower().isin(list(MISSING_LABELS)) & (table["image"] != "")
+    for row in table.index[missing]:
+        left_out.add(str(table["image"][row]), f"no label: '{table['label'][row]}'")
+    if missing.all():
+        raise NevusError(f"Cannot read '{path}': no row has a label. Name their column with --columns label=NAME.")
+    kept = [row for row, gone in zip(rows, missing, strict=True) if not gone]
+    return table[~missing].reset_index(drop=True), kept
 
 
 def _read_parquet(path: Path) -> tuple[pd.DataFrame, Path | None, tuple[str, ...] | None, str | None]:
@@ -168,20 +157,23 @@ def _found(images: pd.Series[str], root: Path, path: Path, rows: list[str]) -> l
     """Complete names without a suffix (ISIC ids); refuse paths that leave the root; want one image at least."""
     inside = os.path.abspath(root)
     names: list[str] = []
+    listings: dict[str, dict[str, list[str]]] = {}
     found = 0
     for row, image in zip(rows, images, strict=True):
-        if not image:  # the schema tells
+        if not image:  # reported by `checked`
             names.append(image)
             continue
-        # By the path as it is written: a link inside the folder may well lead out of it.
+        # The path as it is written counts: a link inside the folder may lead out of it.
         here = os.path.normpath(os.path.join(inside, image))
+        if not os.path.exists(here):
+            here = os.path.normpath(os.path.join(inside, image.replace("\\", "/")))
         if not here.startswith(os.path.join(inside, "")):
             raise NevusError(
                 f"{path}, {row}: the path {image} leaves the folder {root}; correct it, or name the folder of the "
                 "images with --images."
             )
         if not os.path.exists(here):
-            here += next((suffix for suffix in sorted(SUFFIXES) if os.path.exists(here + suffix)), "")
+            here = find_in_folder(here, listings)
         found += os.path.exists(here)
         names.append(os.path.relpath(here, inside))
     if not found:

@@ -1,4 +1,4 @@
-"""Reader: images whose labels do not matter."""
+"""Reader: images without labels."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pandas as pd
 
 from nevus._progress import console
 from nevus.data.manifest import REQUIRED, Manifest
-from nevus.data.readers.class_folders import images_below
 from nevus.data.readers.dispatch import TABLES
 from nevus.data.readers.table import read_table
+from nevus.data.walker import LeftOut, walk_images
 from nevus.errors import NevusError
 
 LABEL = "unlabeled"
@@ -34,12 +34,14 @@ def read_unlabeled(data: Sequence[Path]) -> Manifest:
             found = read_table(place, label=LABEL)
             table = found.table.assign(image=[str(path.absolute()) for path in found.paths])
         elif place.is_dir():
-            images = [str(path.absolute()) for path in images_below(place)]
+            left_out = LeftOut()
+            images = [str(path.absolute()) for path in walk_images(place, left_out)]
+            left_out.report(str(place))
             known = sum("test" in Path(image).relative_to(place.absolute()).parts[:-1] for image in images)
             if known:
                 console.print(
-                    f"{known} of the images of {place} lie in a folder named test: a backbone that was trained on them "
-                    "cannot be judged by them. Give the other folders by name to leave them out.",
+                    f"{known} of the images of {place} are in a folder named test: a backbone that was trained on them "
+                    "cannot be evaluated on them. Give the other folders by name to leave them out.",
                     style="yellow",
                     highlight=False,
                 )

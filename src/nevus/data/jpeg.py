@@ -1,0 +1,95 @@
+"""The structure of JPEG files: their EXIF data, and whether their image data are complete."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
+_WITHOUT_LENGTH = {0x01, _SOI, *range(0xD0, 0xD8)}
+_CORNER = 4
+"""Pixels of the last block that are compared: at its other sides color is interpolated with its neighbors'."""
+_EXTRA = b"\x5a\xa5\x3c\xc3" * 64
+"""Bytes that continue any entropy-coded segment; none of them is a marker."""
+
+
+def is_truncated(content: bytes, pixels: NDArray[np.uint8], progressive: bool) -> bool:
+    """Return whether the entropy-coded data of a JPEG end before its last block.
+
+    A decoder needs no byte after the last block of an image. So further data in front of the end marker change no
+    pixel of a complete file, and change those of a truncated one. That takes a second decoding, and is tried only
+    where the last block is flat, as a decoder leaves a missing one, and for progressive files.
+
+    Args:
+        content: the file.
+        pixels: decoded, uint8 (h, w, channels) or (h, w), before any rotation.
+        progressive: whether the file is progressive: missing data then blur the image, and leave nothing flat.
+
+    """
+    corner = pixels[-_CORNER:, -_CORNER:]
+    if not progressive and (corner != corner[-1, -1]).any():
+        return False
+    end = _end_of_image(content)
+    if end is None:
+        return False  # without an end marker Pillow itself reports truncated files
+    with Image.open(io.BytesIO(content[:end] + _EXTRA + content[end:]), formats=("JPEG",)) as image:
+        try:
+            image.load()
+        except (OSError, SyntaxError, ValueError):
+            return True
+        return not np.array_equal(np.asarray(image), pixels)
+
+
+def without_exif(content: bytes) -> tuple[bytes, bytes]:
+    """Return a JPEG file without its EXIF segments, and the data of the first one; other files unchanged."""
+    if not content.startswith(b"\xff\xd8\xff"):
+        return content, b""
+    kept, exif, place = [content[:2]], b"", 2
+    while place + 4 <= len(content) and content[place] == 0xFF and 0xE0 <= content[place + 1] <= 0xEF:
+        end = place + 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+        segment = content[place:end]
+        if segment[1] == 0xE1 and segment[4:10] == b"Exif\0\0":
+            exif = exif or segment[4:]
+        else:
+            kept.append(segment)
+        place = max(end, place + 4)
+    return (b"".join([*kept, content[place:]]), exif) if exif else (content, b"")
+
+
+def _end_of_image(content: bytes) -> int | None:
+    """Return the place of the end marker of the first image in a file."""
+    place = 2
+    while place + 4 <= len(content):
+        if content[place] != 0xFF:
+            return None
+        marker = content[place + 1]
+        if marker == 0xFF:  # fill bytes
+            place += 1
+            continue
+        if marker == _EOI:
+            return place
+        if marker in _WITHOUT_LENGTH:
+            place += 2
+            continue
+        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+        if marker == _SOS:
+            found = _next_marker(content, place)
+            if found is None:
+                return None
+            place = found
+    return place if content[place : place + 2] == b"\xff\xd9" else None
+
+
+def _next_marker(content: bytes, place: int) -> int | None:
+    """Return the place of the next marker after entropy-coded data; stuffed bytes and restarts are part of these."""
+    while True:
+        place = content.find(b"\xff", place)
+        if place < 0 or place + 1 >= len(content):
+            return None
+        following = content[place + 1]
+        if following != 0 and not 0xD0 <= following <= 0xD7:
+            return place
+        place += 2
