@@ -8,6 +8,7 @@ import json
 import math
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,9 +115,14 @@ def append_line(path: Path, line: str) -> None:
 
 
 def cache_folder(name: str) -> Path:
-    """A folder for what can be had again: `name` below `$NEVUS_CACHE`, else below `~/.cache/nevus`."""
+    """Return a folder for what can be computed or downloaded again: below `$NEVUS_CACHE`, else `~/.cache/nevus`."""
     base = os.environ.get("NEVUS_CACHE")
-    return (Path(base) if base else Path.home() / ".cache" / "nevus") / name
+    if base:
+        return Path(base) / name
+    try:
+        return Path.home() / ".cache" / "nevus" / name
+    except RuntimeError:  # neither $HOME nor a name for the user id
+        return Path(tempfile.gettempdir()) / f"nevus-{os.getuid()}" / name
 
 
 def sha256_bytes(content: bytes) -> str:

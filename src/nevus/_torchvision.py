@@ -9,16 +9,16 @@ they are declared, without an implementation, and the import is tried again.
 from __future__ import annotations
 
 import sys
-import warnings
 
 import torch
+
+from nevus._progress import ignored_warnings
 
 _KEPT: list[torch.library.Library] = []  # a Library takes its declarations along when it is collected
 
 
 def _import() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "failed to load image extension": decoding is Pillow's here
+    with ignored_warnings():  # "failed to load image extension": decoding is Pillow's here
         import torchvision  # noqa: F401 - whether it can be imported is the question
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from threadpoolctl import threadpool_limits
 
+from nevus._progress import ignored_warnings
 from nevus.models.handcrafted.estimators import ABCDRuleClassifier, KMeansClassifier
 from nevus.models.handcrafted.features import names
 
@@ -126,9 +126,8 @@ def fit_baseline(
     """
     estimator = learner.make(seed)
     # On one core: a perceptron's small matrices are slower on two.
-    with warnings.catch_warnings(), threadpool_limits(1):
+    with ignored_warnings(ConvergenceWarning), threadpool_limits(1):
         # A perceptron that does not converge is evaluated like any other setting.
-        warnings.simplefilter("ignore", ConvergenceWarning)
         chosen = _chosen(learner, estimator, features, targets, groups, seed)
         estimator.set_params(**chosen)
         estimator.fit(features, targets)

@@ -41,7 +41,7 @@ def model_card(bundle: Bundle, validation: Mapping[str, Mapping[str, Any]]) -> s
 - Backbone: `{spec.backbone}`, {spec.feature_stages} feature stages, pooling `{spec.pooling}`
 - Input: the whole image, resized to {spec.image_size} x {spec.image_size} pixels
 - Test-time augmentation: `{bundle.tta}`
-- Classes: {", ".join(spec.classes)}{sums}
+- Classes: {", ".join(spec.classes)}{_positive(data)}{sums}
 - Pretrained weights: {provenance["backbone_weights"]}
 - Trained on: {data["name"]}, manifest {data["digest"]}
 - Split: {data["protocol"]}; {_duplicates(data["audit"])}
@@ -84,6 +84,11 @@ def _front_matter(bundle: Bundle) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _positive(data: Mapping[str, Any]) -> str:
+    positive = data.get("positive_class")
+    return f"; positive class: {_cell(positive)}" if positive else ""
 
 
 def _duplicates(audit: Mapping[str, Any] | None) -> str:

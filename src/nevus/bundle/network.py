@@ -7,7 +7,7 @@ from pathlib import Path
 from nevus._io import save_tensors
 from nevus.bundle.bundle import ONNX, WEIGHTS
 from nevus.errors import NevusError
-from nevus.models.checkpoint import halved
+from nevus.models.checkpoint import check_finite, halved
 from nevus.models.handcrafted.classifier import FILE, Handcrafted, load_estimator, save_estimator
 from nevus.models.handcrafted.features import HANDCRAFTED_IMAGE_SIZE
 from nevus.models.model import ImageClassifier, build_model
@@ -46,7 +46,9 @@ def load_network(folder: Path, spec: ModelSpec) -> ImageClassifier:
         raise NevusError(f"Cannot load a network from {folder}: it holds an estimator on handcrafted features.")
     network = build_model(spec)
     try:
-        network.load_state_dict({key: value.float() for key, value in load_file(folder / WEIGHTS).items()})
+        weights = load_file(folder / WEIGHTS)
+        check_finite(weights, folder / WEIGHTS)
+        network.load_state_dict({key: value.float() for key, value in weights.items()})
     except (SafetensorError, RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise NevusError(f"Cannot load the network of {folder}: {reason}. Make the bundle again.") from None

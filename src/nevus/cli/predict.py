@@ -19,7 +19,7 @@ from nevus.bundle.classifier import Classifier, load, prediction_columns, predic
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.data.images import SUFFIXES
 from nevus.data.walker import LeftOut, found_images
-from nevus.errors import NevusError
+from nevus.errors import NevusError, printable
 from nevus.runtime.engines import EngineName
 from nevus.runtime.tta import TTAPolicy
 
@@ -125,10 +125,10 @@ def _table(rows: Iterator[Row], classes: Sequence[str], file: TextIO) -> None:
     file.write(f"{'label':<{wide}}  " + "  ".join(f"{head:>8}" for head in heads) + "  image\n")
     for row in rows:
         if row["error"]:
-            file.write(f"{'error':<{wide}}  {row['error']}\n")
+            file.write(f"{'error':<{wide}}  {printable(str(row['error']))}\n")
         else:
             values = "  ".join(f"{row[head]:>{max(8, len(head))}.4f}" for head in heads)
-            file.write(f"{row['label']:<{wide}}  {values}  {row['image']}\n")
+            file.write(f"{row['label']:<{wide}}  {values}  {printable(str(row['image']))}\n")
 
 
 WRITERS: dict[str, Callable[[Iterator[Row], Sequence[str], TextIO], None]] = {

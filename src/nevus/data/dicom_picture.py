@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGExtended12Bit
 
 from nevus.errors import ImageError
 
@@ -90,6 +90,11 @@ def _first_frame(dataset: FileDataset, name: str) -> NDArray[np.generic]:
     if not readable:
         raise ImageError(
             f"{name} is compressed as {syntax.name}, which cannot be read here; save it as JPEG or uncompressed."
+        )
+    if syntax in (JPEGExtended12Bit, JPEGBaseline8Bit) and int(dataset.BitsStored) > 8:
+        raise ImageError(
+            f"Cannot read '{name}': it is a JPEG of {int(dataset.BitsStored)} bits, which cannot be decoded here. Save "
+            "it uncompressed or as JPEG of 8 bits."
         )
     frames = int(dataset.get("NumberOfFrames") or 1)
     return pixel_array(dataset, index=0) if frames > 1 else pixel_array(dataset)

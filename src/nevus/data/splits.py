@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
-from nevus._progress import console
+from nevus._progress import console, ignored_warnings
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
 
@@ -99,8 +98,7 @@ def _fold(manifest: Manifest, share: float, seed: int, what: str) -> np.ndarray:
         )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     held = np.zeros(len(manifest), bool)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # groups, not images, are what is counted above
+    with ignored_warnings(UserWarning):  # groups, not images, are what is counted above
         for number, (_, fold) in enumerate(splitter.split(held, manifest.targets, manifest.groups)):
             if number < taken:
                 held[fold] = True

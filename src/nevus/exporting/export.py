@@ -233,5 +233,14 @@ def _card(bundle: Bundle, done: Exported, precision: str) -> str:
   (bilinear, antialiased), no crop. Normalization is inside.
 - Output `{PROBABILITIES}`: float32 (n, {len(bundle.classes)}): {", ".join(bundle.classes)}{views}
 - Checked: {done.sentence()}
-- License of the weights: {bundle.license}
+{_loading(done.path)}- License of the weights: {bundle.license}
+"""
+
+
+def _loading(path: Path) -> str:
+    if path.suffix != ".xml":
+        return ""
+    # OpenVINO's default on CPUs with bfloat16 differs from the bundle in the fourth digit.
+    return """- Loading: `openvino.Core().compile_model("model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})`.
+  Without this setting OpenVINO computes in bfloat16 on CPUs that have it, and probabilities differ by up to 0.001.
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nevus._openvino import openvino
+from nevus._progress import ignored_warnings
 from nevus.bundle.torch_engine import GroupedClassifier
 from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
@@ -67,8 +67,7 @@ def write_openvino(onnx: Path, path: Path) -> None:
 def write_torch(module: nn.Module, image_size: int, path: Path) -> None:
     """As PyTorch's exported program, for any number of images."""
     n = torch.export.Dim("n", min=1)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with torch.no_grad(), ignored_warnings():
         program = torch.export.export(module, (_example(image_size),), dynamic_shapes=({0: n},))
     torch.export.save(program, path)
 

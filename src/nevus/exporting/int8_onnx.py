@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nevus._progress import progress
+from nevus._progress import ignored_warnings, progress
 from nevus.data.decoded import DecodedImages
 from nevus.exporting.formats import wanted
 from nevus.runtime.engines import PIXELS
@@ -62,8 +61,7 @@ def quantize(onnx: Path, out: Path, images: DecodedImages) -> None:
     before = logging.root.level
     logging.root.setLevel(logging.ERROR)  # it recommends its own preprocessing after that was done
     try:
-        with tempfile.TemporaryDirectory() as place, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with tempfile.TemporaryDirectory() as place, ignored_warnings():
             ready = Path(place, "ready.onnx")
             quant_pre_process(str(onnx), str(ready), skip_symbolic_shape=True)
             quantize_static(

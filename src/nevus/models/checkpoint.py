@@ -51,6 +51,18 @@ def halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return halves
 
 
+def check_finite(weights: Mapping[str, Tensor], where: object) -> None:
+    """Refuse weights with NaN or infinity, with which every prediction would be undefined.
+
+    Raises:
+        NevusError: a weight is not finite.
+
+    """
+    for key, value in weights.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise NevusError(f"Cannot use the weights of '{where}': {key} has values that are not finite. Get others.")
+
+
 def read_backbone(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a `.safetensors` file: float32 weights by the network's keys, and what it says of itself.
 
@@ -69,4 +81,5 @@ def read_backbone(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise ValueError("its description is none")
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise NevusError(f"{path} is damaged ({error}); get the file again.") from None
+    check_finite(weights, path)
     return {key: v.float() if v.is_floating_point() else v for key, v in weights.items()}, about

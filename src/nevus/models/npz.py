@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nevus._io import atomic_path
 from nevus.errors import NevusError
+from nevus.models.checkpoint import check_finite
 
 _LETTERS = "abc"
 
@@ -80,6 +81,11 @@ def read_npz(path: Path) -> dict[str, Tensor]:
     """
     found: dict[str, Tensor] = {}
     try:
+        with path.open("rb") as raw:
+            head = raw.read(64)
+        if not head.startswith(b"PK"):
+            kind = "a web page, as a failed download leaves" if head.lstrip().startswith(b"<") else "no .npz file"
+            raise NevusError(f"Cannot read '{path}': it is {kind}. Delete it and download it again.")
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             for name in file.files:
                 key = timm_name(name)
@@ -90,11 +96,12 @@ def read_npz(path: Path) -> dict[str, Tensor]:
                     value = value.transpose(3, 2, 0, 1)
                 found[key] = torch.from_numpy(np.ascontiguousarray(value))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise NevusError(f"{path} cannot be read as .npz ({error}); download it again.") from None
+        raise NevusError(f"Cannot read '{path}' as .npz: {error}. Download it again.") from None
     if "stem.conv.weight" not in found:
         raise NevusError(
-            f"{path} holds no BiT (it has no root_block/standardized_conv2d/kernel); give one of the authors' files."
+            f"Cannot use '{path}': it has no BiT (no root_block/standardized_conv2d/kernel). Give the authors' file."
         )
+    check_finite(found, path)
     return found
 
 

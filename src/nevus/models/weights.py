@@ -19,7 +19,7 @@ from nevus._io import sha256_file, sync_folder, write_text
 from nevus._progress import console, progress
 from nevus.errors import NevusError
 from nevus.models.cached import cached_file, in_hub_cache, on_this_machine
-from nevus.models.checkpoint import read_backbone
+from nevus.models.checkpoint import check_finite, read_backbone
 from nevus.models.model import build_backbone, classifier_head
 from nevus.models.npz import load_into, read_npz
 from nevus.models.registry import (
@@ -136,6 +136,7 @@ def _from_hub(spec: BackboneSpec, classes: int, seed: int) -> nn.Module:
             raise NevusError(
                 f"the weights of {spec.name} cannot be loaded ({str(error).splitlines()[0]}); download them again."
             ) from None
+    check_finite(made.state_dict(), spec.name)
     if classes:
         for parameter in classifier_head(made).parameters():
             nn.init.zeros_(parameter)

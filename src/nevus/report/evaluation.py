@@ -13,6 +13,7 @@ from nevus._io import atomic_path, ensure_writable, write_json, write_text
 from nevus.bundle.classifier import Classifier
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.bundle.test_log import read_test_log
+from nevus.data.walker import LeftOut
 from nevus.errors import NevusError
 from nevus.evaluation import Evaluation
 from nevus.report import plots
@@ -76,7 +77,7 @@ def check_output_dir(out: Path, digest: str) -> None:
 
 
 def write_evaluation(evaluation: Evaluation, classifier: Classifier, out: Path) -> Path:
-    """Write `evaluation.json`, `predictions.csv` and `evaluation.html`; returns the page's path.
+    """Write `evaluation.json`, `predictions.csv`, `skipped.txt` and `evaluation.html`; return the page's path.
 
     Raises:
         NevusError: the folder cannot be written.
@@ -88,6 +89,8 @@ def write_evaluation(evaluation: Evaluation, classifier: Classifier, out: Path) 
     table["called"] = [classifier.classes[c] for c in evaluation.p.argmax(1)]
     for index, name in enumerate(classifier.classes):
         table[f"p_{name}"] = evaluation.p[:, index]
+    lines = [*LeftOut(list(evaluation.manifest.left_out)).lines(), *evaluation.skipped]
+    write_text(out / "skipped.txt", "".join(f"{line}\n" for line in lines))
     with atomic_path(out / "predictions.csv") as aside:
         table.to_csv(aside, index=False, lineterminator="\n")
     page = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nevus._openvino import openvino
-from nevus._progress import console
+from nevus._progress import console, ignored_warnings
 from nevus.data.cache import Cache
 from nevus.data.preprocess import Preprocess
 from nevus.data.transforms import normalize
@@ -142,8 +141,7 @@ def openvino_model(network: nn.Module, preprocess: Preprocess) -> openvino.Model
     module = NormalizedInput(fold_weight_standardization(network).cpu(), preprocess).eval()
     image_size = preprocess.image_size
     frontend = FrontEndManager().load_by_framework("pytorch")
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the tracer's, about shapes that are constants here
+    with ignored_warnings(), torch.no_grad():  # the tracer's, about shapes that are constants here
         example = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
         # Held by a name: the graph's weights are the module's until it is compiled. The tracer's own check would
         # run the network twice more, on an empty image; tests and exports compare graph and network on real ones.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nevus._progress import ignored_warnings
 from nevus.errors import NevusError
 from nevus.models.model import ImageClassifier
 from nevus.models.reparameterize import fold_weight_standardization
@@ -66,8 +66,7 @@ def write_onnx(network: ImageClassifier, spec: ModelSpec, path: Path) -> float:
 def export_onnx(module: nn.Module, image_size: int, path: Path, outputs: list[str]) -> None:
     """Write a module from pixels to named outputs as ONNX, for any batch size."""
     axes = {name: {0: "n"} for name in (PIXELS, *outputs)}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter speaks of its own passes and of its successor
+    with ignored_warnings():  # the exporter speaks of its own passes and of its successor
         torch.onnx.export(
             module,
             (torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8),),

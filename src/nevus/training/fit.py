@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from nevus.data.cache import Cache
 from nevus.data.decoded import DecodedDataset, DecodedImages, decode_dataset
 from nevus.data.manifest import Manifest
 from nevus.data.transforms import AugmentedImages
+from nevus.errors import NevusError
 from nevus.models.model import ImageClassifier
 from nevus.models.spec import ModelSpec
 from nevus.runtime.device import device
@@ -100,6 +102,35 @@ class ViewLogits:
 
 Tuner = Callable[[ImageClassifier, Fit], ViewLogits]
 """Trains a network in place and returns its logits."""
+
+
+def check_sizes(network: ImageClassifier, spec: ModelSpec, config: TrainConfig) -> None:
+    """Refuse an image size or a batch that a network cannot be trained with.
+
+    Raises:
+        NevusError: the network fails at this size, or a batch of one image meets batch normalization.
+
+    """
+    size = config.image_size
+    try:
+        if not spec.backbone.startswith("bit-"):  # BiT takes every size from 32 pixels on
+            with torch.inference_mode():
+                network.eval()(torch.zeros(1, 3, size, size))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise NevusError(
+            f"Cannot train this network at image_size={size}: it fails ({reason}). Set a larger image_size."
+        ) from None
+    if config.tuning == "linear-probe" or not any(
+        isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()
+    ):
+        return
+    part = config.micro_batch_size or config.batch_size
+    if part == 1 or config.batch_size % part == 1:
+        raise NevusError(
+            f"Cannot train this network with batch_size={config.batch_size} and micro_batch_size="
+            f"{config.micro_batch_size}: one image at a time is too few for batch normalization. Change one of them."
+        )
 
 
 def sharded(engine: Engine, pixels: DecodedImages | AugmentedImages, what: str) -> NDArray[np.float32]:

@@ -92,6 +92,12 @@ def report_faults(run: RunDir, manifest: Manifest, train: DecodedDataset, val: D
     """
     lines = [*LeftOut(list(manifest.left_out)).lines(), *train.faults, *val.faults]
     write_text(run.folder / "skipped.txt", "".join(f"{line}\n" for line in lines))
+    lacking = [name for name in manifest.classes if name not in set(val.manifest.table["label"])]
+    if lacking:
+        console.print(
+            f"The validation split has no usable image of the class '{lacking[0]}': its metrics there are undefined.",
+            style="yellow",
+        )
     for name in manifest.classes:
         if name not in set(train.manifest.table["label"]):
             reason = f"see {run.folder / 'skipped.txt'}" if train.faults else "the training split has none"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from nevus._io import ensure_writable, save_tensors, to_json, write_json, write_text
-from nevus.errors import NevusError
+from nevus._progress import ignored_warnings
+from nevus.errors import NevusError, printable
+from nevus.models.checkpoint import check_finite
 
 CONFIG = "config.json"
 CHECKPOINT = "checkpoint.safetensors"
@@ -137,9 +138,36 @@ class RunDir:
         try:
             with safe_open(path, "pt") as file:
                 notes: dict[str, Any] = json.loads((file.metadata() or {})["notes"])
-                return {key: file.get_tensor(key) for key in file.keys()}, notes  # noqa: SIM118 - no mapping
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
         except (SafetensorError, KeyError, ValueError, OSError) as error:
-            raise NevusError(f"{path} is damaged ({error}); delete {self.folder} and train again.") from None
+            raise NevusError(f"Cannot read '{path}': it is damaged ({error}). Delete {self.folder}.") from None
+        check_finite(tensors, path)
+        return tensors, notes
+
+    def check_images(self, digests: Mapping[str, str]) -> None:
+        """Refuse to resume where images were replaced since the run began; else note their digests.
+
+        They are in `images.sha256`, in the format of sha256sum.
+
+        Args:
+            digests: hexadecimal SHA-256 of each image's file, by its path.
+
+        Raises:
+            NevusError: an image has another digest than before.
+
+        """
+        path = self.folder / "images.sha256"
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines()
+            before = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+            changed = [name for name, digest in digests.items() if before.get(printable(name), digest) != digest]
+            if changed and _begun(self.folder):
+                raise NevusError(
+                    f"Cannot resume in {self.folder}: {len(changed)} images were replaced since it began, the first is "
+                    f"'{changed[0]}'. Restore them, or choose another folder with --out."
+                )
+        if self._lock is not None:
+            write_text(path, "".join(f"{digest}  {printable(name)}\n" for name, digest in digests.items()))
 
     def rewind(self, step: int) -> None:
         """Forget metrics after `step`, of a stretch that is about to be repeated."""
@@ -197,8 +225,7 @@ class _NoBoard:
 
 
 def _summary_writer(folder: Path, step: int) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TensorBoard's own, about its dependencies
+    with ignored_warnings():  # TensorBoard's own, about its dependencies
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:

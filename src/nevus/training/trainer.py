@@ -24,7 +24,7 @@ from nevus.models.weights import license_of_weights, load_pretrained, resolve_ba
 from nevus.runtime.distributed import current_world
 from nevus.training.config import TrainConfig
 from nevus.training.fine_tune import fine_tune, lp_ft
-from nevus.training.fit import Fit, Tuner
+from nevus.training.fit import Fit, Tuner, check_sizes
 from nevus.training.history import StageTimer
 from nevus.training.linear_probe import linear_probe
 from nevus.training.overrides import Overrides, checked, make_config
@@ -131,6 +131,7 @@ class Trainer:
         spec, config = self.plan(manifest)
         backbone_network, weights = load_pretrained(self.backbone, seed=self.seed, weights=self.weights)
         network = build_model(spec, backbone_network)
+        check_sizes(network, spec, config)
         settings = self._settings(manifest, spec, config, weights, protocol)
         if not world.main:
             world.barrier()  # until the folder is there
@@ -171,6 +172,13 @@ class Trainer:
             val = decode_dataset(rows, config.image_size, cache, begin=begin, what="decoding validation")
         if world.main:
             report_faults(run, manifest, train, val)
+            run.check_images(
+                {
+                    name: digest
+                    for one in (train, val)
+                    for name, digest in zip(one.manifest.table["image"], one.pixels.digests, strict=True)
+                }
+            )
         return Fit(manifest, train, val, spec, config, run, cache, timer, self.seed)
 
     def _check_license(self) -> None:
@@ -194,7 +202,13 @@ class Trainer:
             "backbone_weights": weights,
             "seed": self.seed,
             "split": asdict(self.preparation.split),
-            "data": {"name": manifest.name, "digest": manifest.digest, "classes": manifest.classes, **protocol},
+            "data": {
+                "name": manifest.name,
+                "digest": manifest.digest,
+                "classes": manifest.classes,
+                "positive_class": spec.classes[1] if len(spec.classes) == 2 else None,
+                **protocol,
+            },
         }
 
 

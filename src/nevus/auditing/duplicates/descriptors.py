@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from nevus._progress import progress
 from nevus.data.decoded import DecodedImages
 from nevus.data.images import Pixels
 from nevus.data.parallel import prefetch_map
+from nevus.errors import NevusError
 
 AUDIT_IMAGE_SIZE = 128
 """Side in pixels of the squares that the audit compares. Squeezed copies of other proportions agree there."""
@@ -29,6 +31,7 @@ FREQUENCIES = 12
 """Frequencies of the hash's cosine transform along each axis."""
 
 _local = threading.local()
+_ZEROS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def describe_images(squares: DecodedImages, folder: Path) -> ImageDescriptors:
 
     """
     n = len(squares)
-    descriptors = np.lib.format.open_memmap(folder / "descriptors.npy", "w+", np.uint8, (n, MAX_KEYPOINTS, 128))
+    descriptors = _allocated(folder / "descriptors", (n, MAX_KEYPOINTS, 128))
     places = np.zeros((n, MAX_KEYPOINTS, 2), np.float32)
     fingerprints = np.zeros((n, FREQUENCIES**2 - 1), np.float32)
     counts = np.zeros(n, np.int64)
@@ -85,6 +88,29 @@ def describe_images(squares: DecodedImages, folder: Path) -> ImageDescriptors:
         for _ in prefetch_map(one_image, range(n)):
             bar.advance(task)
     return ImageDescriptors(squares, digests, fingerprints, places, descriptors, counts)
+
+
+def _allocated(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Map a new file whose space is allocated: a full disk is then an error here, and no signal later.
+
+    Raises:
+        NevusError: there is not enough space.
+
+    """
+    size = int(np.prod(shape))
+    try:
+        with path.open("wb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                for start in range(0, size, _ZEROS):
+                    file.write(bytes(min(_ZEROS, size - start)))
+        return np.memmap(path, np.uint8, "r+", shape=shape)
+    except OSError as error:
+        raise NevusError(
+            f"Cannot write '{path.parent}': {error.strerror} ({size / 1e6:,.0f} MB are needed). Free space, or set "
+            "NEVUS_CACHE to another folder."
+        ) from None
 
 
 def gray(pixels: Pixels) -> NDArray[np.uint8]:
