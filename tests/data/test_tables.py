@@ -198,3 +198,75 @@ def test_columns_of_a_file_that_is_no_table(tmp_path):
 
 def test_the_readers_name_is_that_of_the_set():
     assert HAM10000.name in ARCHIVES
+
+
+def test_labels_that_differ_in_case_only_are_refused(tmp_path):
+    images(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / "t.csv").write_text("image,label\na.png,Benign\nb.png,benign\nc.png,malignant\n")
+    with pytest.raises(NevusError, match=r"'Benign' and 'benign' .* --labels Benign=benign"):
+        read(tmp_path / "t.csv")
+    assert read(tmp_path / "t.csv", DataConfig(labels=("Benign=benign",))).classes == ("benign", "malignant")
+
+
+def test_an_image_that_a_layout_lists_twice_is_used_once(tmp_path, capsys):
+    manifest = read(ham(tmp_path / "set", "\n".join([*ROWS, ROWS[1]])))
+    assert len(manifest) == 2
+    assert "lists 1 images twice" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(NevusError, match=r"ISIC_1\.jpg has label 'mel' here and 'nv' in row 1"):
+        read(ham(tmp_path / "other", "\n".join([*ROWS, ROWS[1].replace("nv", "mel")])))
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("image,label\ra.png,x\rb.png,y\r", ["x", "y"]),  # line ends of old Macs
+        ("image,label\r\na.png,x\r\nb.png,y\r\n", ["x", "y"]),
+        ("image,label,\na.png,x,\nb.png,y,\n", ["x", "y"]),  # a column without a name
+        (" image , label \n a.png , x \n b.png , y \n", ["x", "y"]),
+        ('image,label,note\na.png,x,"two\nlines"\nb.png,y,z\n', ["x", "y"]),
+        ('"image";"label"\n"a.png";"x;1"\n"b.png";"y"\n', ["x;1", "y"]),
+        ("image\tlabel\na.png\tx,1\nb.png\ty\n", ["x,1", "y"]),
+    ],
+)
+def test_texts_as_other_programs_write_them(tmp_path, text, labels):
+    images(tmp_path, "a.png", "b.png")
+    (tmp_path / "t.csv").write_bytes(text.encode())
+    assert read(tmp_path / "t.csv").table["label"].tolist() == labels
+
+
+def test_ids_keep_their_zeros_and_get_no_decimals(tmp_path):
+    import pandas as pd
+
+    images(tmp_path, "007.png", "08.png", "9.png")
+    (tmp_path / "t.csv").write_text("image,label,group\n007,x,001\n08,y,01\n")
+    table = read(tmp_path / "t.csv").table
+    assert table["image"].tolist() == ["007.png", "08.png"]
+    assert table["group"].tolist() == ["001", "01"]
+    frame = pd.DataFrame({"image": ["007", "08", "9"], "label": list("xyx"), "lesion_id": [1.0, 2.0, None]})
+    frame.to_parquet(tmp_path / "t.parquet")
+    assert read(tmp_path / "t.parquet").table["group"].tolist() == ["1", "2", "9.png"]
+
+
+def test_files_that_are_no_regular_files(tmp_path):
+    import os
+
+    from nevus.data.images import decode
+    from nevus.errors import ImageError
+
+    os.mkfifo(tmp_path / "fifo.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    (tmp_path / "dangling.jpg").symlink_to(tmp_path / "nowhere")
+    for name in ("fifo.jpg", "zero.jpg", "dangling.jpg"):
+        with pytest.raises(ImageError, match=name):
+            decode(tmp_path / name)
+
+
+def test_pixels_without_a_known_range_are_named(tmp_path):
+    from nevus.data.images import decode
+    from nevus.errors import ImageError
+
+    for name, values in (("float", np.random.default_rng(0).random((40, 40))), ("wide", np.full((40, 40), 70_000))):
+        kind = np.float32 if name == "float" else np.int32
+        Image.fromarray(values.astype(kind)).save(tmp_path / f"{name}.tif")
+        with pytest.raises(ImageError, match="no known range: save it with 8 or 16 bits"):
+            decode(tmp_path / f"{name}.tif")

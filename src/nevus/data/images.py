@@ -206,6 +206,8 @@ def _guarded(image: Image.Image, name: str, limits: Limits, content: bytes | Non
         if content and image.format in ("JPEG", "MPO") and is_truncated(content, np.asarray(image), progressive):
             raise ValueError("its data end before the last block")
         return np.asarray(_to_rgb(image, content))
+    except ImageError as error:
+        raise ImageError(f"Cannot read '{name}': {error}.") from None
     except Exception as error:
         # Pillow's decoders meet hostile bytes here and raise OSError, SyntaxError, ValueError, struct.error,
         # EOFError, IndexError, KeyError, TypeError, MemoryError and others: each means the same to the user.
@@ -295,7 +297,7 @@ def _largest_value(image: Image.Image, content: bytes | None) -> int:
 def _from_wide(image: Image.Image, largest: int) -> Image.Image:
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-        raise ValueError(f"pixels of mode {image.mode} with no known range")
+        raise ImageError("its pixels have no known range: save it with 8 or 16 bits")
     return Image.fromarray((values.clip(max=largest).astype(np.uint32) * 255 // largest).astype(np.uint8))
 
 

@@ -212,6 +212,51 @@ def checked(table: pd.DataFrame, *, name: str, rows: Sequence[str] | None = None
     return coerced
 
 
+def without_twins(table: pd.DataFrame, name: str, rows: Sequence[str]) -> pd.DataFrame:
+    """Use an image that is listed twice once, with a notice.
+
+    Args:
+        table: with the columns of `REQUIRED`.
+        name: of the file, for messages.
+        rows: how to name each row in a message.
+
+    Raises:
+        NevusError: its rows differ in label, split or group.
+
+    """
+    twins = table.index[table.duplicated("image")]
+    for index in twins:
+        first = table.index[table["image"] == table["image"][index]][0]
+        for column in ("label", "split", "group"):
+            if table[column][index] != table[column][first]:
+                raise NevusError(
+                    f"{name}, {rows[index]}: the image {table['image'][index]} has {column} "
+                    f"'{table[column][index]}' here and '{table[column][first]}' in {rows[first]}; correct one."
+                )
+    if len(twins):
+        console.print(
+            f"{name} lists {len(twins)} images twice (first in {rows[twins[0]]}); each is used once.", style="yellow"
+        )
+    return table.drop(index=twins).reset_index(drop=True)
+
+
+def check_case(labels: Iterable[str]) -> None:
+    """Refuse labels that differ only in case, which are two classes by an error of writing.
+
+    Raises:
+        NevusError: there are such labels.
+
+    """
+    seen: dict[str, str] = {}
+    for label in sorted(set(labels)):
+        other = seen.setdefault(label.casefold().strip(), label)
+        if other != label:
+            raise NevusError(
+                f"Cannot take '{other}' and '{label}' for two classes: they differ in case only. Join them with "
+                f"--labels {other}={label}."
+            )
+
+
 def ordered_classes(labels: Iterable[str], *, positive: str | None = None) -> tuple[str, ...]:
     """Class names in a fixed order: alphabetical, the positive one of two last.
 

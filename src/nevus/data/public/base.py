@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nevus.data.image_index import ImageIndex
-from nevus.data.manifest import ISIC_COLUMNS, REQUIRED, Manifest, checked, ordered_classes
+from nevus.data.manifest import ISIC_COLUMNS, REQUIRED, Manifest, checked, ordered_classes, without_twins
 from nevus.data.table_file import MISSING_LABELS
 from nevus.data.walker import NO_IMAGE, LeftOut
 from nevus.errors import NevusError
@@ -74,6 +74,7 @@ def read_archive(archive: Archive, folder: Path, *, task: str, positive: str | N
         table["source"] = archive.name
     table = table[[*REQUIRED, *(c for c in table.columns if c not in REQUIRED)]]
     table = checked(table, name=str(folder), rows=list(table["image"]))
+    table = without_twins(table, str(folder), [f"row {row + 1}" for row in range(len(table))])
     tables = (".csv", ".tab", ".txt", ".tsv")  # the set's own tables and texts are no images by design
     entries = tuple(e for e in left_out.entries if not (e[1] == NO_IMAGE and e[0].lower().endswith(tables)))
     return Manifest(table, folder, ordered_classes(table["label"], positive=positive), archive.name, entries)

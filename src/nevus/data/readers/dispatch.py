@@ -11,7 +11,7 @@ from typing import Literal
 import pandas as pd
 
 from nevus._progress import console
-from nevus.data.manifest import Manifest, ordered_classes
+from nevus.data.manifest import Manifest, check_case, ordered_classes
 from nevus.data.public.base import Archive, read_archive
 from nevus.data.public.ham10000 import HAM10000
 from nevus.data.public.isic import ISIC
@@ -109,6 +109,7 @@ def read(data: Path | str | Sequence[Path | str], config: DataConfig | None = No
     read_all = [_read_one(Path(one), config.plain()) for one in places]
     positive = None if config.labels else config.positive
     manifest = config.renamed(read_all[0] if len(read_all) == 1 else joined(read_all, positive=positive))
+    check_case(manifest.table["label"])
     LeftOut(list(manifest.left_out)).report(manifest.name)
     return manifest
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,9 +11,8 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet as parquet
 
-from nevus._progress import console
 from nevus.data.image_index import find_in_folder
-from nevus.data.manifest import REQUIRED, Manifest, checked, ordered_classes
+from nevus.data.manifest import REQUIRED, Manifest, checked, ordered_classes, without_twins
 from nevus.data.readers.class_folders import SPLIT_FOLDERS
 from nevus.data.table_file import MISSING_LABELS, read_csv
 from nevus.data.walker import LeftOut
@@ -68,7 +68,7 @@ def read_table(
         if column in table.columns:
             table["group"] = table["group"].where(table["group"] != "", table[column])
     table = checked(table, name=str(path), rows=rows)
-    table = _without_twins(table, path, rows)
+    table = without_twins(table, str(path), rows)
     order = classes if classes and positive is None and set(table["label"]) <= set(classes) else None
     classes = order or ordered_classes(table["label"], positive=positive)
     return Manifest(table, root, classes, name, tuple(left_out.entries))
@@ -138,7 +138,11 @@ def _completed(table: pd.DataFrame, name: str) -> pd.DataFrame:
         "fitzpatrick_skin_type",
     ):
         if column in table.columns:
-            table[column] = table[column].astype(object).where(table[column].notna(), "").astype(str).str.strip()
+            values = table[column]
+            if pd.api.types.is_float_dtype(values) and (values.dropna() % 1 == 0).all():
+                values = values.astype("Int64")  # ids with gaps: 12 and not 12.0
+            values = values.astype(object).where(values.notna(), "").astype(str).str.strip()
+            table[column] = values.map(lambda text: unicodedata.normalize("NFC", text)) if column == "label" else values
     if "group" not in table.columns:
         table["group"] = ""
     if "split" not in table.columns:
@@ -182,21 +186,3 @@ def _found(images: pd.Series[str], root: Path, path: Path, rows: list[str]) -> l
             "their folder with --images."
         )
     return names
-
-
-def _without_twins(table: pd.DataFrame, path: Path, rows: list[str]) -> pd.DataFrame:
-    twins = table.index[table.duplicated("image")]
-    for index in twins:
-        first = table.index[table["image"] == table["image"][index]][0]
-        for column in ("label", "split", "group"):
-            if table[column][index] != table[column][first]:
-                raise NevusError(
-                    f"{path}, {rows[index]}: the image {table['image'][index]} has {column} "
-                    f"'{table[column][index]}' here and '{table[column][first]}' in {rows[first]}; correct one."
-                )
-    if len(twins):
-        console.print(
-            f"{path} lists {len(twins)} images twice (first in {rows[twins[0]]}); each is used once.",
-            style="yellow",
-        )
-    return table.drop(index=twins).reset_index(drop=True)
