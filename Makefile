@@ -5,7 +5,7 @@ DEMO := demo
 DEMO_IMAGES := 1000
 DEMO_EPOCHS := 3
 
-.PHONY: demo test test-fast test-long check docs bench clean
+.PHONY: demo test test-fast test-long check docs results bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -32,6 +32,7 @@ check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/english.py
 
 # The quick tests of every room, in under a minute.
 test-fast: .venv/ready
@@ -41,6 +42,10 @@ test-fast: .venv/ready
 
 test-long: .venv/ready
 	$(BIN)/pytest -m long
+
+# Render docs/results.md and the numbers of README.md from results/*.csv.
+results: .venv/ready
+	$(BIN)/python -m reproduce.render
 
 docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -16,15 +16,17 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-from PIL import Image
-from rich.console import Console
-from rich.table import Table
-
-from nevus.runtime.device import machine
-
+# Nothing heavy is imported before the processes have run: a child's peak memory begins with that of its parent.
 RESULTS = Path(__file__).resolve().parents[1] / "results"
+
+
+PHOTO = """
+import sys
+import numpy as np
+from PIL import Image
+noise = np.random.default_rng(0).integers(0, 256, (8, 10, 3), dtype=np.uint8)
+Image.fromarray(noise).resize((600, 450), Image.Resampling.BICUBIC).save(sys.argv[1])
+"""
 
 
 def measure(command: list[str]) -> tuple[float, float]:
@@ -46,8 +48,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         photo = Path(folder, "photo.jpg")
-        noise = np.random.default_rng(0).integers(0, 256, (8, 10, 3), dtype=np.uint8)
-        Image.fromarray(noise).resize((600, 450), Image.Resampling.BICUBIC).save(photo)
+        subprocess.run([sys.executable, "-c", PHOTO, str(photo)], check=True)
         nevus = [sys.executable, "-m", "nevus"]
         commands = {
             "nevus predict photo.jpg": [*nevus, "predict", str(photo)],
@@ -60,6 +61,12 @@ def main() -> None:
                 figures = measure(command)
                 if turn:
                     found[name].append(figures)
+    import pandas as pd
+    from rich.console import Console
+    from rich.table import Table
+
+    from nevus.runtime.device import machine
+
     medians = {name: tuple(map(statistics.median, zip(*rows, strict=True))) for name, rows in found.items()}
     base = medians["import torch"]
     rows = [

@@ -66,7 +66,7 @@ def test_bad_images_are_left_out_and_counted(classifier, class_folders, tmp_path
     assert "1 images could not be used" in (tmp_path / "out" / "evaluation.html").read_text()
     for path in folder.rglob("*.png"):
         path.write_bytes(b"broken")
-    with pytest.raises(NevusError, match="none of the 8 images"):
+    with pytest.raises(NevusError, match="Cannot use any of the 8 images"):
         evaluate(classifier, read(folder), "all")
 
 
@@ -78,15 +78,33 @@ def test_files(classifier, phantoms, tmp_path):
     assert about["n"] == len(found.manifest)
     assert about["data"]["digest"] == read(phantoms).split("test").digest
     table = pd.read_csv(tmp_path / "out" / "predictions.csv")
-    assert list(table.columns) == ["image", "label", "called", "p_benign", "p_malignant"]
-    assert (table["called"] == table["label"]).mean() == found.metrics["accuracy"].value
-    # self-contained: nothing is loaded from elsewhere
+    assert list(table.columns) == ["image", "label", "predicted", "p_benign", "p_malignant"]
+    assert (table["predicted"] == table["label"]).mean() == found.metrics["accuracy"].value
+    # self-contained: nothing is loaded from another host
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
-    assert "<script" not in page
+    assert page.count("<script") == 1  # sorts tables; nothing of the data is in it
+    assert "<script src" not in page
     assert "Research use only" in page
-    for words in ("ROC curve", "Precision-recall", "Confusion matrix", "Histogram", "Worst mistakes"):
+    for words in (
+        "ROC curve",
+        "Precision-recall",
+        "Confusion matrix",
+        "Histogram",
+        "Mistakes",
+        "Methods",
+        "are missed",
+    ):
         assert words in page
+    metrics = pd.read_csv(tmp_path / "out" / "metrics.csv").set_index("metric")
+    assert metrics["value"]["accuracy"] == found.metrics["accuracy"].value
+    assert "\\toprule" in (tmp_path / "out" / "metrics.tex").read_text()
+    for name in ("roc-curve", "confusion-matrix"):
+        assert (tmp_path / "out" / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert "<text" in (tmp_path / "out" / "figures" / f"{name}.svg").read_text()
+    paragraph = (tmp_path / "out" / "methods.txt").read_text()
+    assert about["data"]["digest"] in paragraph
+    assert about["bundle"]["digest"] in paragraph
 
 
 def test_undefined_figures_are_null_in_json(classifier, class_folders, tmp_path):
@@ -111,7 +129,8 @@ def test_worst_mistakes_are_wrong_and_sorted(classifier, phantoms):
     called = found.p.argmax(1)
     wrong = [int(((found.y == c) & (called != c)).sum()) for c in (0, 1)]
     assert sum(wrong) > 0
-    assert [len(tiles) for _, tiles in sheets] == [min(24, n) for n in wrong]
+    assert [len(tiles) for _, tiles in sheets] == [min(24, n) for n in reversed(wrong)]  # missed ones first
+    assert sheets[0][0].startswith("Missed malignant")
     for _, tiles in sheets:
         sure = [int(t.lines[1].split("(")[1].rstrip("%)")) for t in tiles]
         assert sure == sorted(sure, reverse=True)
@@ -123,7 +142,8 @@ def test_names_are_escaped(classifier, class_folders, tmp_path, picture):
         picture().save(folder / label / "<script>alert(1)<!--.png")
     found = evaluate(classifier, read(folder), "all", replicates=100)
     page = write_evaluation(found, classifier, tmp_path / "out").read_text()
-    assert "<script>" not in page
+    assert page.count("<script>") == 1
+    assert "alert(1)<" not in page
     assert "&lt;script&gt;" in page
 
 
@@ -149,7 +169,7 @@ def test_odd_labels_are_shown_as_they_are(class_folders, tmp_path, capsys, odd):
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr()
     assert f"recall of {odd}" in shown.out
-    assert "these figures are on training images" in shown.err
+    assert "these metrics are on training images" in shown.err
     assert "metrics on training images" in (tmp_path / "out" / "evaluation.html").read_text()
     assert not (tmp_path / "run" / "bundle" / "test_log.jsonl").exists()
 
@@ -192,7 +212,7 @@ def test_what_is_there_is_not_written_over(classifier, phantoms, tmp_path, capsy
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "predictions.csv").write_text("years of work")
     assert main([*words, str(tmp_path / "mine")]) == 2
-    assert "holds predictions.csv of another bundle or program" in capsys.readouterr().err
+    assert "predictions.csv there is of another bundle or program" in capsys.readouterr().err
     assert (tmp_path / "mine" / "predictions.csv").read_text() == "years of work"
     assert main([*words, str(tmp_path / "own")]) == 0
     assert main([*words, str(tmp_path / "own")]) == 0

@@ -54,10 +54,22 @@ def test_it_predicts_with_base_dependencies_alone(wheel, picture, tmp_path):
     assert "p_malignant" in done.stdout
 
 
-def test_the_tables_of_the_presets_are_those_of_the_measured_rows():
-    from reproduce import presets
+def test_the_pages_are_rendered_from_the_committed_tables():
+    from reproduce import render
 
-    rows = pd.read_csv(presets.TABLE)
-    assert presets.markdown(rows) in presets.PAGE.read_text("utf-8")
-    assert presets.headline(rows) in presets.README.read_text("utf-8")
-    assert {"best", "fast"} <= set(rows["preset"])
+    assert render.results_page() == render.PAGE.read_text("utf-8")
+    assert render.readme_page() == render.README.read_text("utf-8")
+
+
+def test_the_results_are_small_and_every_row_says_where_it_is_from():
+    from reproduce.render import PAGE, RESULTS
+
+    assert len(PAGE.read_bytes()) <= 20_000
+    assert max(line.count("|") - 1 for line in PAGE.read_text("utf-8").splitlines() if line.startswith("|")) <= 8
+    assert sum(path.stat().st_size for path in RESULTS.iterdir()) < 200_000
+    history = pd.read_csv(RESULTS / "selection_history.csv")
+    assert len(history) >= 86
+    assert history[["setting", "date", "data", "data_digest", "n", "accuracy", "auroc"]].notna().all(axis=None)
+    headline = pd.read_csv(RESULTS / "headline.csv")
+    assert {"best", "fast"} <= set(headline["preset"])
+    assert headline[["machine", "seed", "date", "bundle", "data_digest"]].notna().all(axis=None)

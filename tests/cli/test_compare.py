@@ -29,8 +29,8 @@ def test_faults_are_told_in_one_sentence(nevus, phantoms, tmp_path):
     out = tmp_path / "comparison"
     cases = {
         ("--weights", "vgg16"): "is no KEY=VALUE",
-        ("--weights", "vgg16=none.safetensors"): "none.safetensors do not exist",
-        ("--budget", "soon"): "a budget of 'soon' is none",
+        ("--weights", "vgg16=none.safetensors"): "none.safetensors': it does not exist",
+        ("--budget", "soon"): "Cannot use --budget soon",
         ("--seeds", "0"): "at least one seed",
     }
     for words, sentence in cases.items():
@@ -53,7 +53,7 @@ def test_a_method_by_itself(nevus, phantoms, tmp_path):
         ("--method", "svm", "--tuning", "linear-probe"): "Cannot use --tuning with --method svm",
         ("--method", "svm", "--set", "lr=0.1"): "Cannot use --set with --method svm",
         ("--method", "vgg16", "--backbone", "bit-r26x0.5"): "Cannot use --backbone with --method vgg16",
-        ("--method", "vgg16"): "pretrained weights for vgg16 are not on this machine",
+        ("--method", "vgg16"): "its pretrained weights are not on this machine",
     }.items():
         status, _, err = nevus("train", phantoms, *words, "--no-check-duplicates", "--out", tmp_path / "other")
         assert status == 2, err

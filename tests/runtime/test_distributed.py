@@ -60,7 +60,7 @@ def test_losses_are_those_of_one_process(phantoms, tmp_path, flags, count):
 def test_a_fault_is_told(phantoms, tmp_path):
     done = train(phantoms, tmp_path / "run", 2, *FULL, "--set", "batch_size=1")
     assert done.returncode != 0
-    assert "cannot share a batch of 1" in done.stderr
+    assert "the batch has 1 images" in done.stderr
     assert 'Traceback (most recent call last):\n  File "/work' not in done.stderr.split("nevus: ")[0]
 
 

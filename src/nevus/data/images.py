@@ -66,13 +66,16 @@ def size_of(path: Path) -> tuple[int, int]:
     """Return width and height by a file's header; nothing is decoded.
 
     Raises:
-        Exception: whatever Pillow or pydicom meets in a hostile file.
+        ImageError: the header cannot be read.
 
     """
-    if is_dicom_file(path):
-        return dicom_size(path)
-    with open_image(path) as image:
-        return image.size
+    try:
+        if is_dicom_file(path):
+            return dicom_size(path)
+        with open_image(path) as image:
+            return image.size
+    except Exception as error:  # see _guarded
+        raise _damaged(str(path), _short(error)) from None
 
 
 def open_image(path: Path) -> Image.Image:

@@ -96,7 +96,7 @@ def read_npz(path: Path) -> dict[str, Tensor]:
                     value = value.transpose(3, 2, 0, 1)
                 found[key] = torch.from_numpy(np.ascontiguousarray(value))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise NevusError(f"Cannot read '{path}' as .npz: {error}. Download it again.") from None
+        raise NevusError(f"Cannot read '{path}' as .npz: {error}. Get the authors' file again.") from None
     if "stem.conv.weight" not in found:
         raise NevusError(
             f"Cannot use '{path}': it has no BiT (no root_block/standardized_conv2d/kernel). Give the authors' file."

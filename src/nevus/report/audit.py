@@ -54,7 +54,7 @@ def write_audit(audit: Audit, out: Path) -> Path:
             about=audit.about,
             counts=audit.counts(),
             headline=HEADLINE,
-            sections=list(_sections(audit)),
+            sections=list(_sections(audit, out)),
             shortcuts=plots.data_uri(plots.shortcuts(audit.shortcut_scores)) if audit.shortcut_scores else None,
             issues=_issues(audit),
             label_issues=_label_issues(audit),
@@ -65,7 +65,7 @@ def write_audit(audit: Audit, out: Path) -> Path:
     return path
 
 
-def _sections(audit: Audit) -> Iterable[tuple[str, str, int, list[tuple[Tile, Tile]]]]:
+def _sections(audit: Audit, out: Path) -> Iterable[tuple[str, str, int, list[tuple[Tile, Tile]]]]:
     own, pairs = audit.lesion_groups.is_own(), audit.pairs
     within = own[pairs["a"]] & own[pairs["b"]]
     least = "Sorted by increasing similarity."
@@ -96,11 +96,11 @@ def _sections(audit: Audit) -> Iterable[tuple[str, str, int, list[tuple[Tile, Ti
                 title,
                 text,
                 len(rows),
-                list(_tiles(audit, rows.iloc[np.argsort(rows["similarity"], kind="stable")])),
+                list(_tiles(audit, out, rows.iloc[np.argsort(rows["similarity"], kind="stable")])),
             )
 
 
-def _tiles(audit: Audit, rows: pd.DataFrame) -> Iterable[tuple[Tile, Tile]]:
+def _tiles(audit: Audit, out: Path, rows: pd.DataFrame) -> Iterable[tuple[Tile, Tile]]:
     images = audit.lesion_groups.images
     made = 0
     for pair in rows.to_dict("records"):
@@ -108,8 +108,10 @@ def _tiles(audit: Audit, rows: pd.DataFrame) -> Iterable[tuple[Tile, Tile]]:
             return
         how = f"{humanize(pair['kind'])}, similarity {pair['similarity']:.2f}, {pair['matches']} points"
         first, second = (images.iloc[int(pair[column])] for column in ("a", "b"))
-        one = tile(Path(first["image"]), first["display_name"], _caption(first), image_size=TILE_SIZE)
-        other = tile(Path(second["image"]), second["display_name"], _caption(second), how, image_size=TILE_SIZE)
+        one = tile(Path(first["image"]), first["display_name"], _caption(first), image_size=TILE_SIZE, link_from=out)
+        other = tile(
+            Path(second["image"]), second["display_name"], _caption(second), how, image_size=TILE_SIZE, link_from=out
+        )
         if one and other:
             made += 1
             yield one, other

@@ -44,7 +44,8 @@ def write_comparison(out: Path) -> Path:
     if "sensitivity" in table:
         figures["readers"] = comparison_plots.readers(rows)
     for name, figure in figures.items():
-        plots.save(figure, out / f"{name}.png")
+        for suffix in (".png", ".svg", ".pdf"):
+            plots.save(figure, out / f"{name}{suffix}")
     page = out / "table.html"
     template = environment().get_template("comparison.html")
     write_text(

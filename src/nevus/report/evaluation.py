@@ -1,15 +1,16 @@
-"""Self-contained HTML pages."""
+"""The report of an evaluation: a page, tables, figures and a methods paragraph."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 
-from nevus._io import atomic_path, ensure_writable, write_json, write_text
+from nevus._io import ensure_writable, write_json, write_text
 from nevus.bundle.classifier import Classifier
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.bundle.test_log import read_test_log
@@ -20,10 +21,13 @@ from nevus.report import plots
 from nevus.report.thumbnails import Tile, tile
 
 WORST = 24
+"""Largest number of mistakes of a class on the page."""
+FEW_IMAGES = 30
+"""Images of a class below which the page warns of wide intervals."""
 
 
 def environment() -> Environment:
-    """Templates with their filters; every value is escaped."""
+    """Return the environment of the templates; every value is escaped."""
     made = Environment(
         loader=PackageLoader("nevus.report"),
         autoescape=True,
@@ -37,7 +41,7 @@ def environment() -> Environment:
 
 
 def format_metric(value: float | None) -> str:
-    """A figure with four digits, or `undefined`."""
+    """Return a metric with four digits, or `undefined`."""
     return "undefined" if value is None or not np.isfinite(value) else f"{value:.4f}"
 
 
@@ -45,7 +49,7 @@ UPPER = {"auroc": "AUROC", "auprc": "AUPRC", "ppv": "PPV", "npv": "NPV", "f1": "
 
 
 def humanize(name: str) -> str:
-    """`balanced_accuracy` to `balanced accuracy`, `auroc:mel` to `AUROC of mel`."""
+    """Return a name for people: `balanced_accuracy` to `balanced accuracy`, `auroc:mel` to `AUROC of mel`."""
     kind, _, cls = name.partition(":")
     kind = " ".join(UPPER.get(part, part) for part in kind.split("_"))
     kind = kind.replace("brier", "Brier score")
@@ -73,11 +77,19 @@ def check_output_dir(out: Path, digest: str) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         ours = False
     if not ours:
-        raise NevusError(f"{out} holds {there[0]} of another bundle or program; choose another folder with --out.")
+        raise NevusError(
+            f"Cannot write to {out}: {there[0]} there is of another bundle or program. Choose another --out."
+        )
+
+
+METHODS = {"wilson": "Wilson", "delong": "DeLong", "bootstrap": "bootstrap by group"}
 
 
 def write_evaluation(evaluation: Evaluation, classifier: Classifier, out: Path) -> Path:
-    """Write `evaluation.json`, `predictions.csv`, `skipped.txt` and `evaluation.html`; return the page's path.
+    """Write the report of an evaluation; returns the page's path.
+
+    `evaluation.json`, `predictions.csv`, `skipped.txt`, `metrics.csv`, `metrics.tex`, `methods.txt`, each plot as svg
+    and pdf in `figures/`, and `evaluation.html`.
 
     Raises:
         NevusError: the folder cannot be written.
@@ -86,23 +98,36 @@ def write_evaluation(evaluation: Evaluation, classifier: Classifier, out: Path) 
     ensure_writable(out)
     write_json(out / "evaluation.json", evaluation.as_dict())
     table = evaluation.manifest.table[["image", "label"]].copy()
-    table["called"] = [classifier.classes[c] for c in evaluation.p.argmax(1)]
+    table["predicted"] = [classifier.classes[c] for c in evaluation.p.argmax(1)]
     for index, name in enumerate(classifier.classes):
         table[f"p_{name}"] = evaluation.p[:, index]
     lines = [*LeftOut(list(evaluation.manifest.left_out)).lines(), *evaluation.skipped]
     write_text(out / "skipped.txt", "".join(f"{line}\n" for line in lines))
-    with atomic_path(out / "predictions.csv") as aside:
-        table.to_csv(aside, index=False, lineterminator="\n")
+    write_text(out / "predictions.csv", table.to_csv(index=False, lineterminator="\n"))
+    metrics = metrics_table(evaluation)
+    write_text(out / "metrics.csv", metrics.to_csv(index=False, lineterminator="\n"))
+    write_text(out / "metrics.tex", metrics.round(4).to_latex(index=False, escape=True))
+    paragraph = methods_paragraph(evaluation, classifier)
+    write_text(out / "methods.txt", paragraph + "\n")
+    figures = _figures(evaluation, classifier)
+    for name, figure in figures.items():
+        for suffix in (".svg", ".pdf"):
+            plots.save(figure, out / "figures" / f"{name.lower().replace(' ', '-')}{suffix}")
     page = (
         environment()
         .get_template("evaluation.html")
         .render(
             disclaimer=DISCLAIMER,
             e=evaluation,
+            n_groups=evaluation.manifest.table["group"].nunique(),
+            summary=summary(evaluation),
+            warnings=_warnings(evaluation, classifier),
+            methods=METHODS,
+            paragraph=paragraph,
             bundle=classifier.bundle,
-            looks=len(read_test_log(classifier.bundle)) if classifier.bundle.folder else 0,
-            plots=_plots(evaluation, classifier),
-            sheets=worst_mistakes(evaluation),
+            test_evaluations=len(read_test_log(classifier.bundle)) if classifier.bundle.folder else 0,
+            plots=[(name, plots.data_uri(figure)) for name, figure in figures.items()],
+            sheets=worst_mistakes(evaluation, link_from=out),
         )
     )
     path = out / "evaluation.html"
@@ -110,37 +135,119 @@ def write_evaluation(evaluation: Evaluation, classifier: Classifier, out: Path) 
     return path
 
 
-def _plots(evaluation: Evaluation, classifier: Classifier) -> list[tuple[str, str]]:
+def metrics_table(evaluation: Evaluation) -> pd.DataFrame:
+    """Return a row for each metric: its name, value, interval, method and n."""
+    return pd.DataFrame(
+        [
+            (name, one.value, one.ci_low, one.ci_high, METHODS[one.method], one.n)
+            for name, one in evaluation.metrics.items()
+        ],
+        columns=["metric", "value", "ci_low", "ci_high", "method", "n"],
+    )
+
+
+def summary(evaluation: Evaluation) -> str:
+    """Return the result in a sentence or two."""
+    counts, classes = evaluation.counts, evaluation.manifest.classes
+    if counts is None:
+        right = int(evaluation.matrix.trace())
+        return f"{right:,} of {len(evaluation.y):,} images are classified correctly."
+    return (
+        f"Of {counts.tp + counts.fn:,} images of {classes[1]}, {counts.tp:,} are found and {counts.fn:,} are missed. "
+        f"Of {counts.tn + counts.fp:,} images of {classes[0]}, {counts.fp:,} are false alarms."
+    )
+
+
+def _warnings(evaluation: Evaluation, classifier: Classifier) -> list[str]:
+    trained = classifier.bundle.provenance["data"]
+    warnings = []
+    if evaluation.about["on_training_images"]:
+        warnings.append("These are metrics on training images. They do not apply to new images.")
+    elif _is_external(evaluation, classifier):
+        warnings.append(
+            f"External test: {evaluation.about['data']['name']} is not the data set that the classifier was trained on "
+            f"({trained['name']}). The threshold of one half may not suit it."
+        )
+    few = [
+        name for code, name in enumerate(evaluation.manifest.classes) if int((evaluation.y == code).sum()) < FEW_IMAGES
+    ]
+    if few:
+        warnings.append(f"Fewer than {FEW_IMAGES} images of {', '.join(few)}: the intervals are wide.")
+    return warnings
+
+
+def _is_external(evaluation: Evaluation, classifier: Classifier) -> bool:
+    trained = classifier.bundle.provenance["data"]
+    return str(evaluation.about["data"]["name"]) != str(trained["name"])
+
+
+def methods_paragraph(evaluation: Evaluation, classifier: Classifier) -> str:
+    """Return a paragraph for the methods section of a paper: data, groups, split, training, seed, versions, digests."""
+    bundle, about, table = classifier.bundle, evaluation.about, evaluation.manifest.table
+    provenance, size = bundle.provenance, bundle.spec.image_size
+    config, trained = provenance.get("config", {}), provenance["data"]
+    counts = ", ".join(
+        f"{int((evaluation.y == code).sum()):,} {name}" for code, name in enumerate(evaluation.manifest.classes)
+    )
+    names = [name for name in ("preset", "tuning", "steps", "batch_size") if name in config]
+    training = "".join(f", {name.replace('_', ' ')} {config[name]}" for name in names)
+    versions = provenance.get("versions", {})
+    named = ", ".join(f"{name} {versions[name]}" for name in ("nevus", "torch", "timm") if versions.get(name))
+    return " ".join(
+        [
+            f"A {bundle.spec.backbone} classifier was trained on {trained['name']} (manifest "
+            f"{trained.get('digest', '')}) with {named or 'nevus'}{training}, seed {provenance.get('seed', 0)}; "
+            f"initial weights: {provenance.get('backbone_weights', 'not known')}.",
+            f"Images were resized to {size} x {size} pixels; test-time augmentation: {about['tta']}.",
+            f"It was evaluated on the split {evaluation.split} of {about['data']['name']} (manifest "
+            f"{about['data']['digest']}; protocol of the training: {trained.get('protocol', 'not known')}): "
+            f"{len(table):,} images ({counts}) in {table['group'].nunique():,} groups.",
+            "Intervals are 95 % intervals: Wilson for proportions, DeLong for AUROC; for all other metrics, and where",
+            f"a group has several images, a bootstrap over groups with {about['bootstrap']['replicates']:,} samples.",
+            f"Bundle {about['bundle']['digest']}.",
+        ]
+    )
+
+
+def _figures(evaluation: Evaluation, classifier: Classifier) -> dict[str, Figure]:
     y, p, classes = evaluation.y, evaluation.p, classifier.classes
-    drawn: dict[str, Any] = {
+    figures = {
         "ROC curve": plots.roc(y, p, classes),
         "Precision-recall curve": plots.precision_recall(y, p, classes),
         "Confusion matrix": plots.confusion(evaluation.matrix, classes),
         "Histogram of scores": plots.histogram(y, p, classes),
     }
     run = classifier.bundle.provenance
-    if run.get("history"):
-        drawn["Training and validation by epoch"] = plots.training_curves(run["history"], run["fit"])
-    return [(name, plots.data_uri(figure)) for name, figure in drawn.items()]
+    if run.get("history") and not _is_external(evaluation, classifier):
+        figures["Training and validation by epoch"] = plots.training_curves(run["history"], run["fit"])
+    return figures
 
 
-def worst_mistakes(evaluation: Evaluation, most: int = WORST) -> list[tuple[str, list[Tile]]]:
-    """Contact sheets of wrong calls, one a true class, the surest first."""
-    called = evaluation.p.argmax(1)
+def worst_mistakes(
+    evaluation: Evaluation, most: int = WORST, link_from: Path | None = None
+) -> list[tuple[str, list[Tile]]]:
+    """Return contact sheets of wrong predictions, one for each true class, sorted by decreasing confidence.
+
+    Of two classes the positive one comes first: its mistakes are missed.
+    """
+    predicted, classes = evaluation.p.argmax(1), evaluation.manifest.classes
+    order = [1, 0] if len(classes) == 2 else list(range(len(classes)))
     sheets = []
-    for cls, name in enumerate(evaluation.manifest.classes):
-        wrong = np.flatnonzero((evaluation.y == cls) & (called != cls))
+    for cls in order:
+        wrong = np.flatnonzero((evaluation.y == cls) & (predicted != cls))
         worst = wrong[np.argsort(-evaluation.p[wrong].max(1), kind="stable")][:most]
         tiles = []
         for row in worst:
-            other = evaluation.manifest.classes[called[row]]
+            other = classes[predicted[row]]
             made = tile(
                 evaluation.manifest.paths[row],
                 evaluation.manifest.table["image"].iloc[row],
-                f"called {other} ({evaluation.p[row, called[row]]:.0%})",
+                f"predicted {other} ({evaluation.p[row, predicted[row]]:.0%})",
+                link_from=link_from,
             )
             if made:
                 tiles.append(made)
         total = int((evaluation.y == cls).sum())
-        sheets.append((f"True {name}, called otherwise: {len(wrong)} of {total}", tiles))
+        kind = {1: "Missed ", 0: "False alarms, true "}[cls] if len(classes) == 2 else "Wrong, true "
+        sheets.append((f"{kind}{classes[cls]}: {len(wrong):,} of {total:,}", tiles))
     return sheets

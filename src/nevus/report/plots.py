@@ -24,6 +24,9 @@ INK, BLUE, RED, GRAY = "#1f2933", "#2563a8", "#c2413b", "#9aa5b1"
 SERIES = (BLUE, RED, "#d98e04", "#2f855a", "#6b46c1", "#0987a0", "#97266d", "#5a6772")
 
 
+_METADATA: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+
+
 def axes(width: float = 4.6, height: float = 4.0) -> tuple[Figure, Axes]:
     """An empty figure in the house style; sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -49,17 +52,16 @@ def plain(name: str) -> str:
 def data_uri(figure: Figure) -> str:
     """A figure as an SVG data URI, for pages that stand alone."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    with rc_context({"svg.fonttype": "none"}):  # text stays text: it can be searched and copied
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def save(figure: Figure, path: Path, dpi: int = 150) -> None:
-    """Write a figure as PNG or SVG by the path's suffix, whole or not at all."""
+    """Write a figure as PNG, SVG or PDF by the path's suffix, whole or not at all."""
     # A salt of our own: the same figure gives the same bytes.
-    with rc_context({"svg.hashsalt": "nevus"}), atomic_path(path) as aside:
-        figure.savefig(
-            aside, format=path.suffix[1:], dpi=dpi, metadata={"Date": None} if path.suffix == ".svg" else None
-        )
+    with rc_context({"svg.hashsalt": "nevus", "svg.fonttype": "none"}), atomic_path(path) as aside:
+        figure.savefig(aside, format=path.suffix[1:], dpi=dpi, metadata=_METADATA.get(path.suffix))
 
 
 def roc(y: NDArray[np.int64], p: NDArray[np.float64], classes: Sequence[str], note: str = "") -> Figure:

@@ -128,6 +128,6 @@ def _median_area(manifest: Manifest, sample: int = 256) -> float:
         try:
             width, height = size_of(manifest.paths[row])
             areas.append(width * height)
-        except (OSError, ValueError, ImageError):  # reported when it is decoded
+        except ImageError:  # reported when it is decoded
             continue
     return float(np.median(areas)) if areas else 0.0

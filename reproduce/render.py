@@ -1,0 +1,378 @@
+"""Render `docs/results.md` and the headline of `README.md` from the tables in `results/`.
+
+    python -m reproduce.render
+
+Every number on these pages is a cell of a committed csv file; this module only chooses, rounds and words.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "results"
+PAGE = ROOT / "docs" / "results.md"
+README = ROOT / "README.md"
+TEXT = Path(__file__).with_name("results.md")
+"""The page with a mark for each table."""
+BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"
+DATA = "isic-malignant-benign"
+PAPER_ACCURACY = "BiT"
+Row = pd.Series
+EXTERNAL_NAMES = {
+    "linear-probe, dermoscopy": "linear probe on `bit-r26x0.5-dermoscopy`",
+    "linear-probe, generic": "linear probe on `bit-r26x0.5-generic`",
+}
+
+
+def interval(row: Any, name: str, factor: float = 100.0, digits: int = 1) -> str:
+    """Return a value with its 95 % interval."""
+    value, low, high = (row.get(f"{name}{part}", math.nan) for part in ("", "_low", "_high"))
+    if pd.isna(value):
+        return "–"
+    text = f"{factor * value:.{digits}f}"
+    return text if pd.isna(low) else f"{text} ({factor * low:.{digits}f}–{factor * high:.{digits}f})"
+
+
+def number(value: Any, digits: int = 0, factor: float = 1.0) -> str:
+    """Return a rounded number; a dash where there is none."""
+    return "–" if pd.isna(value) else f"{factor * float(value):,.{digits}f}"
+
+
+def p_value(p: Any) -> str:
+    """Return a p value with three digits."""
+    return "–" if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def markdown(rows: list[dict[str, str]]) -> str:
+    """Return rows as a Markdown table."""
+    heads = list(rows[0])
+    lines = [heads, ["---"] * len(heads), *([row[head] for head in heads] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def read(name: str) -> pd.DataFrame:
+    """Read a table of results."""
+    return pd.read_csv(RESULTS / f"{name}.csv")
+
+
+def auroc(row: Any) -> str:
+    """Return the AUROC, or the macro AUROC of more than two classes."""
+    return interval(row, "auroc" if not pd.isna(row.get("auroc", math.nan)) else "auroc_macro", 1, 3)
+
+
+def headline() -> str:
+    """Return the rows of the presets below that of the paper."""
+    paper = read("comparison").query(f"method == '{PAPER_ACCURACY}' and protocol == 'official'").iloc[0]
+    rows = [
+        {
+            "classifier": "the paper",
+            "data": DATA,
+            "split": "official",
+            "n": number(paper["n"]),
+            "accuracy %": number(paper["paper_accuracy"], 2, 100),
+            "AUROC": "–",
+            "minutes": number(paper["paper_seconds"] / 60, 1),
+            "machine": "P100 GPU",
+        }
+    ]
+    for _, row in read("headline").iterrows():
+        rows.append(
+            {
+                "classifier": f"`{row['preset']}`",
+                "data": f"{row['data']}, {row['classes']} classes",
+                "split": row["protocol"],
+                "n": number(row["n"]),
+                "accuracy %": interval(row, "accuracy", digits=2),
+                "AUROC": auroc(row),
+                "minutes": number(row["minutes"], 1),
+                "machine": row["machine"],
+            }
+        )
+    return markdown(rows)
+
+
+def paper_table() -> str:
+    """Return the methods of the paper's table, on the official and on the leak-free split."""
+    table = read("comparison")
+    official, free = (table[table["table"] == name].set_index("method") for name in ("official", "leak-free"))
+    rows = []
+    for method, row in official[official["initialization"].isin(["pretrained", "features"])].iterrows():
+        clean = free.loc[method]
+        rows.append(
+            {
+                "method": str(method),
+                "accuracy in the paper %": number(row["paper_accuracy"], 2, 100),
+                "accuracy %": interval(row, "accuracy"),
+                "AUROC": auroc(row),
+                "DeLong p": "reference" if method == PAPER_ACCURACY else p_value(row["delong_p_holm"]),
+                "accuracy, leak-free %": interval(clean, "accuracy"),
+                "AUROC, leak-free": auroc(clean),
+                "seconds": number(row["seconds"], 1),
+            }
+        )
+    return markdown(rows)
+
+
+def random_table() -> str:
+    """Return the networks from random weights."""
+    table = read("comparison")
+    table = table[table["table"].str.startswith("random") & (table["initialization"] == "random")]
+    return markdown(
+        [
+            {
+                "method": row["method"],
+                "accuracy %": interval(row, "accuracy"),
+                "AUROC": auroc(row),
+                "DeLong p": p_value(row["delong_p_holm"]),
+                "seconds": number(row["seconds"]),
+            }
+            for _, row in table.iterrows()
+        ]
+    )
+
+
+def external() -> str:
+    """Return the tests on other sources."""
+    rows = []
+    for _, row in read("external").iterrows():
+        name = next((text for start, text in EXTERNAL_NAMES.items() if row["classifier"].startswith(start)), None)
+        rows.append(
+            {
+                "classifier": name or f"`{row['classifier'].removeprefix('built-in ')}` (built in)",
+                "trained on": row["trained_on"],
+                "test images": row["data"],
+                "n": number(row["n"]),
+                "AUROC": interval(row, "auroc", 1, 3),
+                "sensitivity %": interval(row, "sensitivity"),
+                "specificity %": interval(row, "specificity"),
+            }
+        )
+    return markdown(rows)
+
+
+def detection() -> str:
+    """Return precision and recall of the duplicate check."""
+    table = read("duplicates").query("table == 'detection'")
+    return markdown(
+        [{"": row["what"], "%": interval(row, "value"), "n": number(row["n"])} for _, row in table.iterrows()]
+    )
+
+
+def audits() -> str:
+    """Return the counts of the audits of public data sets."""
+    table = read("duplicates")
+    table = table[table["table"].str.startswith("audit: ")]
+    rows = []
+    for name, group in table.groupby("table", sort=False):
+        values = group.set_index("what")["value"]
+        rows.append({"data": str(name).removeprefix("audit: "), **{what: number(n) for what, n in values.items()}})
+    return markdown(rows)
+
+
+def peers() -> str:
+    """Return other programs for near-duplicates on the same copies."""
+    table = read("duplicates").query("table == 'peers'")
+    return markdown(
+        [
+            {
+                "program": row["what"],
+                "recall %": number(row["value"], 1, 100),
+                "precision %": number(row["precision"], 1, 100),
+                "seconds": number(row["seconds"], 1),
+            }
+            for _, row in table.iterrows()
+        ]
+    )
+
+
+def scale() -> str:
+    """Return the time of the duplicate check by the number of images."""
+    table = read("duplicates").query("table == 'scale'")
+    return markdown(
+        [
+            {"images": number(row["n"]), "ms per image": number(row["value"], 1), "seconds": number(row["seconds"])}
+            for _, row in table.iterrows()
+        ]
+    )
+
+
+def reviewed() -> str:
+    """Return the pairs that were reviewed by eye."""
+    table = read("duplicates").query("table == 'reviewed pairs'")
+    return markdown(
+        [
+            {
+                "pairs of": row["what"],
+                "reviewed": number(row["n"]),
+                "one lesion %": number(row["value"], 1, 100),
+                "uncertain": number(row["uncertain"]),
+                "wrong": number(row["wrong"]),
+            }
+            for _, row in table.iterrows()
+        ]
+    )
+
+
+def speed() -> str:
+    """Return images a second of training steps and inference beside peers."""
+    return markdown(
+        [
+            {
+                "work": row["work"],
+                "network": f"`{row['network']}`, {row['image_size']} px",
+                "batch": number(row["batch"]),
+                "precision": row["precision"],
+                "images/s": number(row["nevus"], 1),
+                "over timm": number(row["over_timm"], 2),
+                "over torch.compile": number(row["over_compiled"], 2),
+                "over transformers": number(row["over_transformers"], 2),
+            }
+            for _, row in read("speed").iterrows()
+        ]
+    )
+
+
+def startup() -> str:
+    """Return time and memory of short processes."""
+    return markdown(
+        [
+            {
+                "process": f"`{row['process']}`",
+                "seconds": number(row["seconds"], 2),
+                "memory MB": number(row["memory_mb"]),
+                "time / import torch": number(row["seconds_ratio"], 2),
+                "memory / import torch": number(row["memory_ratio"], 2),
+            }
+            for _, row in read("startup").iterrows()
+        ]
+    )
+
+
+def engines() -> str:
+    """Return the milliseconds of one image by engine, on one thread."""
+    table = read("engines").query("threads == 1 and batch == 1")
+    wide = table.pivot_table(index=["machine", "network", "image_size"], columns="engine", values="ms", sort=False)
+    return markdown(
+        [
+            {
+                "machine, network": f"{machine}, `{network}`, {size} px",
+                **{str(engine): number(ms, 1) for engine, ms in row.items()},
+            }
+            for (machine, network, size), row in wide.iterrows()
+        ]
+    )
+
+
+def evaluations() -> str:
+    """Return how often each test split was evaluated."""
+    table = read("selection_history")
+    counts = table.groupby(["data", "protocol"], sort=False)["setting"].size()
+    return markdown(
+        [{"data": data, "split": split, "evaluated settings": number(n)} for (data, split), n in counts.items()]
+    )
+
+
+TABLES = {
+    "headline": headline,
+    "paper": paper_table,
+    "random": random_table,
+    "external": external,
+    "detection": detection,
+    "audits": audits,
+    "reviewed": reviewed,
+    "peers": peers,
+    "scale": scale,
+    "speed": speed,
+    "startup": startup,
+    "engines": engines,
+    "evaluations": evaluations,
+}
+
+
+def readme_rows() -> str:
+    """Return the four headline rows of the README."""
+    table = read("headline")
+    table = table[(table["data"] == DATA) & table["preset"].isin(["best", "fast"])]
+    paper = read("comparison").query(f"method == '{PAPER_ACCURACY}' and protocol == 'official'").iloc[0]
+    rows = [
+        {
+            "classifier": "the paper",
+            "split": "official",
+            "accuracy %": number(paper["paper_accuracy"], 2, 100),
+            "AUROC": "–",
+            "training": f"{paper['paper_seconds']:.0f} s on a GPU",
+        }
+    ]
+    for _, row in table.sort_values(["preset", "protocol"], ascending=[True, False]).iterrows():
+        rows.append(
+            {
+                "classifier": f"`nevus train --preset {row['preset']}`",
+                "split": row["protocol"],
+                "accuracy %": interval(row, "accuracy", digits=2),
+                "AUROC": interval(row, "auroc", 1, 3),
+                "training": f"{row['minutes']:.0f} min on two CPU threads",
+            }
+        )
+    return markdown(rows)
+
+
+def readme_external() -> str:
+    """Return what the built-in classifier scores on other sources."""
+    rows = read("external")
+    row = rows[(rows["classifier"] == "built-in malignant-benign") & (rows["data"] == "isic2017 test split")].iloc[0]
+    return (
+        f"On {number(row['n'])} dermoscopic images of {row['data']}, melanoma against the rest: AUROC "
+        f"{interval(row, 'auroc', 1, 2)}, sensitivity {interval(row, 'sensitivity')} %, specificity "
+        f"{interval(row, 'specificity')} %."
+    )
+
+
+def readme_leakage() -> str:
+    """Return what the audit finds on the published split."""
+    table = read("duplicates").query(f"table == 'audit: {DATA} with references ham10000 and isic2017'")
+    values = table.set_index("what")["value"]
+    test = int(read("headline").query(f"data == '{DATA}'")["n"].iloc[0])
+    return (
+        f"On the published split of {DATA} `nevus audit` finds {number(values['training images that leak'])} training "
+        f"images that share a lesion with {number(values['test images that leak'])} of the {test} test images."
+    )
+
+
+def insert(page: str, name: str, text: str) -> str:
+    """Replace what is between the two marks of a name."""
+    begin, end = BEGIN.format(name), END.format(name)
+    before, mark, rest = page.partition(begin)
+    _, closing, after = rest.partition(end)
+    if not mark or not closing:
+        raise SystemExit(f"Cannot render: the marks of '{name}' are missing.")
+    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
+
+
+def results_page() -> str:
+    """Return the page of results."""
+    page = TEXT.read_text("utf-8")
+    for name, table in TABLES.items():
+        page = page.replace(f"{{{{ {name} }}}}", table())
+    return page
+
+
+def readme_page() -> str:
+    """Return the README with its numbers."""
+    page = insert(README.read_text("utf-8"), "headline", readme_rows())
+    page = insert(page, "external", readme_external())
+    return insert(page, "leakage", readme_leakage())
+
+
+def render() -> None:
+    """Write both pages."""
+    PAGE.write_text(results_page(), "utf-8")
+    README.write_text(readme_page(), "utf-8")
+
+
+if __name__ == "__main__":
+    render()
