@@ -93,7 +93,7 @@ def test_files(classifier, phantoms, tmp_path):
         "Histogram",
         "Mistakes",
         "Methods",
-        "are missed",
+        " missed. ",
     ):
         assert words in page
     metrics = pd.read_csv(tmp_path / "out" / "metrics.csv").set_index("metric")

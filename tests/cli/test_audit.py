@@ -67,7 +67,11 @@ def test_audit_writes_page_figures_and_table(leaky, audited):
 def test_the_page_stands_alone_and_shows_pairs_side_by_side(audited):
     page = (audited / "audit.html").read_text()
     assert "Research use only" in page
-    assert not re.findall(r'(?:src|href)="(?!data:)[^"]+"', page)
+    assert not re.findall(r'src="(?!data:)[^"]+"', page)
+    # A thumbnail links to its image on this disk: nothing is fetched until it is clicked.
+    links = set(re.findall(r'href="(?!data:)([^"]+)"', page))
+    assert len(links) >= 8
+    assert all((audited / link).is_file() for link in links)
     assert page.count('class="pair"') >= 4
     assert "Across splits: duplicates: 4" in page
     assert "144 x 144: 63" in page

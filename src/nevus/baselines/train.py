@@ -54,8 +54,9 @@ class HandcraftedTrainer:
     def fit(
         self, manifest: Manifest, out: Path | str, *, resume: bool = False, timer: StageTimer | None = None
     ) -> Classifier:
-        """Train on the split `train`, choose by cross-validation within it, calibrate on `validation`, and save
-        the bundle `out/bundle`.
+        """Train on the split `train`, calibrate on `validation`, and save the bundle `out/bundle`.
+
+        Settings are chosen by cross-validation within the training split.
 
         Args:
             manifest: the data set. Its test split, if any, is not used.

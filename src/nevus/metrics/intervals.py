@@ -26,8 +26,9 @@ def wilson_interval(successes: int, n: int, level: float = LEVEL) -> Interval:
 
 
 def delong_variance(positive: NDArray[np.bool_], score: Floats) -> float:
-    """Variance of the AUROC after DeLong et al. 1988, by midranks (Sun and Xu 2014); NaN where a class has
-    fewer than two images.
+    """Compute the variance of the AUROC after DeLong et al. 1988, by midranks (Sun and Xu 2014).
+
+    NaN where a class has fewer than two images.
 
     Args:
         positive: (n,).
@@ -42,8 +43,9 @@ def delong_variance(positive: NDArray[np.bool_], score: Floats) -> float:
 
 
 def placements(positive: NDArray[np.bool_], score: Floats) -> tuple[Floats, Floats]:
-    """Share of negatives below each positive, and of positives above each negative, ties half; their mean is the
-    AUROC.
+    """Return the share of negatives below each positive, and of positives above each negative; ties count half.
+
+    The mean of either is the AUROC.
     """
     x, y = score[positive], score[~positive]
     both = rankdata(np.r_[x, y])
@@ -99,11 +101,14 @@ def bootstrap(
 
     Args:
         scores: by name, each from weights (replicates, n) to values (replicates,).
-        groups: (n,).
+        groups: group of each image, (n,).
+        replicates: number of bootstrap samples.
+        seed: of the draws.
+        level: coverage of the intervals.
 
     Returns:
-        Interval by name. Replicates in which a score is undefined do not count; where that are more than one
-        in twenty, where all draws agree, or where there is but one group, the interval is undefined.
+        Interval by name. Samples in which a score is undefined do not count. Where these are more than one in twenty,
+        where all samples agree, or where there is one group only, the interval is undefined.
 
     """
     if len(np.unique(groups)) < 2:

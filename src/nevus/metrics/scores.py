@@ -42,8 +42,9 @@ def accuracy(matrix: Floats) -> Floats:
 
 
 def recall(matrix: Floats) -> Floats:
-    """Share of each class that is predicted correctly, shape (..., classes). Of the positive class: sensitivity; of the
-    negative: specificity.
+    """Share of each class that is predicted correctly, shape (..., classes).
+
+    Of the positive class it is the sensitivity, of the negative one the specificity.
     """
     return ratio(np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(-1))
 
@@ -93,8 +94,9 @@ def cross_entropy(y: Ints, p: Floats, w: Floats) -> Floats:
 
 
 def brier(y: Ints, p: Floats, w: Floats) -> Floats:
-    """Brier score: for two classes the mean of (p(positive) - y)^2, in [0, 1]; for more, of the sum over
-    classes, in [0, 2].
+    """Brier score.
+
+    For two classes the mean of (p(positive) - y)^2, in [0, 1]; for more, of the sum over classes, in [0, 2].
     """
     if p.shape[1] == 2:
         error = (p[:, 1] - y) ** 2

@@ -13,9 +13,9 @@ from nevus.models.timm_library import Bottleneck, ClassifierHead, ResNet, timm
 
 
 def vgg16_base() -> nn.Module:
-    """The convolutions of VGG16 (Simonyan and Zisserman 2015) and the mean of what they give: float (n, 3, h, w) to
-    (n, 512). So it is used in transfer; its fully connected layers, nine tenths of its weights, know only the
-    classes that they were trained on.
+    """Build the convolutions of VGG16 (Simonyan and Zisserman 2015) with average pooling: (n, 3, h, w) to (n, 512).
+
+    The fully connected layers, nine tenths of its weights, are specific to the classes that they were trained on.
     """
     made: nn.Module = timm.create_model("vgg16", num_classes=0)
     made.pre_logits = nn.Identity()

@@ -49,8 +49,9 @@ class Lesion:
 
 
 def describe(abcd: AbcdParameters, rng: np.random.Generator) -> Lesion:
-    """Draw what the parameters leave open: which colors and structures, skin and size, none of which says
-    more of malignancy than the parameters do.
+    """Sample what the parameters leave open: which colors and structures, skin and size.
+
+    None of it is related to malignancy, given the parameters.
     """
     base = [COLORS[int(rng.random() < 0.4)]]
     others = [c for c in COLORS if c not in base]

@@ -48,8 +48,9 @@ def held_out(manifest: Manifest, seed: int) -> tuple[Manifest, Manifest]:
 
 
 def license_of_all(manifest: Manifest, others: Sequence[str], start: str) -> str:
-    """License of weights that were trained on images and, perhaps, on what other networks say of these; `start`
-    says what they began with.
+    """Return the license of weights that were trained on images, perhaps with teachers.
+
+    `start` names the initial weights.
     """
     images = license_of([manifest.name, *sorted(set(manifest.table["source"]))], start)
     return "; ".join(dict.fromkeys([images, *others]))

@@ -53,6 +53,7 @@ def write_comparison(out: Path) -> Path:
         template.render(
             groups=[(title, blocks(table, name)) for name, title in INITIALIZATIONS.items()],
             notes=[(label(row), row["failure"] or row["note"]) for row in rows if row["failure"] or row["note"]],
+            weights=[(label(row), row["weights"]) for row in rows if row["weights"] and row["tuning"]],
             plots=[(name, plots.data_uri(figure)) for name, figure in figures.items()],
             about=about,
             paper=PAPER,
@@ -125,7 +126,6 @@ def columns(table: pd.DataFrame) -> list[Column]:
         Column(cost, "parameters M", _number("parameters", 2, 1e-6)),
         Column(cost, "MB on disk", _number("bytes", 1, 1e-6)),
         Column(cost, "test evaluations", _number("test_evaluations", 0)),
-        Column(cost, "initial weights", lambda row: row["weights"] or DASH),
     ]
     rows = table.to_dict("records")
     return [column for column in every if any(column.cell(row) != DASH for row in rows)]

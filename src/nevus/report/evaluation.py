@@ -153,8 +153,8 @@ def summary(evaluation: Evaluation) -> str:
         right = int(evaluation.matrix.trace())
         return f"{right:,} of {len(evaluation.y):,} images are classified correctly."
     return (
-        f"Of {counts.tp + counts.fn:,} images of {classes[1]}, {counts.tp:,} are found and {counts.fn:,} are missed. "
-        f"Of {counts.tn + counts.fp:,} images of {classes[0]}, {counts.fp:,} are false alarms."
+        f"{classes[1]}: {counts.tp:,} of {counts.tp + counts.fn:,} images found, {counts.fn:,} missed. {classes[0]}: "
+        f"{counts.fp:,} of {counts.tn + counts.fp:,} images are false alarms."
     )
 
 

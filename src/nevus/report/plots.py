@@ -65,8 +65,9 @@ def save(figure: Figure, path: Path, dpi: int = 150) -> None:
 
 
 def roc(y: NDArray[np.int64], p: NDArray[np.float64], classes: Sequence[str], note: str = "") -> Figure:
-    """ROC curves: of the positive class of two, else of each class against the rest; a class that is absent,
-    or alone, has none.
+    """Draw ROC curves: of the positive class of two, else of each class against the rest.
+
+    A class that is absent, or the only one, has none.
     """
     figure, ax = axes()
     ax.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=":")

@@ -162,8 +162,12 @@ def gradients(
     normalization depends on the micro-batch.
 
     Args:
-        x: float (n, ...), n at most the config's batch.
+        network: in training mode.
+        x: float (n, ...), n at most the batch size of the configuration.
         y: float (n, outputs).
+        config: for batch size and micro-batches.
+        device: where to compute.
+        objective: what is minimized.
 
     Returns:
         The contribution of the images to mean loss and mean score of the batch.

@@ -36,8 +36,9 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Softmax cross-entropy in nats with soft labels; the score is 1 where the most probable class is the label's
-    heaviest.
+    """Softmax cross-entropy in nats with soft labels.
+
+    The score is 1 where the most probable class is the heaviest one of the label.
 
     Attributes:
         class_weights: float (classes,), mean 1 over the training set; None weighs nothing.
@@ -55,8 +56,9 @@ class CrossEntropy:
 
 @dataclass(frozen=True)
 class SigmoidCrossEntropy:
-    """Each class by itself, as BiT-M was trained on ImageNet-21k (Kolesnikov et al. 2020, section 3.2): in nats,
-    added up over the classes.
+    """Sigmoid cross-entropy, as BiT-M was trained on ImageNet-21k (Kolesnikov et al. 2020, section 3.2).
+
+    In nats, added up over the classes.
     """
 
     score: str = "accuracy"

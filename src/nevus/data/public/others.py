@@ -55,8 +55,9 @@ def _file_fitzpatrick(folder: Path) -> Path | None:
 
 
 def _table_fitzpatrick(folder: Path) -> pd.DataFrame:
-    """Fitzpatrick17k (Groh et al. 2021): clinical photographs from two atlases. Diagnosis here is its partition
-    into benign, malignant and non-neoplastic; the disease is kept beside it.
+    """Read Fitzpatrick17k (Groh et al. 2021): clinical photographs from two atlases.
+
+    The label is its partition into benign, malignant and non-neoplastic; the column `disease` has the disease.
     """
     path = _file_fitzpatrick(folder)
     assert path is not None
@@ -78,8 +79,9 @@ def _file_derm7pt(folder: Path) -> Path | None:
 
 
 def _table_derm7pt(folder: Path) -> pd.DataFrame:
-    """Derm7pt (Kawahara et al. 2019): a dermoscopic and a clinical image of each case, with its own split. The
-    two images of a case are one group. Nevi of every kind are `nevus`, melanomas of every stage `melanoma`.
+    """Read Derm7pt (Kawahara et al. 2019): a dermoscopic and a clinical image of each case, with its own split.
+
+    The two images of a case are one group. Nevi of every kind are `nevus`, melanomas of every stage `melanoma`.
     """
     path = _file_derm7pt(folder)
     assert path is not None

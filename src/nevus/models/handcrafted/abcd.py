@@ -88,8 +88,9 @@ def abcd(pixels: Pixels, mask: Mask) -> AbcdMeasurements:
 
 
 def _asymmetry(lab: NDArray[np.float32], mask: Mask) -> tuple[list[float], list[float]]:
-    """About the lesion's two principal axes, the long one first: share of it that its mirror image does not cover,
-    and mean difference in Lab where it does.
+    """Measure the asymmetry about the lesion's two principal axes, the long one first.
+
+    The share of the lesion that its mirror image does not cover, and the mean difference in Lab where it does.
     """
     image_size = len(mask)
     m = cv2.moments(mask.astype(np.uint8), binaryImage=True)
@@ -172,8 +173,10 @@ def _structures(light: NDArray[np.float32], mask: Mask) -> dict[str, float]:
 
 
 def _outline(mask: Mask) -> dict[str, float]:
-    """The diameter, of a circle of the lesion's area and across it, in sides of the picture, and how its outline
-    differs from a circle: 4 pi area / perimeter^2, area / area of its convex hull, shorter / longer axis.
+    """Measure size and shape of the lesion.
+
+    The diameter, of a circle of the lesion's area and across it, in sides of the image; 4 pi area / perimeter^2; area /
+    area of its convex hull; shorter / longer axis.
     """
     image_size = len(mask)
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)

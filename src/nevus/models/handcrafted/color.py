@@ -27,8 +27,9 @@ def channels(pixels: Pixels) -> NDArray[np.float32]:
 
 
 def color_features(pixels: Pixels, mask: Mask) -> dict[str, float]:
-    """By name, of each of `CHANNELS` under the mask: mean, standard deviation, skewness and `QUANTILES`, and by
-    how much its mean is above that of the surroundings.
+    """Compute statistics of each of `CHANNELS` under the mask, by name.
+
+    Mean, standard deviation, skewness, `QUANTILES`, and the difference of the mean from that of the surroundings.
     """
     values = channels(pixels).astype(np.float64)  # of thousands of pixels
     inside, outside = values[mask], values[~mask]
