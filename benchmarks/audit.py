@@ -6,7 +6,7 @@ The images are HAM10000's, at $NEVUS_DATA, and where more are asked for, differe
 mirrored, enlarged, brighter or darker, and with noise; they are written to a file before the time is taken. Parts
 of one image that overlap are found to belong together, so that of more images more pairs are compared. The peers,
 imagededup and cleanvision, come with `pip install -e ".[peers]"`; they look for copies, so copies are what all
-three are judged on. `--no-peers` keeps what was measured of them on this machine before.
+three are judged on. `--no-peers` leaves the other programs out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import os
 import random
 import tempfile
@@ -33,15 +32,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.edits import DATA, EDITED
+from benchmarks.rows import keep
 from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE
 from nevus.auditing.duplicates.search import find_pairs
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.decoded import DecodedImages, decode_dataset
 from nevus.data.manifest import Manifest
 from nevus.data.readers.dispatch import read
-from nevus.runtime.device import machine
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
 COMPARED, COPIES = 2000, 400
 """Images of different lesions, and edited copies of some of them, that all are given."""
 
@@ -207,27 +205,28 @@ def peers() -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Print the tables; with --keep also write them to results/."""
+    """Print the tables; with --keep also write them to results/duplicates.csv."""
     words = argparse.ArgumentParser()
     words.add_argument("--sizes", type=int, nargs="*", default=[1000, 10_000, 100_000])
     words.add_argument("--keep", action="store_true")
     words.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
     chosen = words.parse_args()
-    path = RESULTS / "audit-speed.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if before.get("machine") != machine():  # figures of two machines do not stand in one table
-        before = {}
-    rows = peers() if chosen.peers else before.get("compared", {}).get("rows", [])
-    result: dict[str, Any] = {
-        "machine": machine(),
-        "compared": {"images": COMPARED, "copies": COPIES, "rows": rows},
-        "scale": before.get("scale", []),
-    }
+    rows = peers() if chosen.peers else []
+    measured = [
+        {"table": "peers", "what": row["name"], "value": row["recall"], "n": COPIES}
+        | {key: row[key] for key in ("precision", "seconds")}
+        for row in rows
+    ]
     for row in scale(chosen.sizes):
-        others = [one for one in result["scale"] if one["images"] != row["images"]]
-        result["scale"] = sorted([*others, row], key=lambda one: one["images"])
-        if chosen.keep:  # after each: the largest takes long
-            path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        count = row["images"]
+        measured.append(
+            {"table": "scale", "what": f"{count:,} images", "value": row["ms_per_image"], "n": count}
+            | {"seconds": row["seconds"]}
+        )
+    if chosen.keep:
+        keep(measured, "duplicates", ["table", "what"])
+    if not rows:
+        return
     table = Table(title=f"{COPIES} edited copies among {COMPARED} images")
     for name in ("program", "pairs", "copies found", "precision", "seconds", "ratio of time"):
         table.add_column(name, justify="left" if name == "program" else "right")

@@ -9,7 +9,6 @@ int8 is calibrated on noise: that is good enough for its speed, and says nothing
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.peers import classifier, ours
+from benchmarks.rows import keep
 from nevus._openvino import openvino
 from nevus.data.preprocess import Preprocess
 from nevus.data.transforms import normalize
@@ -37,7 +37,6 @@ from nevus.runtime.openvino_engine import Compiled
 
 NETWORKS = {"bit-r26x0.5": 128, "bit-m-r50x1": 224}
 ROUNDS = 21
-RESULTS = Path(__file__).resolve().parents[1] / "results"
 Work = Callable[[np.ndarray], object]
 TIMM = "timm in PyTorch"
 
@@ -135,7 +134,7 @@ def measured() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print the table; with --keep also write it to results/, beside those of other machines."""
+    """Print the table; with --keep also write it to results/engines.csv."""
     result = measured()
     names = list(dict.fromkeys(name for row in result["rows"] for name in row["ms"]))
     table = Table(title=f"milliseconds an image, and times timm's speed, on {result['machine']['device']}")
@@ -147,10 +146,15 @@ def main() -> None:
         table.add_row(row["network"], str(row["image_size"]), str(row["threads"]), str(row["batch"]), *cells)
     Console(width=170).print(table)
     if "--keep" in sys.argv:
-        path = RESULTS / "engines.json"
-        kept = json.loads(path.read_text(encoding="utf-8"))["machines"] if path.exists() else {}
-        kept[result["machine"]["device"]] = result
-        path.write_text(json.dumps({"machines": kept}, indent=1) + "\n", encoding="utf-8")
+        keys = ["threads", "network", "image_size", "batch"]
+        about = {key: result[key] for key in ("openvino", "torch")} | {"machine": result["machine"]["device"]}
+        rows = [
+            {**{key: row[key] for key in keys}, "engine": name, "ms": row["ms"][name], **about}
+            for row in result["rows"]
+            for name in names
+            if name in row["ms"]
+        ]
+        keep(rows, "engines", [*keys, "engine"])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Private memory of a training's data, by the number of images: the cache holds them, not the process.
 
-    python -m benchmarks.memory [--keep]
+    python -m benchmarks.memory
 
 Each number of images runs in a process of its own: it draws small pictures, has them decoded to squares of 128
 pixels, reads 200 training batches, and says how much memory was its own (pages of no file) before and after.
@@ -22,7 +22,6 @@ from rich.console import Console
 from rich.table import Table
 
 COUNTS, SIDE, BATCHES = (1_000, 20_000), 128, 200
-RESULT = Path(__file__).resolve().parents[1] / "results" / "memory.json"
 
 
 def private() -> float:
@@ -75,17 +74,13 @@ def main() -> None:
     table = Table(title=f"private memory of the data, squares of {SIDE} px, {BATCHES} batches read")
     for name in ("images", "MB before", "MB after", "growth", "MB if held", "s to decode", "s again"):
         table.add_column(name, justify="right")
-    rows = []
     for count in COUNTS:
         words = [sys.executable, "-m", "benchmarks.memory", str(count)]
         found = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
         growth, held = found["after"] - found["before"], count * SIDE * SIDE * 3 / 2**20
         cells = (found["before"], found["after"], growth, held, found["first"], found["again"])
         table.add_row(f"{count:,}", *(f"{cell:.1f}" for cell in cells))
-        rows.append({**found, "growth": growth, "held": held})
     Console().print(table)
-    if "--keep" in sys.argv:
-        RESULT.write_text(json.dumps({"image_size": SIDE, "batches": BATCHES, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

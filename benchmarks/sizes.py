@@ -1,15 +1,12 @@
 """What larger backbones of our own cost beside `bit-r26x0.5`: weights, training, inference, at 128 px.
 
-    python -m benchmarks.sizes [--keep]
+    python -m benchmarks.sizes
 
 A training step is forward, loss, backward and SGD, of 32 images; inference is of one, by the default engine.
 """
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +17,10 @@ from benchmarks.peers import ours
 from benchmarks.speed import medians, step_of
 from nevus.bundle.classifier import make_engine
 from nevus.data.preprocess import Preprocess
-from nevus.runtime.device import device, machine, to_device
+from nevus.runtime.device import device, to_device
 
 NAMES = ("bit-r26x0.5", "bit-r26x1", "bit-r50x0.5")
 SIDE, BATCH = 128, 32
-RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 def measured() -> list[dict[str, Any]]:
@@ -49,7 +45,7 @@ def measured() -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Measure and print."""
     rows = measured()
     table = Table("backbone", "million weights", "MB in half precision", "training, images/s", "ms an image")
     for row in rows:
@@ -57,9 +53,6 @@ def main() -> None:
         shown = (million, 2 * million, row["training"], row["milliseconds"])
         table.add_row(row["backbone"], *(f"{value:.1f}" for value in shown))
     Console().print(table)
-    if "--keep" in sys.argv:
-        found = {"rows": rows, "machine": machine(), "command": "python -m benchmarks.sizes --keep"}
-        (RESULTS / "sizes.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

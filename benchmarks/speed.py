@@ -14,11 +14,9 @@ What they do where it gives memory back is measured first, in the column `timm a
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,6 +26,7 @@ from rich.table import Table
 from torch import nn
 
 from benchmarks.peers import Transformers, ours
+from benchmarks.rows import keep
 from nevus.data.preprocess import Preprocess
 from nevus.data.transforms import normalize
 from nevus.runtime.device import Device, Precision, device, machine, to_device
@@ -36,7 +35,6 @@ from nevus.runtime.feature_engine import TorchEngine
 NETWORKS = {"bit-r26x0.5": (128, 32), "bit-m-r50x1": (224, 8)}
 """Side in pixels and batch of the training step."""
 ROUNDS = 9
-RESULTS = Path(__file__).resolve().parents[1] / "results"
 LAYOUTS = {"NCHW": torch.contiguous_format, "NHWC": torch.channels_last}
 Work = Callable[[], object]
 
@@ -205,7 +203,7 @@ def measured(precision_name: Precision) -> dict:
 
 
 def main() -> None:
-    """Print the table; with --keep also write it to results/."""
+    """Print the table; with --keep also write it to results/speed.csv."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
     parser.add_argument("--keep", action="store_true")
@@ -236,9 +234,21 @@ def main() -> None:
     Console(width=170).print(table)
     Console().print({name: f"{value:.0f} GFLOP/s" for name, value in result["peak_gflops"].items()})
     if options.keep:
-        # By what this machine trains in: one with bfloat16 in its matrix unit is another machine.
-        path = RESULTS / f"speed-{result['rows'][0]['precision']}.json"
-        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        keys = ["work", "network", "image_size", "batch", "precision"]
+        ratios = ["over_timm", "over_compiled", "over_transformers"]
+        rows = [
+            {
+                **{key: r[key] for key in keys},
+                "nevus": r["images_per_second"]["nevus"],
+                "timm": r["images_per_second"][f"timm {r['timm_layout']}"],
+                "timm_layout": r["timm_layout"],
+                "transformers": r["images_per_second"]["transformers"],
+                **{ratio: r[ratio] for ratio in ratios},
+                "torch": result["torch"],
+            }
+            for r in result["rows"]
+        ]
+        keep(rows, "speed", keys)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 
 # Nothing heavy is imported before the processes have run: a child's peak memory begins with that of its parent.
-RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 PHOTO = """
@@ -61,11 +60,10 @@ def main() -> None:
                 figures = measure(command)
                 if turn:
                     found[name].append(figures)
-    import pandas as pd
     from rich.console import Console
     from rich.table import Table
 
-    from nevus.runtime.device import machine
+    from benchmarks.rows import keep, machine_name
 
     medians = {name: tuple(map(statistics.median, zip(*rows, strict=True))) for name, rows in found.items()}
     base = medians["import torch"]
@@ -73,15 +71,14 @@ def main() -> None:
         {"process": name, "seconds": s, "memory_mb": mb, "seconds_ratio": s / base[0], "memory_ratio": mb / base[1]}
         for name, (s, mb) in medians.items()
     ]
-    table = Table(title=f"medians of {options.repeats} on {machine()['device']}")
+    table = Table(title=f"medians of {options.repeats} on {machine_name()}")
     for head in rows[0]:
         table.add_column(head)
     for row in rows:
         table.add_row(*(value if isinstance(value, str) else f"{value:.2f}" for value in row.values()))
     Console().print(table)
     if options.keep:
-        frame = pd.DataFrame(rows).assign(machine=f"{machine()['device']}, {machine()['threads']} threads")
-        frame.to_csv(RESULTS / "startup.csv", index=False)
+        keep(rows, "startup", ["process"])
 
 
 if __name__ == "__main__":

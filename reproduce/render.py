@@ -218,6 +218,17 @@ def reviewed() -> str:
     )
 
 
+def lesion_ids() -> str:
+    """Return what the lesions with several ids mean for splits by lesion id."""
+    table = read("duplicates").query("table == 'lesion ids'")
+    return markdown(
+        [
+            {"": row["what"], "n": interval(row, "value", 1, 0 if pd.isna(row["value_low"]) else 1)}
+            for _, row in table.iterrows()
+        ]
+    )
+
+
 def speed() -> str:
     """Return images a second of training steps and inference beside peers."""
     return markdown(
@@ -285,6 +296,7 @@ TABLES = {
     "detection": detection,
     "audits": audits,
     "reviewed": reviewed,
+    "lesion_ids": lesion_ids,
     "peers": peers,
     "scale": scale,
     "speed": speed,

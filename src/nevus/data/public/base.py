@@ -11,6 +11,7 @@ import pandas as pd
 
 from nevus.data.image_index import ImageIndex
 from nevus.data.manifest import ISIC_COLUMNS, REQUIRED, Manifest, checked, ordered_classes, without_twins
+from nevus.data.public.same_lesion import join_groups
 from nevus.data.table_file import MISSING_LABELS
 from nevus.data.walker import NO_IMAGE, LeftOut
 from nevus.errors import NevusError
@@ -64,7 +65,7 @@ def read_archive(archive: Archive, folder: Path, *, task: str, positive: str | N
     for column in ("patient_id", "lesion_id", "image"):  # the widest group that is known of each row
         if column in table.columns:
             table["group"] = table["group"].where(table["group"].astype(str) != "", _text(table[column]))
-    table["group"] = archive.name + ":" + table["group"]
+    table["group"] = archive.name + ":" + join_groups(table["image"], table["group"])
     for column in ISIC_COLUMNS:  # an unknown value is none
         if column in table.columns and not pd.api.types.is_numeric_dtype(table[column]):
             table[column] = table[column].where(_text(table[column]) != "", None)
