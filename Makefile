@@ -49,6 +49,7 @@ results: .venv/ready
 
 docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/python scripts/links.py site
 
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.startup

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from scripts.links import broken_links
 
 from nevus.cli.main import main
 
@@ -105,6 +106,23 @@ def test_links_and_pictures_are_there():
     for page in PAGES:
         for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_the_site_is_built_without_a_warning_and_has_no_broken_link(tmp_path):
+    site = tmp_path / "site"
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
+    done = subprocess.run(
+        words, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    assert broken_links(site) == []
+    page = site / "index.html"
+    page.write_text(page.read_text("utf-8") + '<a href="how-to/train/#nowhere">x</a><img src="none.png">', "utf-8")
+    assert [line.split(": ")[2] for line in broken_links(site)] == [
+        "the page has no such anchor",
+        "there is no such file",
+    ]
 
 
 def test_demo_runs(tmp_path):
