@@ -39,7 +39,8 @@ def workplace(tmp_path_factory):
     listed["image"] = [Path(name).name for name in listed["image"]]
     listed.columns = ["file", "diagnosis", "lesion"]
     listed.to_csv(here / "lesions.csv", index=False)
-    shutil.copy(here / "photos" / listed["file"][0], here / "photo.jpg")
+    for name in ("photo.jpg", "lesion.jpg"):
+        shutil.copy(here / "photos" / listed["file"][0], here / name)
     with contextlib.chdir(here):
         assert (
             main(["train", "lesions", "--tuning", "linear-probe", "--set", "image_size=32", "--out", "runs/lesions"])
