@@ -338,8 +338,8 @@ def readme_external() -> str:
     rows = read("external")
     row = rows[(rows["classifier"] == "built-in malignant-benign") & (rows["data"] == "isic2017 test split")].iloc[0]
     return (
-        f"On {number(row['n'])} dermoscopic images, the test split of isic2017, melanoma against the rest, at a threshold "
-        f"of 0.5: AUROC {interval(row, 'auroc', 1, 2)}, sensitivity {interval(row, 'sensitivity')} %, specificity "
+        f"On {number(row['n'])} dermoscopic images, the test split of isic2017, melanoma against the rest, at "
+        f"threshold 0.5: AUROC {interval(row, 'auroc', 1, 2)}, sensitivity {interval(row, 'sensitivity')} %, specificity "
         f"{interval(row, 'specificity')} %."
     )
 
