@@ -339,7 +339,8 @@ def readme_external() -> str:
     row = rows[(rows["classifier"] == "built-in malignant-benign") & (rows["data"] == "isic2017 test split")].iloc[0]
     return (
         f"On {number(row['n'])} dermoscopic images, the test split of isic2017, melanoma against the rest, at "
-        f"threshold 0.5: AUROC {interval(row, 'auroc', 1, 2)}, sensitivity {interval(row, 'sensitivity')} %, specificity "
+        f"threshold 0.5: AUROC {interval(row, 'auroc', 1, 2)}, "
+        f"sensitivity {interval(row, 'sensitivity')} %, specificity "
         f"{interval(row, 'specificity')} %."
     )
 

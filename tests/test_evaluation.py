@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -7,7 +8,10 @@ import pytest
 from sklearn import metrics as sk
 
 import nevus
+from nevus._io import sha256_file
+from nevus.bundle.bundle import TRAINING_IMAGES
 from nevus.bundle.test_log import read_test_log
+from nevus.bundle.training_overlap import training_overlap
 from nevus.data.readers.dispatch import read
 from nevus.errors import NevusError
 from nevus.evaluation import evaluate
@@ -169,8 +173,8 @@ def test_odd_labels_are_shown_as_they_are(class_folders, tmp_path, capsys, odd):
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr()
     assert f"recall of {odd}" in shown.out
-    assert "these metrics are on training images" in shown.err
-    assert "metrics on training images" in (tmp_path / "out" / "evaluation.html").read_text()
+    assert "were used for training: metrics on them are no estimate for new images" in " ".join(shown.err.split())
+    assert "Training images are among these images" in (tmp_path / "out" / "evaluation.html").read_text()
     assert not (tmp_path / "run" / "bundle" / "test_log.jsonl").exists()
 
 
@@ -219,3 +223,24 @@ def test_what_is_there_is_not_written_over(classifier, phantoms, tmp_path, capsy
     assert main([*words, str(tmp_path / "own"), "--positive", "benign"]) == 2
     assert main([*words, str(tmp_path / "own"), "--bootstrap-samples", "0"]) == 2
     assert main([*words, str(tmp_path / "own"), "--seed", "-1"]) == 2
+
+
+def test_training_images_in_an_evaluation_are_counted_by_file_and_id(classifier, phantoms, tmp_path):
+    manifest = read(phantoms)
+    test = manifest.split("test")
+    listed = pd.DataFrame(
+        {
+            "image": ["x/ISIC_0000001.jpg", "x/y.jpg"],
+            "lesion_id": ["", "L1"],
+            "digest": [b"0" * 16, bytes.fromhex(sha256_file(test.paths[0]).removeprefix("sha256:"))[:16]],
+        }
+    )
+    folder = tmp_path / "bundle"
+    shutil.copytree(classifier.bundle.folder, folder)
+    listed.to_parquet(folder / TRAINING_IMAGES)
+    bundle = replace(classifier.bundle, folder=folder)
+    assert training_overlap(bundle, test) == {"the classifier": 1}
+    lesions = test.with_table(test.table.assign(lesion_id=["", "L1", *[""] * (len(test) - 2)]))
+    assert training_overlap(bundle, lesions) == {"the classifier": 2}
+    listed.iloc[:1].to_parquet(folder / TRAINING_IMAGES)
+    assert training_overlap(bundle, test) == {}

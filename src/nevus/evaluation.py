@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from nevus._progress import console, progress
 from nevus.bundle.bundle import Bundle
 from nevus.bundle.classifier import Classifier
-from nevus.bundle.test_log import log_test_evaluation
+from nevus.bundle.test_log import log_test_evaluation, read_test_log
+from nevus.bundle.training_overlap import training_overlap
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
 from nevus.metrics import scores
@@ -79,6 +80,7 @@ def evaluate(
     *,
     replicates: int = REPLICATES,
     seed: int = 0,
+    leaks_dropped: int = 0,
 ) -> Evaluation:
     """Evaluate a classifier on one split of a data set.
 
@@ -91,6 +93,7 @@ def evaluate(
         split: `train`, `validation`, `test`, or `all`.
         replicates: of the bootstrap.
         seed: of the bootstrap.
+        leaks_dropped: number of test images that were left out because of leakage; it is recorded.
 
     Raises:
         NevusError: there is no such split, a label is none of the classifier's classes, no image can be
@@ -109,8 +112,8 @@ def evaluate(
     own = trained_on.get("rows_digest") == manifest.rows_digest and split in ("all", "train")
     if own:
         console.print(
-            f"This bundle was trained on {manifest.name}: these metrics are on training images, and are no estimate "
-            "for new ones. Give the run's manifest.parquet and --split test.",
+            f"Images of {manifest.name} were used for training: metrics on them are no estimate for new images. Give "
+            "the run's manifest.parquet and --split test.",
             style="yellow",
         )
     on_test = "test" in rows.splits() or (split == "all" and not own)
@@ -122,14 +125,18 @@ def evaluate(
             "license": classifier.bundle.license,
         },
         "data": {"name": manifest.name, "digest": rows.digest},
-        "engine": classifier.engine_name,
+        "engine": classifier.running_engine,
         "tta": classifier.tta,
         "classes": list(classifier.classes),
         "on_training_images": own,
+        "training_overlap": {} if own else training_overlap(classifier.bundle, rows),
+        "leaks_dropped": leaks_dropped,
+        "earlier_test_evaluations": 0,
         "bootstrap": {"replicates": replicates, "seed": seed, "unit": "group"},
         "nevus": version("nevus"),
     }
     if on_test:
+        about["earlier_test_evaluations"] = len(read_test_log(classifier.bundle))
         log_test_evaluation(
             classifier.bundle,
             {key: about[key] for key in ("data", "tta", "nevus")} | {"split": split, "n": len(rows)},

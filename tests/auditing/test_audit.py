@@ -35,7 +35,7 @@ def test_leaks_are_found_counted_and_dropped(leaky, cache):
     found, leaks = group_duplicates(leaky, cache)
     assert (leaks.crossing, leaks.train, leaks.test) == (3, 3, 3)
     assert leaks.pairs["near_duplicate"] == 3
-    assert "3 training images share a lesion with 3 test images" in leaks.sentence()
+    assert "training images with a lesion of the test split: 3; such test images: 3" in leaks.sentence()
     assert protocol_of(found, corrected=False) == "official"
     clean, dropped = drop_leaking(found)
     assert dropped == 3

@@ -133,14 +133,14 @@ def test_split_is_free_of_leaks(nevus, leaky, audited, tmp_path):
 def test_training_says_what_it_found_and_drops_it(nevus, leaky, tmp_path):
     status, _, said = nevus("train", leaky, "--out", tmp_path / "official", *SMALL)
     assert status == 0
-    assert "4 training images share a lesion with 4 test images" in said
+    assert "training images with a lesion of the test split: 4; such test images: 4" in said
     assert "--drop-leaks" in said
     data = load_bundle(tmp_path / "official" / "bundle").provenance["data"]
     assert data["protocol"] == "official"
     assert data["audit"]["train"] == 4
     assert data["audit"]["dropped"] == 0
     status, _, said = nevus("train", leaky, "--out", tmp_path / "free", "--drop-leaks", *SMALL)
-    assert "4 images are dropped" in said
+    assert "images excluded: 4" in said
     bundle = load_bundle(tmp_path / "free" / "bundle")
     assert bundle.provenance["data"]["protocol"] == "leak-free"
     assert bundle.provenance["data"]["audit"]["digest"] == data["audit"]["digest"]
@@ -151,7 +151,7 @@ def test_training_says_what_it_found_and_drops_it(nevus, leaky, tmp_path):
         "evaluate", leaky, "--bundle", tmp_path / "official" / "bundle", "--out", tmp_path / "e", "--drop-leaks"
     )
     assert status == 0
-    assert "4 test images that share a lesion with a training image are excluded" in said
+    assert "share a lesion with a training image, and are excluded: 4" in said
     judged = json.loads((tmp_path / "e" / "evaluation.json").read_text())
     assert judged["n"] == sum(1 for _ in (leaky / "test").rglob("*.jpg"))  # the copies are .png
 

@@ -83,6 +83,6 @@ def test_given_splits_that_break_groups_are_kept_and_told(capsys):
     labels = ["a", "a", "b", "b"] * 15
     made = with_splits(manifest(labels, groups, splits), SplitConfig())
     assert (made.table["split"] == "test").sum() == 30
-    assert "puts 30 groups" in capsys.readouterr().err
+    assert "in several splits of skin: 30" in capsys.readouterr().err
     with pytest.raises(NevusError, match="correct --split-seed"):
         with_splits(manifest(["a", "b"] * 9), SplitConfig(split_seed=-1))

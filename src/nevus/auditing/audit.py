@@ -262,7 +262,7 @@ def _warnings(audit: Audit) -> list[str]:
             f"{_counted(n['groups_across_splits'], 'lesion')} in several splits of {audit.manifest.name}: "
             f"{_counted(n['leaking_training_images'], 'training image')} and "
             f"{_counted(n['leaking_test_images'], 'test image')} show the same lesions. Metrics on this test split are "
-            "too optimistic. Train with --drop-leaks, or make a new split with nevus split."
+            "too optimistic. Train on manifest.parquet with --drop-leaks, or make a new split with nevus split."
         )
     if n["groups_with_two_labels"]:
         warnings.append(f"{_counted(n['groups_with_two_labels'], 'group')} with two labels. Review before training.")

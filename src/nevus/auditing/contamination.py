@@ -20,9 +20,10 @@ from nevus.auditing.duplicates.descriptors import (
     dihedral,
     perceptual_hash,
 )
-from nevus.auditing.lesion_groups import LesionGroups, isic_id
+from nevus.auditing.lesion_groups import LesionGroups
 from nevus.bundle.builtin import CLASSIFIERS, builtin_names
 from nevus.bundle.bundle import TRAINING_IMAGES
+from nevus.bundle.training_overlap import isic_id
 from nevus.data.decoded import DecodedDataset, DecodedImages
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError

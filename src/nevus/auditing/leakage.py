@@ -41,11 +41,11 @@ class LeakageReport:
         if not self.train:
             return f"Duplicate check: {found}; no training image shares a lesion with a test image."
         action = (
-            f"{self.dropped} images are dropped."
+            f"images excluded: {self.dropped:,}."
             if self.dropped
             else "test metrics will be optimistic. Use --drop-leaks to exclude them."
         )
-        shared = f"{self.train:,} training images share a lesion with {self.test:,} test images"
+        shared = f"training images with a lesion of the test split: {self.train:,}; such test images: {self.test:,}"
         return f"Duplicate check: {found}; {shared}; {action}"
 
 

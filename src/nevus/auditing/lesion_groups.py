@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,13 +17,13 @@ from nevus._io import sha256_bytes, to_json
 from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE
 from nevus.auditing.duplicates.search import find_pairs
 from nevus.auditing.duplicates.thresholds import default_thresholds
+from nevus.bundle.training_overlap import isic_id
 from nevus.data.cache import Cache
 from nevus.data.decoded import DecodedImages, decode_dataset
 from nevus.data.manifest import REQUIRED, Manifest
 
 VERSION = 3
 """Of the search; another version invalidates cached pairs."""
-_ISIC = re.compile(r"ISIC_\d{7}")
 
 
 @dataclass(frozen=True)
@@ -66,11 +65,6 @@ class LesionGroups:
             mine = lesions[self.is_own()].to_numpy()
             table["lesion_id"] = np.where(mine != "", mine, inherited[self.is_own()])
         return manifest.with_table(table)
-
-
-def isic_id(path: str) -> str:
-    """Return the ISIC archive's id in a file name, or an empty string."""
-    return next(iter(_ISIC.findall(Path(path).stem)), "")
 
 
 def named_once(codes: NDArray[np.int64], ids: pd.Series[str]) -> NDArray[np.str_]:

@@ -212,7 +212,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"Cannot read the bundle {folder}: it is damaged, {CONFIG} is no JSON. Copy it again."
         ) from None
     if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise NevusError(f"Cannot read {folder}: it is no bundle of nevus. Give the folder that training wrote.")
+        raise NevusError(f"Cannot read {folder}: it is no bundle of nevus. Give RUN/bundle of a training.")
     if config.get("version") != VERSION:
         raise NevusError(
             f"Cannot read the bundle {folder}: it has format version {config.get('version')}, and this program reads "

@@ -81,6 +81,13 @@ class Classifier:
         """Pixels to logits; made at the first prediction."""
         return with_tta(make_engine(self.bundle, self.engine_name), self.tta)
 
+    @property
+    def running_engine(self) -> EngineName:
+        """The engine that runs: `auto` is ONNX Runtime, or PyTorch where the bundle has no `model.onnx`."""
+        if self.engine_name != "auto":
+            return self.engine_name
+        return "torch" if self.bundle.folder is None or self.bundle.onnx is None else "onnx"
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave the engine out, which cannot be pickled; it is made again when it is needed."""
         return {key: value for key, value in self.__dict__.items() if key != "engine"}

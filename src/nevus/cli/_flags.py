@@ -52,7 +52,7 @@ class PreparationFlags:
     """How a data set is made ready before a training.
 
     Attributes:
-        check_duplicates: Search for near-duplicates and same-lesion images first, and never split between them.
+        check_duplicates: Whether to search for near-duplicates and same-lesion images, and keep them in one split.
         drop_leaks: Exclude training images that share a lesion with a test image.
         use_corrected_split: Use the leak-free split that comes with nevus (isic-malignant-benign, ham10000).
 

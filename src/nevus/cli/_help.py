@@ -17,6 +17,8 @@ from rich.table import Table
 
 ORDER = ("Arguments", "Options", "Data", "Model", "Optimization", "Output")
 """Order of the groups."""
+WIDEST = 40
+"""Longest list of choices that stays with the flag; a longer one is part of the text."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,10 @@ def _flags(
             yield from _flags(kind, inner, title, hidden and not shown, shown)  # type: ignore[arg-type]
             continue
         text = " ".join(docs.get(one.name, "").split())
+        metavar = _metavar(kind)
+        opening = text.partition(" ")[0].strip(",;:")
+        if opening.islower() and opening not in metavar:  # the name of a choice keeps its case
+            text = text[:1].upper() + text[1:]
         if any("POSITIONAL" in repr(m) or "Positional" in repr(m) for m in markers):
             yield Flag("Arguments", f"{one.name.upper()}...", text, False)
             continue
@@ -102,7 +108,9 @@ def _flags(
         end = "" if default in ((), None, "") else f" [default: {_text(default)}]"
         if default is MISSING:
             end = " [required]"
-        yield Flag(title, f"--{prefix}{name} {_metavar(kind)}".replace("_", "-"), f"{text}{end}", hidden)
+        if len(metavar) > WIDEST:  # a column of this width would leave no room for the text
+            text, metavar = f"{text} One of {metavar.strip('{}').replace(',', ', ')}.", "NAME"
+        yield Flag(title, f"--{prefix}{name} {metavar}".replace("_", "-"), f"{text}{end}", hidden)
 
 
 def _plain(hint: Any) -> tuple[Any, tuple[Any, ...]]:

@@ -62,16 +62,25 @@ class Command:
         classifier = load(self.bundle, engine=self.engine, tta=self.tta)
         # Before minutes are spent, and before a look at the test split is.
         check_output_dir(self.out, classifier.bundle.digest)
-        manifest = read(self.data, self.reading)
+        manifest, dropped = read(self.data, self.reading), 0
         if self.drop_leaks:
             from nevus.auditing.leakage import drop_leaking, group_duplicates
 
             with contextlib.closing(Cache(self.cache)) as cache:
                 manifest, _ = group_duplicates(manifest, cache)
             manifest, dropped = drop_leaking(manifest, from_split="test")
-            console.print(f"{dropped} test images that share a lesion with a training image are excluded.")
-        evaluation = evaluate(classifier, manifest, self.split, replicates=self.bootstrap_samples, seed=self.seed)
+            console.print(f"Test images that share a lesion with a training image, and are excluded: {dropped:,}.")
+        evaluation = evaluate(
+            classifier,
+            manifest,
+            self.split,
+            replicates=self.bootstrap_samples,
+            seed=self.seed,
+            leaks_dropped=dropped,
+        )
         page = write_evaluation(evaluation, classifier, self.out)
+        for name, count in evaluation.about["training_overlap"].items():
+            console.print(f"{count:,} of these images were used to train {name}.", style="yellow", highlight=False)
         Console(markup=False, highlight=False).print(_table(evaluation))
         console.print(f"page: {page}   {DISCLAIMER}", highlight=False)
         return 0

@@ -63,7 +63,7 @@ class Command:
     weights_license: str = flag("", "Data", advanced=True)
     """License of the trained weights, for data whose license nevus does not know."""
     backbone: str = flag(AUTO, "Model")
-    """Name of the network, see nevus models; auto takes what this machine can carry."""
+    """Name of the network, see nevus models; auto chooses the largest that this machine can train."""
     weights: str = flag("auto", "Model")
     """Pretrained weights: auto for the backbone's own, random, or the path of an .npz or .safetensors file."""
     group_labels: tuple[str, ...] = flag((), "Model")

@@ -122,10 +122,10 @@ class Manifest:
             return self
         rows = self.table["split"] == name
         if not rows.any():
-            have = ", ".join(self.splits()) or "none at all"
+            have = ", ".join(self.splits()) or "none"
             raise NevusError(
-                f"{self.name} has no split '{name}' (it has: {have}); name another with --split, "
-                "use --split all, or give the manifest.parquet of the run that cut its splits."
+                f"Cannot use {self.name}: it has no split '{name}' (its splits: {have}). Give manifest.parquet of the "
+                "training run, name another split with --split, or use --split all."
             )
         return self.where(rows.to_numpy())
 

@@ -19,7 +19,7 @@ class SplitConfig:
         val_fraction: share of the training groups that becomes the validation split where there is none.
         test_fraction: share of all groups that becomes the test split where the data set names no split at all;
             0 cuts none.
-        split_seed: of the cuts; kept apart from the training's seed, so that runs with different seeds compare.
+        split_seed: seed of the split, separate from the training's seed, so that runs with different seeds compare.
 
     """
 
@@ -59,8 +59,8 @@ def with_splits(manifest: Manifest, config: SplitConfig) -> Manifest:
     sides = manifest.table.groupby("group")["split"].nunique()
     if (sides > 1).any():
         console.print(
-            f"{manifest.name} puts {int((sides > 1).sum())} groups (lesions or patients) on two sides of its own "
-            "splits: figures on it will be too good.",
+            f"Groups (lesions or patients) in several splits of {manifest.name}: {int((sides > 1).sum())}. Test "
+            "metrics will be optimistic.",
             style="yellow",
         )
     return manifest

@@ -41,8 +41,8 @@ def environment() -> Environment:
 
 
 def format_metric(value: float | None) -> str:
-    """Return a metric with four digits, or `undefined`."""
-    return "undefined" if value is None or not np.isfinite(value) else f"{value:.4f}"
+    """Return a metric with three digits, or `undefined`."""
+    return "undefined" if value is None or not np.isfinite(value) else f"{value:.3f}"
 
 
 UPPER = {"auroc": "AUROC", "auprc": "AUPRC", "ppv": "PPV", "npv": "NPV", "f1": "F1", "mcc": "MCC"}
@@ -122,6 +122,7 @@ def write_evaluation(evaluation: Evaluation, classifier: Classifier, out: Path) 
             n_groups=evaluation.manifest.table["group"].nunique(),
             summary=summary(evaluation),
             warnings=_warnings(evaluation, classifier),
+            next_step=next_step(evaluation),
             methods=METHODS,
             paragraph=paragraph,
             bundle=classifier.bundle,
@@ -154,26 +155,52 @@ def summary(evaluation: Evaluation) -> str:
         return f"{right:,} of {len(evaluation.y):,} images are classified correctly."
     return (
         f"{classes[1]}: {counts.tp:,} of {counts.tp + counts.fn:,} images found, {counts.fn:,} missed. {classes[0]}: "
-        f"{counts.fp:,} of {counts.tn + counts.fp:,} images are false alarms."
+        f"{counts.fp:,} of {counts.tn + counts.fp:,} images predicted {classes[1]} (false alarms)."
     )
 
 
 def _warnings(evaluation: Evaluation, classifier: Classifier) -> list[str]:
     trained = classifier.bundle.provenance["data"]
     warnings = []
-    if evaluation.about["on_training_images"]:
-        warnings.append("These are metrics on training images. They do not apply to new images.")
+    about, audit = evaluation.about, trained.get("audit") or {}
+    if about["on_training_images"]:
+        warnings.append("Training images are among these images. The metrics do not apply to new images.")
     elif _is_external(evaluation, classifier):
         warnings.append(
-            f"External test: {evaluation.about['data']['name']} is not the data set that the classifier was trained on "
-            f"({trained['name']}). The threshold of one half may not suit it."
+            f"{about['data']['name']} is another data set than {trained['name']}, on which the classifier was trained. "
+            "If it is of another source, this is an external test, and the threshold may not suit it."
+        )
+    for name, count in about["training_overlap"].items():
+        warnings.append(
+            f"{name[0].upper()}{name[1:]} was trained on {count:,} of these {len(evaluation.y):,} images, by file, "
+            "ISIC id or lesion id. Metrics on them do not apply to new images."
+        )
+    leaks = audit.get("train", 0) and not audit.get("dropped") and not about["leaks_dropped"]
+    if evaluation.split == "test" and leaks and not _is_external(evaluation, classifier):
+        warnings.append(
+            f"The training found leakage: training images that share a lesion with test images: {audit['train']:,}; "
+            f"such test images: {audit['test']:,}. These metrics are optimistic. Add --drop-leaks to exclude them."
+        )
+    if evaluation.split == "validation":
+        warnings.append("The weights were chosen on the validation split. These metrics are slightly optimistic.")
+    if about["earlier_test_evaluations"]:
+        warnings.append(
+            f"Earlier evaluations of this bundle on test splits: {about['earlier_test_evaluations']:,}. A setting that "
+            "is chosen by them makes the metrics optimistic."
         )
     few = [
         name for code, name in enumerate(evaluation.manifest.classes) if int((evaluation.y == code).sum()) < FEW_IMAGES
     ]
     if few:
-        warnings.append(f"Fewer than {FEW_IMAGES} images of {', '.join(few)}: the intervals are wide.")
+        warnings.append(f"Fewer than {FEW_IMAGES} images of {' and of '.join(few)}: the intervals are wide.")
     return warnings
+
+
+def next_step(evaluation: Evaluation) -> str:
+    """Return what to do with an evaluation."""
+    if evaluation.about["on_training_images"]:
+        return "Evaluate on the test split: give manifest.parquet of the run."
+    return "Look at the mistakes, the most confident first. Then evaluate on images of another clinic or camera."
 
 
 def _is_external(evaluation: Evaluation, classifier: Classifier) -> bool:

@@ -187,7 +187,7 @@ def _curves(rows: Sequence[Mapping[str, float]], score: str, title: str) -> Figu
         tidy(ax)
         marker = "o" if len(rows) < 40 else None
         for of, color, label in (
-            ("training", BLUE, "training (as it was trained on)"),
+            ("training", BLUE, "training"),
             ("validation", RED, "validation"),
         ):
             values = [row[f"{of}_{what}"] for row in rows]

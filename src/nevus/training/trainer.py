@@ -43,7 +43,7 @@ class Trainer:
 
     Attributes:
         preset: `best`, `fast`, `paper` or `hyperrule`, see `nevus.training.presets`.
-        backbone: name of the network; `auto` takes what this machine can carry.
+        backbone: name of the network; `auto` chooses the largest that this machine can train.
         weights: `auto` for the backbone's own, `random`, or the path of an .npz or .safetensors file.
         overrides: values that replace the preset's, by the field of `TrainConfig`.
         epochs: passes over the training images, instead of the preset's length.

@@ -37,7 +37,7 @@ class DataConfig:
         columns: columns of a csv or Parquet file under their names here, as image=filename label=diagnosis.
         positive: the class whose detection counts, of two (default: the one that is named malignant,
             melanoma or the like, else the alphabetically last).
-        task: of a public data set: its own labels (`diagnosis`), benign or malignant (`malignant`), or
+        task: Labels of a public data set: its own (`diagnosis`), benign or malignant (`malignant`), or
             nevi and melanomas only (`nevi`).
         layout: name of the public data set whose layout the folder has (default: recognized); none reads class folders.
         labels: new names of labels, as melanoma=malignant nevus=benign; LABEL= leaves its images out.

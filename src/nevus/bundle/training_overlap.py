@@ -1,0 +1,73 @@
+"""Images of a data set that a classifier or its backbone was trained on, by file, ISIC id or lesion id."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from nevus._io import sha256_file
+from nevus.bundle.bundle import TRAINING_IMAGES, Bundle
+from nevus.data.manifest import Manifest
+from nevus.models.registry import PRETRAINED
+
+_ISIC = re.compile(r"ISIC_\d{7}")
+
+
+def isic_id(path: str) -> str:
+    """Return the ISIC archive's id in a file name, or an empty string."""
+    return next(iter(_ISIC.findall(Path(path).stem)), "")
+
+
+def training_indexes(bundle: Bundle) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the index of a bundle's training images, and that of its backbone where this is built in.
+
+    Yields:
+        A name, and a table with `image`, `lesion_id` (str, or empty) and `digest` (the first 16 bytes of the file's
+        SHA-256).
+
+    """
+    columns = ["image", "lesion_id", "digest"]
+    own = bundle.folder / TRAINING_IMAGES if bundle.folder else None
+    if own is not None and own.is_file():
+        yield "the classifier", pd.read_parquet(own, columns=columns)
+    backbones = json.loads(PRETRAINED.joinpath("backbones.json").read_text(encoding="utf-8"))
+    about = backbones.get(bundle.spec.backbone, {})
+    if "images" in about:
+        yield (
+            f"the backbone {bundle.spec.backbone}",
+            pd.read_parquet(Path(str(PRETRAINED.joinpath(about["images"]))), columns=columns),
+        )
+
+
+def training_overlap(bundle: Bundle, manifest: Manifest) -> dict[str, int]:
+    """Count the images of a data set that a classifier, or its backbone, was trained on.
+
+    An image counts if its file, its ISIC id or its lesion id is listed. Near-duplicates are not looked for here;
+    `nevus audit --check-overlap-with` does that.
+
+    Args:
+        bundle: a saved one.
+        manifest: the data set; its files are read.
+
+    Returns:
+        Number of images by who was trained on them; those without any are left out.
+
+    """
+    indexes = list(training_indexes(bundle))
+    if not indexes:
+        return {}
+    digests = [bytes.fromhex(sha256_file(path).removeprefix("sha256:"))[:16] for path in manifest.paths]
+    ids = manifest.table["image"].map(isic_id)
+    lesions = manifest.table.get("lesion_id", pd.Series("", index=manifest.table.index)).fillna("").astype(str)
+    counts = {}
+    for name, table in indexes:
+        seen = pd.Series(digests, index=ids.index).isin(set(table["digest"]))
+        for mine, theirs in ((ids, table["image"].map(isic_id)), (lesions, table["lesion_id"].fillna(""))):
+            seen |= (mine != "") & mine.isin(set(theirs))
+        if seen.any():
+            counts[name] = int(seen.sum())
+    return counts
