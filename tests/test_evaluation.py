@@ -235,7 +235,7 @@ def test_training_images_in_an_evaluation_are_counted_by_file_and_id(classifier,
             "digest": [b"0" * 16, bytes.fromhex(sha256_file(test.paths[0]).removeprefix("sha256:"))[:16]],
         }
     )
-    folder = tmp_path / "bundle"
+    folder = tmp_path / "listed"
     shutil.copytree(classifier.bundle.folder, folder)
     listed.to_parquet(folder / TRAINING_IMAGES)
     bundle = replace(classifier.bundle, folder=folder)
