@@ -1,8 +1,9 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from nevus.auditing.file_metadata import file_metadata, image_issue
+from nevus.auditing.file_metadata import file_metadata
 from nevus.data.cache import pixel_digest
+from nevus.data.quality import image_issue
 
 
 def test_facts_of_odd_files(picture, manifest_of, tmp_path):

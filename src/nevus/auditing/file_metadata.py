@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from nevus._progress import progress
 from nevus.data.cache import pixel_digest
 from nevus.data.dicom import is_dicom_file
-from nevus.data.images import Pixels, decode, open_image, orientation_of
+from nevus.data.images import decode, open_image, orientation_of
 from nevus.data.manifest import Manifest
 from nevus.data.parallel import prefetch_map
+from nevus.data.quality import image_issue
 from nevus.errors import ImageError
 
 COLUMNS = (
@@ -30,16 +30,6 @@ COLUMNS = (
     "digest",
     "issue",
 )
-MIN_STD = 3.0
-"""Standard deviation of the luminance, in gray levels, below which an image is nearly uniform."""
-MAX_BLACK = 24
-"""Luminance of the 99th percentile below which an image is nearly black, as 12 bits in 16-bit files are."""
-MAX_FLAT = 0.15
-"""Share of blocks without any variation, neither black nor white, from which an image has a large flat region."""
-MAX_WHITE = 0.5
-"""Share of nearly white pixels from which an image counts as a document or a drawing."""
-MAX_GRAY_DIFFERENCE = 6
-"""Difference of a pixel's largest and smallest channel up to which it counts as gray."""
 
 
 def file_metadata(manifest: Manifest) -> pd.DataFrame:
@@ -90,28 +80,3 @@ def _metadata(path: Path) -> tuple[object, ...]:
             digest,
             issue,
         )
-
-
-def _flat_share(pixels: Pixels) -> float:
-    """Return the share of blocks of 8 x 8 pixels that have one color, which is neither black nor white."""
-    height, width = (side // 8 * 8 for side in pixels.shape[:2])
-    blocks = pixels[:height, :width].reshape(height // 8, 8, width // 8, 8, 3)
-    low, high = blocks.min((1, 3)), blocks.max((1, 3))
-    flat = (low == high).all(-1) & (low.max(-1) > 10) & (low.min(-1) < 245)
-    return float(flat.mean())
-
-
-def image_issue(pixels: Pixels) -> str:
-    """Return why an image, uint8 (h, w, 3), probably shows no lesion; an empty string where there is no reason."""
-    step = max(1, min(pixels.shape[:2]) // 128)
-    values: NDArray[np.int16] = pixels[::step, ::step].astype(np.int16)
-    if float(np.percentile(values.mean(-1), 99)) < MAX_BLACK:
-        return "nearly black"
-    if float(values.mean(-1).std()) < MIN_STD:
-        return "nearly uniform"
-    if _flat_share(pixels) > MAX_FLAT:
-        return "a large flat region, as a damaged file has"
-    color = values.max(-1) - values.min(-1)
-    if float(((values.min(-1) > 225) & (color < MAX_GRAY_DIFFERENCE * 2)).mean()) > MAX_WHITE:
-        return "a document or a drawing: mostly white"
-    return "no color" if float((color <= MAX_GRAY_DIFFERENCE).mean()) > 0.98 else ""

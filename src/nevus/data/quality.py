@@ -1,0 +1,69 @@
+"""Quality of an image by its pixels: reasons why it may not show a lesion, and its sharpness."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nevus.data.images import Pixels
+
+MIN_STD = 3.0
+"""Standard deviation of the luminance, in gray levels, below which an image is nearly uniform."""
+MAX_BLACK = 24
+"""Luminance of the 99th percentile below which an image is nearly black, as 12 bits in 16-bit files are."""
+MAX_FLAT = 0.15
+"""Share of blocks without any variation, neither black nor white, from which an image has a large flat region."""
+MAX_WHITE = 0.5
+"""Share of nearly white pixels from which an image counts as a document or a drawing."""
+MAX_GRAY_DIFFERENCE = 6
+"""Difference of a pixel's largest and smallest channel up to which it counts as gray."""
+MAX_BRIGHT = 0.35
+"""Share of pixels without any detail left in the highlights from which an image counts as overexposed."""
+
+
+def _flat_share(pixels: Pixels) -> float:
+    """Return the share of blocks of 8 x 8 pixels that have one color, which is neither black nor white."""
+    height, width = (side // 8 * 8 for side in pixels.shape[:2])
+    blocks = pixels[:height, :width].reshape(height // 8, 8, width // 8, 8, 3)
+    low, high = blocks.min((1, 3)), blocks.max((1, 3))
+    flat = (low == high).all(-1) & (low.max(-1) > 10) & (low.min(-1) < 245)
+    return float(flat.mean())
+
+
+def image_issue(pixels: Pixels) -> str:
+    """Return why an image, uint8 (h, w, 3), probably shows no lesion; an empty string where there is no reason."""
+    step = max(1, min(pixels.shape[:2]) // 128)
+    values: NDArray[np.int16] = pixels[::step, ::step].astype(np.int16)
+    if float(np.percentile(values.mean(-1), 99)) < MAX_BLACK:
+        return "nearly black"
+    if float(values.mean(-1).std()) < MIN_STD:
+        return "nearly uniform"
+    if _flat_share(pixels) > MAX_FLAT:
+        return "a large flat region, as a damaged file has"
+    color = values.max(-1) - values.min(-1)
+    if float(((values.min(-1) > 225) & (color < MAX_GRAY_DIFFERENCE * 2)).mean()) > MAX_WHITE:
+        return "a document or a drawing: mostly white"
+    return "no color" if float((color <= MAX_GRAY_DIFFERENCE).mean()) > 0.98 else ""
+
+
+def overexposed(pixels: Pixels) -> bool:
+    """Whether much of an image, uint8 (h, w, 3), is too bright to show detail."""
+    return float((pixels.min(-1) >= 250).mean()) > MAX_BRIGHT
+
+
+def sharpness(pixels: Pixels) -> NDArray[np.float64]:
+    """Return the sharpness of images of one size, uint8 (n, h, w, 3), as float64 (n,).
+
+    It is the mean difference of neighboring pixels, divided by that of the image at half its size. Smooth gradients
+    and lone edges give 0.5. Fine texture adds to the difference and averages out at half the size: the value rises,
+    to 2 for pure noise. Blur removes texture first. Contrast and brightness cancel out.
+    """
+    y = pixels.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    n, h, w = y.shape[0], y.shape[1] // 2, y.shape[2] // 2
+    half = y[:, : 2 * h, : 2 * w].reshape(n, h, 2, w, 2).mean((2, 4))
+    return np.asarray(_difference(y) / (_difference(half) + 0.1))
+
+
+def _difference(y: NDArray[np.float64]) -> NDArray[np.float64]:
+    across, down = (np.abs(np.diff(y, axis=axis)).mean((1, 2)) for axis in (2, 1))
+    return np.asarray(across + down, np.float64)
