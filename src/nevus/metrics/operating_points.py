@@ -24,6 +24,7 @@ class OperatingPoint:
         confidence: of the guarantee.
         positives: independent positive cases (lesions or patients) that the threshold was chosen on.
         missing: positive cases that are missing for a guarantee.
+        specificity: at the threshold on the images that it was chosen on; None without a threshold or negatives.
 
     """
 
@@ -32,6 +33,7 @@ class OperatingPoint:
     confidence: float = CONFIDENCE
     positives: int = 0
     missing: int = 0
+    specificity: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -82,7 +84,10 @@ def fit_operating_point(
     if not len(allowed):
         needed = int(np.ceil(np.log(1 - confidence) / np.log(sensitivity)))
         return OperatingPoint(None, sensitivity, confidence, n, max(needed - n, 0))
-    return OperatingPoint(float(scores[allowed[-1]]), sensitivity, confidence, n, 0)
+    threshold = float(scores[allowed[-1]])
+    negative = positive[y == 0]
+    specificity = float((negative < threshold).mean()) if len(negative) else None
+    return OperatingPoint(threshold, sensitivity, confidence, n, 0, specificity)
 
 
 def called(positive: Floats, threshold: float) -> NDArray[np.int64]:

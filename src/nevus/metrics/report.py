@@ -10,6 +10,7 @@ import numpy as np
 
 from nevus.errors import NevusError
 from nevus.metrics import scores
+from nevus.metrics.calibration import expected_calibration_error
 from nevus.metrics.intervals import REPLICATES, UNDEFINED, Interval, bootstrap, delong_interval, wilson_interval
 from nevus.metrics.scores import Floats, Ints
 
@@ -94,6 +95,7 @@ def compute_metrics(
         "balanced_accuracy": (of_matrix(lambda m: scores.macro(scores.recall(m))), n),
         "mcc": (of_matrix(scores.mcc), n),
         "brier": (lambda w: scores.brier(y, p, w), n),
+        "ece": (lambda w: expected_calibration_error(y, p, w), n),
     }
     proportions: dict[str, tuple[int, int]] = {"accuracy": (int(np.trace(matrix)), n)}
     areas: dict[str, int] = {}
