@@ -82,7 +82,7 @@ def test_files(classifier, phantoms, tmp_path):
     assert about["n"] == len(found.manifest)
     assert about["data"]["digest"] == read(phantoms).split("test").digest
     table = pd.read_csv(tmp_path / "out" / "predictions.csv")
-    assert list(table.columns) == ["image", "label", "predicted", "p_benign", "p_malignant"]
+    assert list(table.columns) == ["image", "label", "predicted", "p_benign", "p_malignant", "decision", "flag"]
     assert (table["predicted"] == table["label"]).mean() == found.metrics["accuracy"].value
     # self-contained: nothing is loaded from another host
     assert "http://" not in page.replace("http://www.w3.org", "")

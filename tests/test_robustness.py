@@ -14,9 +14,9 @@ import torch
 
 from nevus._progress import console, ignored_warnings, silenced
 from nevus.auditing.duplicates import descriptors as descriptors_module
-from nevus.auditing.file_metadata import image_issue
 from nevus.bundle.bundle import load_bundle
 from nevus.cli.main import main
+from nevus.data.quality import image_issue
 from nevus.errors import ImageError, NevusError, printable
 from nevus.models.checkpoint import read_backbone, save_backbone
 from nevus.models.model import build_backbone

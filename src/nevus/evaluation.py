@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
@@ -13,13 +14,16 @@ from numpy.typing import NDArray
 from nevus._progress import console, progress
 from nevus.bundle.bundle import Bundle
 from nevus.bundle.classifier import Classifier
+from nevus.bundle.decision import DecisionRule
 from nevus.bundle.test_log import log_test_evaluation, read_test_log
 from nevus.bundle.training_overlap import training_overlap
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
 from nevus.metrics import scores
+from nevus.metrics.decision import DecisionMetrics, decision_metrics
 from nevus.metrics.intervals import REPLICATES
 from nevus.metrics.report import ConfusionCounts, MetricEstimate, compute_metrics, counts
+from nevus.metrics.subgroups import Subgroup, subgroup_metrics, subgroup_values
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,10 @@ class Evaluation:
         matrix: confusion matrix, int (classes, classes): rows are true, columns are predicted.
         skipped: one sentence for each image that cannot be used.
         about: bundle, data, versions.
+        logits: before calibration, float64 (n, classes).
+        flags: reason not to judge each image, or an empty string.
+        decisions: calibration, operating point, conformal sets and net benefit.
+        subgroups: metrics by the values of columns; of two classes.
 
     """
 
@@ -48,6 +56,10 @@ class Evaluation:
     matrix: NDArray[np.int64]
     skipped: tuple[str, ...]
     about: Mapping[str, Any]
+    logits: NDArray[np.float64]
+    flags: tuple[str, ...]
+    decisions: DecisionMetrics
+    subgroups: tuple[Subgroup, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for `evaluation.json`."""
@@ -60,6 +72,9 @@ class Evaluation:
             "counts": asdict(self.counts) if self.counts else None,
             "confusion": self.matrix.tolist(),
             "metrics": {name: metric.as_dict() for name, metric in self.metrics.items()},
+            "flags": dict(Counter(flag for flag in self.flags if flag)),
+            "decisions": self.decisions.as_dict(),
+            "subgroups": [one.as_dict() for one in self.subgroups],
         }
 
 
@@ -81,6 +96,8 @@ def evaluate(
     replicates: int = REPLICATES,
     seed: int = 0,
     leaks_dropped: int = 0,
+    by: Sequence[str] = (),
+    prevalence: float | None = None,
 ) -> Evaluation:
     """Evaluate a classifier on one split of a data set.
 
@@ -94,6 +111,9 @@ def evaluate(
         replicates: of the bootstrap.
         seed: of the bootstrap.
         leaks_dropped: number of test images that were left out because of leakage; it is recorded.
+        by: columns of the data set whose values are evaluated apart; `age_group` is made of `age_approx`.
+        prevalence: of the positive class where the classifier is used, for PPV, NPV and net benefit; by default that of
+            the images.
 
     Raises:
         NevusError: there is no such split, a label is none of the classifier's classes, no image can be
@@ -106,6 +126,7 @@ def evaluate(
             "or --seed."
         )
     rows = map_labels(manifest, classifier.bundle).split(split)
+    _check_columns(rows, by, len(classifier.classes))
     y = rows.targets
     trained_on = classifier.bundle.provenance["data"]
     # All or the training split of the data set that it was trained on: no test.
@@ -141,8 +162,9 @@ def evaluate(
             classifier.bundle,
             {key: about[key] for key in ("data", "tta", "nevus")} | {"split": split, "n": len(rows)},
         )
-    good = np.zeros(len(rows), bool)
-    p = np.zeros((len(rows), len(classifier.classes)))
+    rule, k = classifier.bundle.rule, len(classifier.classes)
+    good, flags = np.zeros(len(rows), bool), [""] * len(rows)
+    p, logits = np.zeros((len(rows), k)), np.zeros((len(rows), k))
     skipped = []
     with progress() as bar:
         task = bar.add_task(f"evaluating {split}", total=len(rows), note="")
@@ -150,7 +172,8 @@ def evaluate(
             if prediction.probabilities is None:
                 skipped.append(str(prediction.error))
             else:
-                good[index], p[index] = True, prediction.probabilities
+                good[index], p[index], logits[index] = True, prediction.probabilities, prediction.logits
+                flags[index] = prediction.flag
             bar.advance(task)
     if not good.any():
         raise NevusError(f"Cannot use any of the {len(rows)} images of {manifest.name}. The first: {skipped[0]}")
@@ -158,7 +181,13 @@ def evaluate(
         console.print(f"{len(skipped)} of {len(rows)} images cannot be used. The first: {skipped[0]}")
     kept = rows.where(good)
     y, p = y[good], p[good]
-    k = len(classifier.classes)
+    point = rule.operating_point
+    threshold = point.threshold if point else None
+    subgroups = [
+        group
+        for column in by
+        for group in subgroup_metrics(column, subgroup_values(kept.table, column), y, p, threshold)
+    ]
     matrix = scores.confusion(y, p.argmax(1), k, np.ones(len(y))).astype(np.int64)
     return Evaluation(
         manifest=kept,
@@ -170,4 +199,32 @@ def evaluate(
         matrix=matrix,
         skipped=tuple(skipped),
         about=about,
+        logits=logits[good],
+        flags=tuple(flag for flag, usable in zip(flags, good, strict=True) if usable),
+        decisions=decision_metrics(
+            y,
+            p,
+            DecisionRule().probabilities(logits[good]),
+            classifier.classes,
+            kept.groups,
+            threshold=threshold,
+            member=rule.sets(p),
+            prevalence=prevalence,
+            at_use=rule.probabilities(logits[good], prevalence),
+            replicates=replicates,
+            seed=seed,
+        ),
+        subgroups=tuple(subgroups),
     )
+
+
+def _check_columns(manifest: Manifest, by: Sequence[str], classes: int) -> None:
+    known = set(manifest.table.columns) | ({"age_group"} if "age_approx" in manifest.table.columns else set())
+    for column in by:
+        if column not in known:
+            raise NevusError(
+                f"Cannot evaluate by '{column}': {manifest.name} has no such column. Choose from "
+                f"{', '.join(sorted(known))}."
+            )
+    if by and classes != 2:
+        raise NevusError("Cannot evaluate by subgroup: the bundle has more than two classes. Leave --by out.")

@@ -114,7 +114,7 @@ def test_weights_of_another_network_are_refused(copy, model):
         load_bundle(copy).load_network()
 
 
-def test_model_onnx_gives_logits_features_and_maps(tmp_path):
+def test_model_onnx_gives_logits_features_and_evidence(tmp_path):
     """The documented outputs, against PyTorch."""
     from nevus.models.label_groups import LabelGroups
     from nevus.runtime.engines import OnnxEngine
@@ -122,13 +122,17 @@ def test_model_onnx_gives_logits_features_and_maps(tmp_path):
     groups = LabelGroups.parse(["benign=nv,bkl", "malignant=mel"], ("bkl", "mel", "nv"), ["bkl=0.1"])
     bundle = small_bundle(tmp_path / "b", feature_stages=2, pooling="stats", label_groups=groups)
     engine = OnnxEngine(bundle.onnx)
-    assert engine.output_names == ("logits", "features", "map_1", "map_2")
+    assert engine.output_names == ("logits", "features", "fine_logits", "evidence_1", "evidence_2", "evidence_3")
     pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
     found = engine.outputs(pixels, engine.output_names)
     x = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
     with torch.inference_mode():
-        logits, features, maps = bundle.load_network().outputs(x)
-    for mine, theirs in zip(found, [logits, features, *maps], strict=True):
+        network = bundle.load_network()
+        logits, features, evidence = network.outputs(x)
+        fine = network(x)
+    total = sum(one.sum((2, 3)) for one in evidence) + network.head.bias
+    np.testing.assert_allclose(total, fine, atol=1e-3 * float(fine.abs().max()))
+    for mine, theirs in zip(found, [logits, features, fine, *evidence], strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-3 * float(theirs.abs().max()))
 
 

@@ -67,7 +67,7 @@ def test_a_stream_is_lazy(classifier):
 def test_a_table_goes_on_past_a_bad_image(classifier, picture, tmp_path):
     (tmp_path / "bad.jpg").write_text("text")
     table = classifier.predict_frame([picture(), tmp_path / "bad.jpg"])
-    assert list(table.columns) == ["image", "label", "p_benign", "p_malignant", "error"]
+    assert list(table.columns) == ["image", "label", "p_benign", "p_malignant", "error", "decision", "set", "flag"]
     assert table["label"].isna().tolist() == [False, True]
     assert "bad.jpg" in table["error"][1]
 

@@ -24,7 +24,7 @@ def test_csv_rows_in_input_order_with_numbers(nevus, folder, bundle_folder):
     assert "1 of 5 images could not be used" in err
     assert "Research use only" in err
     rows = list(csv.DictReader(io.StringIO(out)))
-    assert list(rows[0]) == ["image", "label", "p_benign", "p_malignant", "error"]
+    assert list(rows[0]) == ["image", "label", "p_benign", "p_malignant", "error", "decision", "set", "flag"]
     names = [row["image"].removeprefix(str(folder) + "/") for row in rows]
     assert names == ["9.png", "10.png", "9.png", "bad.jpg", "b/1.jpg"]
     assert "is no JPEG" in rows[3]["error"]
@@ -39,7 +39,7 @@ def test_json_is_one_array(nevus, folder, bundle_folder):
     status, out, _ = nevus("predict", folder, "--bundle", bundle_folder, "--format", "json")
     assert status == 3
     rows = json.loads(out)
-    assert [set(row) for row in rows] == [{"image", "label", "p_benign", "p_malignant", "error"}] * 4
+    assert [set(row) for row in rows] == [set(package.load(bundle_folder).predict_frame([]).columns)] * 4
     assert all(isinstance(row["p_benign"], float) for row in rows if row["error"] is None)
     assert [row["p_benign"] for row in rows if row["error"]] == [None]
 
@@ -48,7 +48,7 @@ def test_table(nevus, folder, bundle_folder):
     status, out, _ = nevus("predict", folder, "--bundle", bundle_folder)
     assert status == 3
     lines = out.splitlines()
-    assert lines[0].split() == ["label", "p_benign", "p_malignant", "image"]
+    assert lines[0].split() == ["decision", "p_benign", "p_malignant", "set", "image"]
     assert sum("bad.jpg" in line for line in lines) == 1
     assert len(lines) == 5
 

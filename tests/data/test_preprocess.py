@@ -7,7 +7,6 @@ from nevus.data.decoded import decode_dataset
 from nevus.data.preprocess import Preprocess
 from nevus.data.readers.dispatch import read
 from nevus.data.transforms import Augment, normalize
-from nevus.errors import ImageError
 
 
 def test_tensor_is_in_minus_one_to_one():
@@ -25,34 +24,6 @@ def test_mean_and_std_are_by_channel():
 def test_the_whole_image_is_squeezed(picture):
     found = Preprocess(24).pixels(picture(60, 20))
     assert np.array_equal(found, np.asarray(picture(60, 20).resize((24, 24), Image.Resampling.BILINEAR)))
-
-
-def test_stream_keeps_order_and_places_errors(tmp_path, picture):
-    paths = []
-    for i in range(50):
-        paths.append(tmp_path / f"{i}.png")
-        if i == 7:
-            paths[-1].write_text("no image")
-        else:
-            Image.new("RGB", (20, 20), (i, 0, 0)).save(paths[-1])
-    found = list(Preprocess(16).stream(iter(paths), waiting=4))
-    assert isinstance(found[7], ImageError)
-    assert [int(x[0, 0, 0]) for i, x in enumerate(found) if i != 7] == [i for i in range(50) if i != 7]
-
-
-def test_stream_takes_no_more_than_it_needs(picture):
-    taken = []
-
-    def endless():
-        while True:
-            taken.append(1)
-            yield picture()
-
-    stream = Preprocess(16).stream(endless(), waiting=5)
-    for _ in range(10):
-        next(stream)
-    stream.close()
-    assert len(taken) <= 16
 
 
 def test_bad_images_are_left_out_and_told(class_folders, capsys):

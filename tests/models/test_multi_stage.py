@@ -63,7 +63,8 @@ def test_the_width_is_that_of_the_output(name):
         network = build_model(ModelSpec(name, ("a", "b", "c"), stages)).eval()
         with torch.inference_mode():
             assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
-            logits, features, maps = network.outputs(torch.zeros(1, 3, 64, 64))
+            logits, features, evidence = network.outputs(torch.zeros(1, 3, 64, 64))
         assert (logits.shape, features.shape) == ((1, 3), (1, network.features.width))
-        assert len(maps) == stages
+        assert {tuple(one.shape[:2]) for one in evidence} <= {(1, 3)}
+        assert len(evidence) in (0, stages + 1)
         assert network.head.weight.count_nonzero() == 0

@@ -129,6 +129,7 @@ class HandcraftedTrainer:
                 settings={**settings, "config": config},
                 manifest=manifest,
                 images=train,
+                val_images=val,
                 train=Predictions(logits, rows.targets, rows.groups),
                 val=Predictions(val_logits, val.manifest.targets, val.manifest.groups),
                 skipped=len(train.faults) + len(val.faults),

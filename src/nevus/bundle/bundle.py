@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nevus._io import sha256_bytes, sha256_file, sync_folder, to_json, write_json, write_text
 from nevus.bundle.builtin import builtin_names, resolve_bundle
+from nevus.bundle.decision import DecisionRule
 from nevus.errors import NevusError
 from nevus.models.spec import HANDCRAFTED, ModelSpec
 from nevus.runtime.tta import TTAPolicy, check_policy
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from nevus.models.model import ImageClassifier
 
 FORMAT = "nevus-bundle"
-VERSION = 2
+VERSION = 3
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 ONNX = "model.onnx"
@@ -39,6 +40,7 @@ class Bundle:
         provenance: data set, manifest digest, counts, training configuration, seed, versions.
         license: of the weights, which follows from the data that they were trained on.
         tta: test-time augmentation by default.
+        rule: from logits to a decision.
         folder: where it was loaded from or saved to; None before.
 
     """
@@ -47,6 +49,7 @@ class Bundle:
     provenance: Mapping[str, Any]
     license: str
     tta: TTAPolicy = "none"
+    rule: DecisionRule = DecisionRule()
     folder: Path | None = None
 
     @property
@@ -142,6 +145,7 @@ def save_bundle(
             "version": VERSION,
             "model": bundle.spec.as_dict(),
             "tta": bundle.tta,
+            "decision": bundle.rule.as_dict(),
             "license": bundle.license,
             "provenance": dict(bundle.provenance),
             "files": {path.name: sha256_file(path) for path in sorted(aside.iterdir())},
@@ -182,6 +186,7 @@ def load_bundle(folder: Path | str) -> Bundle:
             raise ValueError(fault)
         spec = ModelSpec.from_dict(config["model"])
         check_policy(config["tta"])
+        rule = DecisionRule.from_dict(config["decision"], len(spec.classes))
     except (NevusError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise NevusError(f"Cannot read the bundle {folder}: it is inconsistent ({reason}). Make it again.") from None
@@ -193,7 +198,7 @@ def load_bundle(folder: Path | str) -> Bundle:
             raise NevusError(
                 f"Cannot read the bundle {folder}: it is damaged, {name} does not match its digest. Copy it again."
             )
-    return Bundle(spec, config["provenance"], config["license"], config["tta"], folder)
+    return Bundle(spec, config["provenance"], config["license"], config["tta"], rule, folder)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -14,10 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nevus.bundle.bundle import Bundle, load_bundle
-from nevus.data.images import Source
+from nevus.bundle.decision import CANNOT_JUDGE
+from nevus.bundle.image_check import CHECK_IMAGE_SIZE, check_images
+from nevus.data.images import Pixels, Source, decode
+from nevus.data.parallel import prefetch_map
+from nevus.data.preprocess import resize_square
 from nevus.errors import ImageError, NevusError
 from nevus.models.spec import HANDCRAFTED
-from nevus.runtime.engines import INFERENCE_BATCH_SIZE, Engine, EngineName, file_engine, softmax
+from nevus.runtime.engines import INFERENCE_BATCH_SIZE, Engine, EngineName, file_engine
 from nevus.runtime.tta import TTAPolicy, check_policy, with_tta
 
 if TYPE_CHECKING:
@@ -33,14 +37,23 @@ class Prediction:
 
     Attributes:
         image: as it was given.
-        probabilities: by class, float64 (classes,), summing to 1; None if the image cannot be used.
+        probabilities: calibrated, by class, float64 (classes,), summing to 1; None if the image cannot be used.
         error: the reason in one sentence; None if the image can be used.
+        logits: float64 (classes,), before calibration; None if the image cannot be used.
+        decision: `cannot judge` where there is a flag; else the class at the bundle's operating point, or the most
+            probable one where the bundle has none. Empty if the image cannot be used.
+        members: the conformal set: the classes that cannot be excluded; empty where the bundle has no sets.
+        flag: reason not to trust the number, see `DecisionRule.flags`; empty if there is none.
 
     """
 
     image: Source
     probabilities: NDArray[np.float64] | None
     error: str | None
+    logits: NDArray[np.float64] | None = None
+    decision: str = ""
+    members: tuple[str, ...] = ()
+    flag: str = ""
 
 
 class Classifier:
@@ -92,14 +105,25 @@ class Classifier:
         """Leave the engine out, which cannot be pickled; it is made again when it is needed."""
         return {key: value for key, value in self.__dict__.items() if key != "engine"}
 
-    def stream(self, images: Iterable[Source], *, batch: int = INFERENCE_BATCH_SIZE) -> Iterator[Prediction]:
+    def stream(
+        self,
+        images: Iterable[Source],
+        *,
+        batch: int = INFERENCE_BATCH_SIZE,
+        check: bool = True,
+        prevalence: float | None = None,
+    ) -> Iterator[Prediction]:
         """Predict any number of images, in order, at constant memory.
 
         Args:
             images: paths, PIL images or uint8 arrays (h, w, 3), taken as they are needed.
             batch: images at once.
+            check: whether to look for reasons not to judge an image.
+            prevalence: share of the positive class where the classifier is used; it re-weights the probabilities, and
+                leaves decision and set as they are.
 
         """
+        size = self.bundle.spec.image_size
         pending: list[Source] = []
 
         def noted() -> Iterator[Source]:
@@ -107,23 +131,46 @@ class Classifier:
                 pending.append(image)
                 yield image
 
-        decoded = self.bundle.spec.preprocess.stream(noted())
+        def squares(source: Source) -> tuple[Pixels, Pixels | None] | ImageError:
+            try:
+                pixels = decode(source)
+            except ImageError as error:
+                return error
+            return resize_square(pixels, size), resize_square(pixels, CHECK_IMAGE_SIZE) if check else None
+
+        decoded = prefetch_map(squares, noted())
         while chunk := list(islice(decoded, batch)):
             sources, pending[: len(chunk)] = pending[: len(chunk)], []
             good = [pixels for pixels in chunk if not isinstance(pixels, ImageError)]
-            rows = iter(softmax(self.engine(np.stack(good))) if good else ())
+            rows = self._judged([one for one, _ in good], [other for _, other in good if other is not None], prevalence)
             for source, pixels in zip(sources, chunk, strict=True):
                 if isinstance(pixels, ImageError):
                     yield Prediction(source, None, str(pixels))
-                    continue
-                p: NDArray[np.float64] = next(rows)
-                if np.isfinite(p).all():
-                    yield Prediction(source, p, None)
                 else:
-                    yield Prediction(source, None, f"{source} gives no finite probability: the bundle is at fault.")
+                    yield replace(next(rows), image=source)
+
+    def _judged(
+        self, pixels: Sequence[Pixels], checked: Sequence[Pixels], prevalence: float | None
+    ) -> Iterator[Prediction]:
+        """Predict squares; the source of each is filled in later."""
+        if not pixels:
+            return
+        rule, classes = self.bundle.rule, self.classes
+        logits = self.engine(np.stack(pixels)).astype(np.float64)
+        p = rule.probabilities(logits)
+        shown = p if prevalence is None else rule.probabilities(logits, prevalence)
+        flags = rule.flags(check_images(np.stack(checked))) if checked else [""] * len(p)
+        member, called = rule.sets(p), rule.called(p)
+        for row in range(len(p)):
+            if not np.isfinite(shown[row]).all():
+                yield Prediction("", None, "The model gives no finite probability. Make the bundle again.")
+                continue
+            inside = () if member is None else tuple(n for n, m in zip(classes, member[row], strict=True) if m)
+            decision = CANNOT_JUDGE if flags[row] else classes[called[row]]
+            yield Prediction("", shown[row], None, logits[row], decision, inside, flags[row])
 
     def predict_proba(self, images: Images) -> NDArray[np.float64]:
-        """Return probabilities by class, float64 (n, classes), rows summing to 1.
+        """Return calibrated probabilities by class, float64 (n, classes), rows summing to 1.
 
         Args:
             images: see `Images`.
@@ -133,7 +180,7 @@ class Classifier:
 
         """
         rows = []
-        for prediction in self.stream(as_list(images)):
+        for prediction in self.stream(as_list(images), check=False):
             if prediction.probabilities is None:
                 raise ImageError(str(prediction.error))
             rows.append(prediction.probabilities)
@@ -149,10 +196,7 @@ class Classifier:
         return [self.classes[index] for index in self.predict_proba(images).argmax(1)]
 
     def predict_frame(self, images: Images) -> pd.DataFrame:
-        """Return a table with a row for each image: `image`, `label`, `p_<class>`, `error`.
-
-        A bad image is a row with an error.
-        """
+        """Return a table with a row for each image, see `prediction_columns`. A bad image is a row with an error."""
         import pandas as pd
 
         return pd.DataFrame(
@@ -250,8 +294,12 @@ def load(folder: Path | str, *, engine: EngineName = "auto", tta: TTAPolicy | No
 
 
 def prediction_columns(classes: Sequence[str]) -> list[str]:
-    """Return the columns of a table of predictions."""
-    return ["image", "label", *(f"p_{name}" for name in classes), "error"]
+    """Return the columns of a table of predictions.
+
+    `image`, `label` (the most probable class), `p_<class>` for each class, `error`, `decision`, `set` (the conformal
+    set, its classes separated by `|`) and `flag`.
+    """
+    return ["image", "label", *(f"p_{name}" for name in classes), "error", "decision", "set", "flag"]
 
 
 def prediction_row(prediction: Prediction, classes: Sequence[str]) -> dict[str, str | float | None]:
@@ -259,7 +307,8 @@ def prediction_row(prediction: Prediction, classes: Sequence[str]) -> dict[str, 
     p = prediction.probabilities
     values = [None] * len(classes) if p is None else [round(float(value), 6) for value in p]
     label = None if p is None else classes[int(p.argmax())]
-    cells = [str(prediction.image), label, *values, prediction.error]
+    judged = [None] * 3 if p is None else [prediction.decision, "|".join(prediction.members), prediction.flag]
+    cells = [str(prediction.image), label, *values, prediction.error, *judged]
     return dict(zip(prediction_columns(classes), cells, strict=True))
 
 

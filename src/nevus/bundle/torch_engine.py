@@ -19,7 +19,7 @@ class GroupedClassifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute logits, with the label groups."""
-        return self.network.outputs(x)[0]
+        return torch.as_tensor(self.network.groups(self.network(x)))
 
 
 def bundle_engine(bundle: Bundle) -> TorchEngine:

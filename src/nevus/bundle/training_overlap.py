@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from collections.abc import Iterator
@@ -25,12 +26,16 @@ def isic_id(path: str) -> str:
 def training_indexes(bundle: Bundle) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the index of a bundle's training images, and that of its backbone where this is built in.
 
+    Nothing where pyarrow is not installed.
+
     Yields:
         A name, and a table with `image`, `lesion_id` (str, or empty) and `digest` (the first 16 bytes of the file's
         SHA-256).
 
     """
     columns = ["image", "lesion_id", "digest"]
+    if importlib.util.find_spec("pyarrow") is None:  # a part of the extra `train`
+        return
     own = bundle.folder / TRAINING_IMAGES if bundle.folder else None
     if own is not None and own.is_file():
         yield "the classifier", pd.read_parquet(own, columns=columns)
@@ -43,8 +48,8 @@ def training_indexes(bundle: Bundle) -> Iterator[tuple[str, pd.DataFrame]]:
         )
 
 
-def training_overlap(bundle: Bundle, manifest: Manifest) -> dict[str, int]:
-    """Count the images of a data set that a classifier, or its backbone, was trained on.
+def seen_images(bundle: Bundle, manifest: Manifest) -> dict[str, pd.Series[bool]]:
+    """Return which images of a data set a classifier, or its backbone, was trained on.
 
     An image counts if its file, its ISIC id or its lesion id is listed. Near-duplicates are not looked for here;
     `nevus audit --check-overlap-with` does that.
@@ -54,20 +59,32 @@ def training_overlap(bundle: Bundle, manifest: Manifest) -> dict[str, int]:
         manifest: the data set; its files are read.
 
     Returns:
-        Number of images by who was trained on them; those without any are left out.
+        A mask over the rows for each index, see `training_indexes`.
 
     """
     indexes = list(training_indexes(bundle))
     if not indexes:
         return {}
-    digests = [bytes.fromhex(sha256_file(path).removeprefix("sha256:"))[:16] for path in manifest.paths]
+    rows = manifest.table.index
+    digests = pd.Series(
+        [bytes.fromhex(sha256_file(path).removeprefix("sha256:"))[:16] for path in manifest.paths], index=rows
+    )
     ids = manifest.table["image"].map(isic_id)
-    lesions = manifest.table.get("lesion_id", pd.Series("", index=manifest.table.index)).fillna("").astype(str)
-    counts = {}
+    lesions = manifest.table.get("lesion_id", pd.Series("", index=rows)).fillna("").astype(str)
+    masks = {}
     for name, table in indexes:
-        seen = pd.Series(digests, index=ids.index).isin(set(table["digest"]))
+        seen = digests.isin(set(table["digest"]))
         for mine, theirs in ((ids, table["image"].map(isic_id)), (lesions, table["lesion_id"].fillna(""))):
             seen |= (mine != "") & mine.isin(set(theirs))
-        if seen.any():
-            counts[name] = int(seen.sum())
-    return counts
+        masks[name] = seen
+    return masks
+
+
+def training_overlap(bundle: Bundle, manifest: Manifest) -> dict[str, int]:
+    """Count the images of a data set that a classifier, or its backbone, was trained on; see `seen_images`.
+
+    Returns:
+        Number of images by who was trained on them; those without any are left out.
+
+    """
+    return {name: int(mask.sum()) for name, mask in seen_images(bundle, manifest).items() if mask.any()}

@@ -14,7 +14,7 @@ from rich.table import Table
 from nevus._progress import console
 from nevus.bundle.classifier import load
 from nevus.bundle.model_card import DISCLAIMER
-from nevus.cli._flags import DataFlag
+from nevus.cli._flags import DataFlag, OptionalFloat
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.readers.dispatch import DataConfig, read
 from nevus.errors import NevusError
@@ -45,6 +45,12 @@ class Command:
     """Seed of the bootstrap."""
     drop_leaks: bool = False
     """Exclude test images that share a lesion with a training or validation image."""
+    by: tuple[str, ...] = ()
+    """Columns of the data whose values are evaluated apart, as sex age_group anatom_site_general; age_group is made of
+    age_approx."""
+    prevalence: OptionalFloat = None
+    """Share of the positive class where the classifier is used, as 0.02, for PPV, NPV and net benefit. By default that
+    of the images."""
     engine: EngineName = "auto"
     """auto and onnx: ONNX Runtime; openvino; torch: PyTorch, on a GPU where there is one; all give the same results.
     openvino-bf16 is faster on a CPU with bfloat16 and differs in the third digit."""
@@ -59,6 +65,10 @@ class Command:
         """Evaluate; exit status."""
         if self.reading.positive is not None:
             raise NevusError("Cannot use --positive: the bundle defines the positive class. Leave it out.")
+        if self.prevalence is not None and not 0 < self.prevalence < 1:
+            raise NevusError(
+                f"Cannot use --prevalence {self.prevalence}: it is not between 0 and 1. Give 0.02 for 2 %."
+            )
         classifier = load(self.bundle, engine=self.engine, tta=self.tta)
         # Before minutes are spent, and before a look at the test split is.
         check_output_dir(self.out, classifier.bundle.digest)
@@ -77,6 +87,8 @@ class Command:
             replicates=self.bootstrap_samples,
             seed=self.seed,
             leaks_dropped=dropped,
+            by=self.by,
+            prevalence=self.prevalence,
         )
         page = write_evaluation(evaluation, classifier, self.out)
         for name, count in evaluation.about["training_overlap"].items():

@@ -19,6 +19,7 @@ COMMANDS = {
     "Everyday": {
         "predict": "predict images and folders",
         "train": "train a classifier on labeled images",
+        "explain": "draw heat maps of predictions",
         "evaluate": "compute metrics with intervals on a labeled data set",
         "audit": "find duplicates, leakage, shortcuts and label errors in a data set",
         "models": "list backbones and built-in classifiers",

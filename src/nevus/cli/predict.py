@@ -16,7 +16,10 @@ from nevus._io import atomic_path, write_text
 from nevus._progress import console, progress
 from nevus.bundle.builtin import is_builtin
 from nevus.bundle.classifier import Classifier, load, prediction_columns, prediction_row
+from nevus.bundle.decision import CANNOT_JUDGE
 from nevus.bundle.model_card import DISCLAIMER
+from nevus.bundle.wording import FLAGS, operating_point_sentence
+from nevus.cli._flags import OptionalFloat
 from nevus.data.images import SUFFIXES
 from nevus.data.walker import LeftOut, found_images
 from nevus.errors import NevusError, printable
@@ -40,10 +43,15 @@ class Command:
     bundle: Path = Path("malignant-benign")
     """Folder that training wrote, as in runs/NAME/bundle, or the name of a built-in classifier, see nevus models."""
     format: Literal["table", "csv", "json"] = "table"
-    """Format of the output; its columns are image, label, p_CLASS for each class, error."""
+    """Format of the output. Columns of csv and json: image, label, p_CLASS by class, error, decision, set, flag."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """File for the output, instead of standard output."""
 
+    explain: Path | None = None
+    """Folder for heat maps of the images and a page, as nevus explain writes them."""
+    prevalence: OptionalFloat = None
+    """Share of the positive class where the classifier is used, as 0.02; probabilities are re-weighted for it. By
+    default that of the validation images."""
     engine: EngineName = "auto"
     """auto and onnx: ONNX Runtime; openvino; torch: PyTorch, on a GPU where there is one; all give the same results.
     openvino-bf16 is faster on a CPU with bfloat16 and differs in the third digit."""
@@ -60,6 +68,10 @@ class Command:
             raise NevusError(
                 f"Cannot write to --out {self.out}: by its name it is an image. Name another file, as predictions.csv."
             )
+        if self.prevalence is not None and not 0 < self.prevalence < 1:
+            raise NevusError(
+                f"Cannot use --prevalence {self.prevalence}: it is not between 0 and 1. Give a share, as 0.02."
+            )
         left_out = LeftOut()
         total = sum(1 for _ in found_images(self.images, left_out))
         left_out.report("the folders")
@@ -73,36 +85,51 @@ class Command:
                 f"license of its weights: {bundle.license}",
                 highlight=False,
             )
+        if self.prevalence is not None and len(bundle.rule.class_shares) != 2:
+            raise NevusError(
+                f"Cannot use --prevalence: {self.bundle} does not know the shares of two classes. Leave it out."
+            )
         if self.out is None:
             if hasattr(sys.stdout, "reconfigure"):
                 sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # file names need not be UTF-8
-            bad = self._write(classifier, total, sys.stdout)
+            bad, flagged = self._write(classifier, total, sys.stdout)
         else:
             with (
                 atomic_path(self.out) as aside,
                 aside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
             ):
-                bad = self._write(classifier, total, file)
+                bad, flagged = self._write(classifier, total, file)
+        if self.explain is not None:
+            from nevus.report.explanation import write_explanations
+
+            page, _ = write_explanations(classifier, found_images(self.images, LeftOut()), self.explain, total=total)
+            console.print(f"heat maps: {page}", highlight=False)
         if bad:
             console.print(f"{bad} of {total} images could not be used; see their error.", highlight=False)
+        if flagged:
+            console.print(f"{flagged} of {total} images cannot be judged; see their flag.", highlight=False)
+        console.print(operating_point_sentence(bundle.rule, classifier.classes[-1]), highlight=False)
         console.print(DISCLAIMER, highlight=False)
         return 3 if bad else 0
 
-    def _write(self, classifier: Classifier, total: int, file: TextIO) -> int:
-        bad = 0
+    def _write(self, classifier: Classifier, total: int, file: TextIO) -> tuple[int, int]:
+        """Return the number of images that could not be used, and of those that cannot be judged."""
+        bad = flagged = 0
 
         def rows() -> Iterator[Row]:
-            nonlocal bad
+            nonlocal bad, flagged
             with progress() as bar:
                 task = bar.add_task("predicting", total=total, note="")
-                for prediction in classifier.stream(found_images(self.images, LeftOut())):
+                images = found_images(self.images, LeftOut())
+                for prediction in classifier.stream(images, prevalence=self.prevalence):
                     bad += prediction.error is not None
+                    flagged += bool(prediction.flag)
                     yield prediction_row(prediction, classifier.classes)
                     bar.advance(task)
 
         WRITERS[self.format](rows(), classifier.classes, file)
         file.flush()
-        return bad
+        return bad, flagged
 
 
 def _csv(rows: Iterator[Row], classes: Sequence[str], file: TextIO) -> None:
@@ -120,15 +147,18 @@ def _json(rows: Iterator[Row], classes: Sequence[str], file: TextIO) -> None:
 
 
 def _table(rows: Iterator[Row], classes: Sequence[str], file: TextIO) -> None:
-    wide = max(5, *map(len, classes))
+    wide = max(len(CANNOT_JUDGE) + 2 + max(map(len, FLAGS)), *map(len, classes))
     heads = [f"p_{name}" for name in classes]
-    file.write(f"{'label':<{wide}}  " + "  ".join(f"{head:>8}" for head in heads) + "  image\n")
+    in_set = max(len("|".join(classes)) if len(classes) == 2 else 3, 3)
+    head = "  ".join(f"{head:>8}" for head in heads)
+    file.write(f"{'decision':<{wide}}  {head}  {'set':<{in_set}}  image\n")
     for row in rows:
         if row["error"]:
             file.write(f"{'error':<{wide}}  {printable(str(row['error']))}\n")
         else:
+            decision = f"{CANNOT_JUDGE}: {row['flag']}" if row["flag"] else str(row["decision"])
             values = "  ".join(f"{row[head]:>{max(8, len(head))}.4f}" for head in heads)
-            file.write(f"{row['label']:<{wide}}  {values}  {printable(str(row['image']))}\n")
+            file.write(f"{decision:<{wide}}  {values}  {row['set']:<{in_set}}  {printable(str(row['image']))}\n")
 
 
 WRITERS: dict[str, Callable[[Iterator[Row], Sequence[str], TextIO], None]] = {

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from nevus.data.images import LIMITS, Limits, Pixels, Source, decode
-from nevus.data.parallel import prefetch_map
-from nevus.errors import ImageError
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -41,31 +38,6 @@ class Preprocess:
 
         """
         return resize_square(decode(source, limits), self.image_size)
-
-    def stream(
-        self, sources: Iterable[Source], *, workers: int = 2, waiting: int = 64, limits: Limits = LIMITS
-    ) -> Iterator[Pixels | ImageError]:
-        """Decode and resize many images in threads, in order, at constant memory.
-
-        Args:
-            sources: any number, taken one by one.
-            workers: threads; Pillow lets go of the interpreter while it decodes. No more images than this
-                are ever in memory at full size.
-            waiting: how many small ones may wait.
-            limits: see `Limits`.
-
-        Yields:
-            uint8 of shape (image_size, image_size, 3), or the error of an image that cannot be used, in its place.
-
-        """
-
-        def one(source: Source) -> Pixels | ImageError:
-            try:
-                return self.pixels(source, limits)
-            except ImageError as error:
-                return error
-
-        yield from prefetch_map(one, sources, workers=workers, waiting=waiting)
 
 
 def resize_square(pixels: Pixels, image_size: int) -> Pixels:

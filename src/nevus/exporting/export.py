@@ -38,7 +38,7 @@ from nevus.exporting.int8_torch import round_to_8_bits
 from nevus.metrics.intervals import bootstrap
 from nevus.metrics.report import compute_metrics
 from nevus.models.spec import HANDCRAFTED
-from nevus.runtime.engines import PIXELS, softmax
+from nevus.runtime.engines import PIXELS
 from nevus.runtime.tta import with_tta
 
 BOUND = 1e-3
@@ -123,7 +123,7 @@ def export(
         if "validation" not in manifest.splits():  # what it is calibrated on says nothing of what it loses
             manifest = with_splits(manifest, SplitConfig(test_fraction=0.0))
     image_size = bundle.spec.image_size
-    module = Probabilities(bundle.load_network(), bundle.spec.preprocess, bundle.tta).eval()
+    module = Probabilities(bundle.load_network(), bundle.spec.preprocess, bundle.tta, bundle.rule.calibration).eval()
     held = _part(manifest, "validation", image_size, cache)
     checked = held.pixels.subset(slice(0, CHECKED))
     engine = with_tta(bundle_engine(bundle), bundle.tta)
@@ -145,7 +145,7 @@ def export(
                 write_openvino(onnx, aside / FILES["openvino"])
         written = reader(aside / FILES[format])
         pixels = held.pixels if precision == "int8" else checked
-        before = softmax(np.concatenate([engine(part) for part in _batches(pixels, "the bundle")]))
+        before = bundle.rule.probabilities(np.concatenate([engine(part) for part in _batches(pixels, "the bundle")]))
         after = np.concatenate([written(part) for part in _batches(pixels, "the export")]).astype(np.float64)
         difference = float(np.abs(after - before).max())
         if precision == "fp32" and not difference <= bound:

@@ -17,6 +17,7 @@ from nevus.bundle.torch_engine import GroupedClassifier
 from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
 from nevus.exporting.tta_module import tta_views
+from nevus.metrics.calibration import Calibration
 from nevus.models.model import ImageClassifier
 from nevus.models.reparameterize import fold_weight_standardization
 from nevus.runtime.engines import OnnxEngine
@@ -34,18 +35,30 @@ FILES: dict[Format, str] = {"onnx": "model.onnx", "openvino": "model.xml", "torc
 
 
 class Probabilities(nn.Module):
-    """A classifier from pixels to probabilities: test-time augmentation, normalization, the network, softmax."""
+    """A classifier from pixels to probabilities: the network, test-time augmentation, calibration and softmax."""
 
-    def __init__(self, network: ImageClassifier, preprocess: Preprocess, tta: TTAPolicy = "none") -> None:
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(
+        self,
+        network: ImageClassifier,
+        preprocess: Preprocess,
+        tta: TTAPolicy = "none",
+        calibration: Calibration | None = None,
+    ) -> None:
         super().__init__()
         self.tta = tta
+        self.register_buffer("scale", torch.tensor(calibration.scale if calibration else (1.0,)))
+        self.register_buffer("shift", torch.tensor(calibration.shift if calibration else (0.0,)))
         self.logits = NormalizedInput(fold_weight_standardization(GroupedClassifier(network)).cpu(), preprocess)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map uint8 (n, image_size, image_size, 3), red, green, blue, to float32 (n, classes)."""
         views = tta_views(pixels, self.tta)
         logits = torch.as_tensor(self.logits(torch.cat(views)))
-        return logits.view(len(views), -1, logits.shape[1]).mean(0).softmax(1)
+        mean = logits.view(len(views), -1, logits.shape[1]).mean(0)
+        return (mean * self.scale + self.shift).softmax(1)
 
 
 def write_onnx(module: nn.Module, image_size: int, path: Path) -> None:

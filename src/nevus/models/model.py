@@ -39,9 +39,24 @@ class ImageClassifier(nn.Module):
         return torch.as_tensor(self.head(self.features(x)))
 
     def outputs(self, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Return logits of the classes, pooled features, and the feature map of each used stage."""
+        """Return logits of the classes, pooled features, and the evidence maps.
+
+        An evidence map, (n, fine classes, h, w), is what each position of a feature map adds to the logits of the fine
+        classes: its head's weights times the position's share of the pooled features. All of them and the head's bias
+        add up to these logits, since pooling and head are linear in the shares (Zhou et al. 2016, *Learning Deep
+        Features for Discriminative Localization*, equation 1, for several stages).
+        """
         features, maps = self.features.forward_with_maps(x)
-        return torch.as_tensor(self.groups(self.head(features))), features, maps
+        return torch.as_tensor(self.groups(self.head(features))), features, self.evidence(maps)
+
+    def evidence(self, maps: list[Tensor]) -> list[Tensor]:
+        """Return the evidence maps of feature maps; none where features are pooled in another way than by a mean."""
+        found, start = [], 0
+        for share in self.features.shares(maps) if maps and maps[-1].ndim == 4 else []:
+            weight = self.head.weight[:, start : start + share.shape[1]]
+            found.append(torch.nn.functional.conv2d(share, weight[:, :, None, None]))
+            start += share.shape[1]
+        return found if start == self.features.width else []
 
 
 def build_model(spec: ModelSpec, backbone: nn.Module | None = None) -> ImageClassifier:

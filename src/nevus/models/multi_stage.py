@@ -65,16 +65,43 @@ class MultiStageFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map float (n, 3, h, w) to (n, width): the stages' features, earliest first, then the backbone's own."""
-        return self.forward_with_maps(x)[0]
+        return self.forward_with_maps(x)[0] if self.feature_stages else torch.as_tensor(self.backbone(x))
 
     def forward_with_maps(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return also the feature map of each used stage, (n, channels, h, w)."""
-        if not self.feature_stages:
+        """Return also the maps that the features are pooled from, each (n, channels, h, w).
+
+        One for each used stage, and the last one, of which the backbone's own features are the mean; none where the
+        backbone pools in another way.
+        """
+        stages: list[Tensor] = []
+        if self.feature_stages:
+            last, stages = self.backbone.forward_intermediates(x, indices=self._wanted)  # type: ignore[operator]
+        elif hasattr(self.backbone, "forward_features") and hasattr(self.backbone, "forward_head"):
+            last = self.backbone.forward_features(x)  # type: ignore[operator]
+        else:
             return torch.as_tensor(self.backbone(x)), []
-        last, stages = self.backbone.forward_intermediates(x, indices=self._wanted)  # type: ignore[operator]
         own = self.backbone.forward_head(last, pre_logits=True)  # type: ignore[operator]
         pooled = [part for stage in stages for part in self._pooled(stage)]
-        return torch.cat([*pooled, own.flatten(1)], 1), list(stages)
+        return torch.cat([*pooled, own.flatten(1)], 1), [*stages, last]
+
+    def shares(self, maps: list[Tensor]) -> list[Tensor]:
+        """Return what each position of the maps adds to each feature, (n, features, h, w); sums are the features.
+
+        A mean is the sum of x / N over the N positions. A standard deviation s is the sum of (x - mean)^2 / (N s), up
+        to the constant inside its root. A maximum is that of the positions that reach it, in equal parts.
+        """
+        found = []
+        for stage in maps[:-1]:
+            count = stage.shape[2] * stage.shape[3]
+            parts = [stage / count]
+            if self.pooling == "stats":
+                deviation = (stage - stage.mean((2, 3), keepdim=True)).square()
+                parts.append(deviation / (count * (deviation.mean((2, 3), keepdim=True) + 1e-6).sqrt()))
+                top = stage.amax((2, 3), keepdim=True)
+                reached = (stage == top).to(stage.dtype)
+                parts.append(top * reached / reached.sum((2, 3), keepdim=True))
+            found.append(torch.cat(parts, 1))
+        return [*found, maps[-1] / (maps[-1].shape[2] * maps[-1].shape[3])]
 
     def _pooled(self, stage: Tensor) -> list[Tensor]:
         mean = stage.mean((2, 3))

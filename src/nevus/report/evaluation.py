@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from matplotlib.figure import Figure
 
 from nevus._io import ensure_writable, write_json, write_text
 from nevus.bundle.classifier import Classifier
+from nevus.bundle.decision import CANNOT_JUDGE, DecisionRule
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.bundle.test_log import read_test_log
+from nevus.bundle.wording import FLAGS, operating_point_sentence
 from nevus.data.walker import LeftOut
 from nevus.errors import NevusError
 from nevus.evaluation import Evaluation
@@ -22,6 +25,10 @@ from nevus.report.thumbnails import Tile, tile
 
 WORST = 24
 """Largest number of mistakes of a class on the page."""
+MANY_FLAGGED = 0.15
+"""Share of flagged images from which a data set counts as unlike the validation images."""
+MISCALIBRATED = 0.05
+"""Calibration error, in the lower end of its interval, from which the page warns."""
 FEW_IMAGES = 30
 """Images of a class below which the page warns of wide intervals."""
 
@@ -45,7 +52,7 @@ def format_metric(value: float | None) -> str:
     return "undefined" if value is None or not np.isfinite(value) else f"{value:.3f}"
 
 
-UPPER = {"auroc": "AUROC", "auprc": "AUPRC", "ppv": "PPV", "npv": "NPV", "f1": "F1", "mcc": "MCC"}
+UPPER = {"auroc": "AUROC", "auprc": "AUPRC", "ppv": "PPV", "npv": "NPV", "f1": "F1", "mcc": "MCC", "ece": "ECE"}
 
 
 def humanize(name: str) -> str:
@@ -101,12 +108,22 @@ def write_evaluation(evaluation: Evaluation, classifier: Classifier, out: Path) 
     table["predicted"] = [classifier.classes[c] for c in evaluation.p.argmax(1)]
     for index, name in enumerate(classifier.classes):
         table[f"p_{name}"] = evaluation.p[:, index]
+    rule = classifier.bundle.rule
+    member, called = rule.sets(evaluation.p), rule.called(evaluation.p)
+    table["decision"] = [
+        CANNOT_JUDGE if flag else classifier.classes[c] for flag, c in zip(evaluation.flags, called, strict=True)
+    ]
+    if member is not None:
+        table["set"] = ["|".join(n for n, m in zip(classifier.classes, row, strict=True) if m) for row in member]
+    table["flag"] = evaluation.flags
     lines = [*LeftOut(list(evaluation.manifest.left_out)).lines(), *evaluation.skipped]
     write_text(out / "skipped.txt", "".join(f"{line}\n" for line in lines))
     write_text(out / "predictions.csv", table.to_csv(index=False, lineterminator="\n"))
     metrics = metrics_table(evaluation)
     write_text(out / "metrics.csv", metrics.to_csv(index=False, lineterminator="\n"))
     write_text(out / "metrics.tex", metrics.round(4).to_latex(index=False, escape=True))
+    if evaluation.subgroups:
+        write_text(out / "subgroups.csv", subgroup_table(evaluation).to_csv(index=False, lineterminator="\n"))
     paragraph = methods_paragraph(evaluation, classifier)
     write_text(out / "methods.txt", paragraph + "\n")
     figures = _figures(evaluation, classifier)
@@ -124,6 +141,9 @@ def write_evaluation(evaluation: Evaluation, classifier: Classifier, out: Path) 
             warnings=_warnings(evaluation, classifier),
             next_step=next_step(evaluation),
             methods=METHODS,
+            flag_counts=[(flag, FLAGS[flag], n) for flag, n in Counter(f for f in evaluation.flags if f).most_common()],
+            operating_point=operating_point_sentence(rule, classifier.classes[-1]),
+            rule=rule,
             paragraph=paragraph,
             bundle=classifier.bundle,
             test_evaluations=len(read_test_log(classifier.bundle)) if classifier.bundle.folder else 0,
@@ -147,13 +167,26 @@ def metrics_table(evaluation: Evaluation) -> pd.DataFrame:
     )
 
 
+def subgroup_table(evaluation: Evaluation) -> pd.DataFrame:
+    """Return a row for each subgroup: n, positives, each metric with its interval, the gap of the AUROC and its p."""
+    rows = []
+    for one in evaluation.subgroups:
+        row: dict[str, object] = {"column": one.column, "value": one.value, "n": one.n, "positives": one.positives}
+        for name, metric in one.metrics.items():
+            row |= {name: metric.value, f"{name}_low": metric.ci_low, f"{name}_high": metric.ci_high}
+        rows.append(row | {"auroc_gap": one.gap, "p": one.p, "few": one.few})
+    return pd.DataFrame(rows)
+
+
 def summary(evaluation: Evaluation) -> str:
     """Return the result in a sentence or two."""
-    counts, classes = evaluation.counts, evaluation.manifest.classes
+    counts, classes, n = evaluation.counts, evaluation.manifest.classes, len(evaluation.y)
+    flagged = sum(map(bool, evaluation.flags))
+    first = f"{flagged:,} of {n:,} images cannot be judged. " if flagged else ""
     if counts is None:
         right = int(evaluation.matrix.trace())
-        return f"{right:,} of {len(evaluation.y):,} images are classified correctly."
-    return (
+        return f"{first}{right:,} of {n:,} images are classified correctly."
+    return first + (
         f"{classes[1]}: {counts.tp:,} of {counts.tp + counts.fn:,} images found, {counts.fn:,} missed. {classes[0]}: "
         f"{counts.fp:,} of {counts.tn + counts.fp:,} images predicted {classes[1]} (false alarms)."
     )
@@ -181,6 +214,7 @@ def _warnings(evaluation: Evaluation, classifier: Classifier) -> list[str]:
             f"The training found leakage: training images that share a lesion with test images: {audit['train']:,}; "
             f"such test images: {audit['test']:,}. These metrics are optimistic. Add --drop-leaks to exclude them."
         )
+    warnings += unlike_training(evaluation, classifier)
     if evaluation.split == "validation":
         warnings.append("The weights were chosen on the validation split. These metrics are slightly optimistic.")
     if about["earlier_test_evaluations"]:
@@ -194,6 +228,36 @@ def _warnings(evaluation: Evaluation, classifier: Classifier) -> list[str]:
     if few:
         warnings.append(f"Fewer than {FEW_IMAGES} images of {' and of '.join(few)}: the intervals are wide.")
     return warnings
+
+
+def unlike_training(evaluation: Evaluation, classifier: Classifier) -> list[str]:
+    """Return the signs that the images are unlike those that the bundle was validated on."""
+    rule, decisions, n = classifier.bundle.rule, evaluation.decisions, len(evaluation.flags)
+    found = []
+    counts = Counter(evaluation.flags)
+    if counts["foreign"] > MANY_FLAGGED * n:
+        found.append(f"Images that do not look like skin lesions: {counts['foreign'] / n:.0%}.")
+    if counts["unvalidated kind"] > MANY_FLAGGED * n:
+        found.append(f"Images of a kind that the bundle was not validated on: {counts['unvalidated kind'] / n:.0%}.")
+    point = rule.operating_point
+    reached = decisions.at_threshold.get("sensitivity")
+    if point and reached and reached.ci_high < point.sensitivity:
+        found.append(
+            f"The operating point promises a sensitivity of {point.sensitivity:.0%}; on these images it is "
+            f"{reached.value:.1%} ({reached.ci_low:.1%} to {reached.ci_high:.1%})."
+        )
+    for name, one in decisions.coverage.items():
+        if one.ci_high < 1 - rule.alpha:
+            found.append(
+                f"The sets promise to contain {name} in {1 - rule.alpha:.0%} of its images; on these images they do in "
+                f"{one.value:.1%} ({one.ci_low:.1%} to {one.ci_high:.1%})."
+            )
+    error = decisions.after["ece"]
+    if error.ci_low > MISCALIBRATED:
+        found.append(
+            f"The probabilities are off by {error.value:.2f} on average ({error.ci_low:.2f} to {error.ci_high:.2f})."
+        )
+    return [f"Unlike the validation images. {sentence}" for sentence in found]
 
 
 def next_step(evaluation: Evaluation) -> str:
@@ -243,7 +307,10 @@ def _figures(evaluation: Evaluation, classifier: Classifier) -> dict[str, Figure
         "Precision-recall curve": plots.precision_recall(y, p, classes),
         "Confusion matrix": plots.confusion(evaluation.matrix, classes),
         "Histogram of scores": plots.histogram(y, p, classes),
+        "Calibration": plots.calibration(y, DecisionRule().probabilities(evaluation.logits), p),
     }
+    if evaluation.decisions.curve:
+        figures["Decision curve"] = plots.decision_curve(evaluation.decisions.curve)
     run = classifier.bundle.provenance
     if run.get("history") and not _is_external(evaluation, classifier):
         figures["Training and validation by epoch"] = plots.training_curves(run["history"], run["fit"])

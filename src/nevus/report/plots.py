@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from nevus._io import atomic_path
+from nevus.metrics.calibration import reliability
 from nevus.metrics.curves import precision_recall_points, roc_points
 
 if TYPE_CHECKING:
@@ -115,6 +116,34 @@ def _drawn(y: NDArray[np.int64], classes: Sequence[str]) -> list[tuple[int, str,
 def _legend(ax: Axes, classes: int) -> None:
     if classes > 2 and ax.get_legend_handles_labels()[0]:
         ax.legend(frameon=False, fontsize=8)
+
+
+def calibration(y: NDArray[np.int64], before: NDArray[np.float64], after: NDArray[np.float64]) -> Figure:
+    """Reliability diagram of probabilities (n, classes) before and after calibration, with 95 % intervals after it."""
+    figure, ax = axes()
+    ax.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=":")
+    old, new = reliability(y, before), reliability(y, after)
+    if not np.array_equal(before, after):
+        ax.plot(old.predicted, old.observed, "o--", color=GRAY, linewidth=1, markersize=3, label="before calibration")
+    error = np.maximum([new.observed - new.low, new.high - new.observed], 0)
+    ax.errorbar(
+        new.predicted, new.observed, error, fmt="o-", color=BLUE, linewidth=1.5, markersize=4, label="probabilities"
+    )
+    ax.set(xlabel="predicted probability", ylabel="observed frequency", title="Calibration", xlim=(0, 1), ylim=(0, 1))
+    ax.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def decision_curve(curve: Mapping[str, NDArray[np.float64]]) -> Figure:
+    """Net benefit by threshold probability, beside calling every image and no image positive."""
+    figure, ax = axes()
+    ax.axhline(0, color=GRAY, linewidth=1, linestyle=":", label="call none")
+    ax.plot(curve["threshold"], curve["all"], color=RED, linewidth=1.2, label="call all")
+    ax.plot(curve["threshold"], curve["model"], color=BLUE, linewidth=1.8, label="classifier")
+    top = max(0.01, float(np.max([curve["model"], curve["all"]])))
+    ax.set(xlabel="threshold probability", ylabel="net benefit", title="Decision curve", ylim=(-0.25 * top, 1.05 * top))
+    ax.legend(frameon=False, fontsize=8)
+    return figure
 
 
 def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> Figure:

@@ -19,9 +19,12 @@ EngineName = Literal["auto", "onnx", "openvino", "openvino-bf16", "torch"]
 """`auto` and `onnx` run `model.onnx` by ONNX Runtime, `openvino` by OpenVINO, `torch` the network by PyTorch; all
 compute in float32. `openvino-bf16` is faster on a CPU with bfloat16 and differs in the third digit."""
 
-PIXELS, LOGITS, FEATURES, MAPS = "pixels", "logits", "features", "map"
+PIXELS, LOGITS, FEATURES, FINE_LOGITS, EVIDENCE = "pixels", "logits", "features", "fine_logits", "evidence"
 """Input (uint8, normalized inside the graph) and outputs of `model.onnx`.
-The feature maps are `map_1`, `map_2`, ... from the earliest used stage on."""
+
+`fine_logits`, where there are label groups, are those of the fine classes. The evidence maps are `evidence_1`,
+`evidence_2`, ... from the earliest used stage on; the last one is that of the last feature map. See
+`nevus.models.model.ImageClassifier.outputs`."""
 
 
 class Engine(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Literal, get_args
 
@@ -147,6 +148,60 @@ def _mean(values: NDArray[np.floating]) -> NDArray[np.float32]:
 
 def _as_pixels(values: NDArray[np.floating]) -> Pixels:
     return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
+
+
+def untransform(maps: Sequence[NDArray[np.float64]], policy: TTAPolicy) -> list[NDArray[np.float64]]:
+    """Move maps of the transformed images back to where their pixels come from.
+
+    Args:
+        maps: one float64 array (n, size, size) for each view, in the order of `tta_views`.
+        policy: see `TTAPolicy`.
+
+    Returns:
+        Arrays of the same shapes and the same sums; what lies outside a crop is 0.
+
+    """
+    check_policy(policy)
+    if policy == "invariant":
+        full, crop, rotated = maps[:2], maps[2:4], maps[4:]
+        turned = [one[:, ::-1].swapaxes(1, 2) for one in rotated]
+        return [*full, *(_uncrop(one) for one in (*crop, *turned))]
+    if policy == "flip":
+        return [maps[0], maps[1][:, :, ::-1]]
+    if policy == "crop-color":
+        return [*maps[:2], *map(_uncrop, maps[2:])]
+    if policy == "d4":
+        return _undihedral(maps)
+    if policy == "all":
+        back = [one for k in range(4) for one in _undihedral(maps[8 * k : 8 * k + 8])]
+        return [*back[:16], *map(_uncrop, back[16:])]
+    return list(maps)
+
+
+def _undihedral(maps: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    back = []
+    for k, one in enumerate(maps):  # the bits of k: transposed, then flipped vertically, then horizontally
+        one = one[:, :, ::-1] if k & 1 else one
+        one = one[:, ::-1] if k & 2 else one
+        back.append(one.swapaxes(1, 2) if k & 4 else one)
+    return back
+
+
+def _uncrop(maps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shrink maps to the center that `_center_crop` enlarged; sums are kept."""
+    size = maps.shape[1]
+    part = max(1, round(CROP * size))
+    start = (size - part) // 2
+    edge = np.linspace(0, size, part + 1)
+    # Integrate, and take differences at the edges of the smaller pixels: each gets the mass that falls into it.
+    total = np.pad(maps.cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))
+    low = np.minimum(edge.astype(int), size - 1)
+    share = edge - low
+    rows = total[:, low] + (total[:, low + 1] - total[:, low]) * share[:, None]
+    both = rows[:, :, low] + (rows[:, :, low + 1] - rows[:, :, low]) * share
+    back = np.zeros_like(maps)
+    back[:, start : start + part, start : start + part] = np.diff(np.diff(both, axis=1), axis=2)
+    return back
 
 
 class TTAStack:

@@ -26,6 +26,7 @@ from nevus.runtime.device import device, machine
 from nevus.runtime.engines import softmax
 from nevus.runtime.feature_engine import features_in_bf16
 from nevus.runtime.tta import TTAPolicy
+from nevus.training.decisions import fit_decision_rule
 from nevus.training.fit import Fit, ViewLogits
 from nevus.training.history import metrics_by_epoch
 from nevus.training.linear_probe import validation_result
@@ -62,6 +63,7 @@ class FitResult:
         settings: of the run: `config`, `overrides`, `backbone_weights`, `seed`, `data` with the protocol of the split.
         manifest: the whole data set, with its splits.
         images: the training images.
+        val_images: the validation images, in the order of `val`.
         train: predictions for training images.
         val: predictions for validation images.
         skipped: number of images that could not be used.
@@ -78,6 +80,7 @@ class FitResult:
     settings: Mapping[str, Any]
     manifest: Manifest
     images: DecodedDataset
+    val_images: DecodedDataset
     train: Predictions
     val: Predictions
     skipped: int
@@ -120,6 +123,7 @@ def save_result(
             settings=settings,
             manifest=fit.manifest,
             images=fit.train,
+            val_images=fit.val,
             train=Predictions(train.mean(0), targets, np.arange(len(targets))),
             val=Predictions(val.mean(0), val_targets, rows.groups),
             skipped=len(fit.train.faults) + len(fit.val.faults),
@@ -135,7 +139,8 @@ def save_result(
 def write_result(result: FitResult, run: RunDir) -> None:
     """Write `fit.json` and the bundle."""
     manifest, settings, val = result.manifest, result.settings, result.val
-    validation = compute_metrics(val.targets, softmax(val.logits), result.spec.classes, val.groups)
+    rule = fit_decision_rule(val.logits, val.targets, val.groups, result.val_images)
+    validation = compute_metrics(val.targets, rule.probabilities(val.logits), result.spec.classes, val.groups)
     on_train = validation_result(result.train.logits, result.train.targets)
     fit = {
         "training_accuracy": on_train.score,
@@ -167,7 +172,7 @@ def write_result(result: FitResult, run: RunDir) -> None:
     }
     known = license_of([manifest.name, *provenance["data"]["sources"]], settings["backbone_weights"])
     license = f"{result.license}; {known}" if result.license and "not known" not in known else result.license or known
-    bundle = Bundle(result.spec, provenance, license, result.tta)
+    bundle = Bundle(result.spec, provenance, license, result.tta, rule)
     card = model_card(bundle, fit["validation"])
     save_bundle(bundle, run.bundle, result.model, card, training_images=index_images(result.images))
     console.print(f"license of the weights: {license}", highlight=False)

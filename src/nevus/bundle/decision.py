@@ -1,0 +1,130 @@
+"""The decision rule of a bundle: from logits and image checks to a decision, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nevus.bundle.image_check import CheckLimits, ImageScores
+from nevus.metrics.calibration import Calibration, at_prevalence
+from nevus.metrics.conformal import ALPHA, prediction_sets
+from nevus.metrics.operating_points import OperatingPoint
+from nevus.metrics.scores import Floats
+
+CANNOT_JUDGE = "cannot judge"
+NOT_SURE = "not sure"
+UNVALIDATED = "unvalidated kind"
+MIN_VALIDATED = 30
+"""Images of a kind in the validation split from which a bundle counts as validated on it."""
+
+
+@dataclass(frozen=True)
+class DecisionRule:
+    """What turns logits into a decision; everything is fitted on the validation split.
+
+    Attributes:
+        calibration: of the logits; None where validation images were too few.
+        class_shares: of the validation images, which the probabilities are calibrated for, (classes,); or empty.
+        operating_point: threshold for a guaranteed sensitivity, of two classes; else None.
+        alpha: of the conformal sets.
+        set_thresholds: smallest probability of each class in a set, (classes,); empty where there are no sets.
+        limits: of the image check; None where it was not fitted.
+        kinds: validation images of each kind, `dermoscopic` and `clinical`.
+
+    """
+
+    calibration: Calibration | None = None
+    class_shares: tuple[float, ...] = ()
+    operating_point: OperatingPoint | None = None
+    alpha: float = ALPHA
+    set_thresholds: tuple[float, ...] = ()
+    limits: CheckLimits | None = None
+    kinds: Mapping[str, int] = field(default_factory=dict)
+
+    def probabilities(self, logits: NDArray[np.floating], prevalence: float | None = None) -> Floats:
+        """Return calibrated probabilities, float64 (n, classes).
+
+        Args:
+            logits: (n, classes).
+            prevalence: share of the positive class where the classifier is used, of two classes; by default that of
+                the validation images.
+
+        """
+        k = logits.shape[1]
+        p = (self.calibration or Calibration((1.0,) * k, (0.0,) * k)).apply(logits)
+        if prevalence is None or len(self.class_shares) != 2:
+            return p
+        return at_prevalence(p, np.array(self.class_shares), np.array([1 - prevalence, prevalence]))
+
+    def flags(self, scores: ImageScores) -> list[str]:
+        """Return for each image the reason not to judge it, or an empty string.
+
+        `blank`, `cut off`, `no color`, `overexposed`, `foreign`, `blurred`; or `unvalidated kind` where the bundle was
+        validated on other kinds of image only.
+        """
+        limits = self.limits or CheckLimits.default()
+        known = {kind for kind, n in self.kinds.items() if n >= MIN_VALIDATED}
+        return [
+            flag or (UNVALIDATED if known and kind not in known else "")
+            for flag, kind in zip(scores.flags(limits), scores.kinds(limits), strict=True)
+        ]
+
+    def sets(self, p: Floats) -> NDArray[np.bool_] | None:
+        """Return the conformal set of each image, bool (n, classes), of probabilities at the validation's shares."""
+        return prediction_sets(p, self.set_thresholds) if self.set_thresholds else None
+
+    def called(self, p: Floats) -> NDArray[np.int64]:
+        """Return the class of each image, (n,): by the operating point of two classes, else the most probable one.
+
+        Args:
+            p: probabilities at the validation's class shares, (n, classes).
+
+        """
+        point = self.operating_point
+        if point is None or point.threshold is None:
+            return np.asarray(p.argmax(1), np.int64)
+        return np.asarray(p[:, 1] >= point.threshold, np.int64)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for `config.json`."""
+        return {
+            "calibration": self.calibration.as_dict() if self.calibration else None,
+            "class_shares": list(self.class_shares),
+            "operating_point": self.operating_point.as_dict() if self.operating_point else None,
+            "alpha": self.alpha,
+            "set_thresholds": list(self.set_thresholds),
+            "limits": self.limits.as_dict() if self.limits else None,
+            "kinds": dict(self.kinds),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], classes: int) -> DecisionRule:
+        """Read what `as_dict` wrote.
+
+        Args:
+            values: of `config.json`.
+            classes: number of classes.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: it is no rule for so many classes.
+
+        """
+        calibration, point, limits = (values[name] for name in ("calibration", "operating_point", "limits"))
+        rule = cls(
+            calibration=Calibration.from_dict(calibration) if calibration else None,
+            class_shares=tuple(float(v) for v in values["class_shares"]),
+            operating_point=OperatingPoint.from_dict(point) if point else None,
+            alpha=float(values["alpha"]),
+            set_thresholds=tuple(float(v) for v in values["set_thresholds"]),
+            limits=CheckLimits.from_dict(limits) if limits else None,
+            kinds={str(kind): int(n) for kind, n in values["kinds"].items()},
+        )
+        sizes = {len(rule.class_shares), len(rule.set_thresholds)} - {0}
+        sizes |= {len(rule.calibration.scale)} if rule.calibration else set()
+        if sizes - {classes} or (rule.operating_point and classes != 2):
+            raise ValueError("the decision rule is for another number of classes")
+        return rule

@@ -1,0 +1,61 @@
+"""What a prediction means, in words for a clinician. All wording of outcomes is in this file."""
+
+from __future__ import annotations
+
+from nevus.bundle.classifier import Prediction
+from nevus.bundle.decision import DecisionRule
+
+FLAGS = {
+    "blank": "The image is blank.",
+    "cut off": "A part of the image is missing.",
+    "no color": "The image has no color.",
+    "overexposed": "The image is overexposed.",
+    "foreign": "This does not look like a skin lesion.",
+    "blurred": "The image is blurred or too small.",
+    "unvalidated kind": "The classifier was not validated on this kind of image (dermoscopic or photograph).",
+}
+"""A sentence for each flag."""
+
+
+def outcome(prediction: Prediction, rule: DecisionRule) -> str:
+    """Return the outcome of a prediction in one or two sentences: what cannot be judged first, then what is not sure.
+
+    Args:
+        prediction: of an image that could be read.
+        rule: of the bundle.
+
+    """
+    if prediction.flag:
+        return f"Cannot judge. {FLAGS[prediction.flag]}"
+    if len(prediction.members) > 1:
+        return f"Not sure: {' or '.join(prediction.members)}. The classifier cannot exclude either."
+    point = rule.operating_point
+    if point is None or point.threshold is None:
+        return f"Most probable: {prediction.decision}."
+    reached = prediction.probabilities is not None and prediction.probabilities[1] >= point.threshold
+    side = "reaches" if reached else "is below"
+    return f"{prediction.decision}: the probability {side} the threshold of {point.threshold:.3f}."
+
+
+def operating_point_sentence(rule: DecisionRule, positive: str) -> str:
+    """Return which operating point decides, and what it costs, in one sentence.
+
+    Args:
+        rule: of the bundle.
+        positive: name of the positive class.
+
+    """
+    point = rule.operating_point
+    if point is None:
+        return "Decisions are the most probable class: the bundle has no operating point."
+    if point.threshold is None:
+        return (
+            f"Decisions are the most probable class: a guaranteed sensitivity of {point.sensitivity:.0%} needs "
+            f"{point.missing} more validation cases of {positive}."
+        )
+    cost = "" if point.specificity is None else f" The specificity there was {point.specificity:.1%}."
+    return (
+        f"{positive} is decided from p_{positive} = {point.threshold:.3f} on: a sensitivity of at least "
+        f"{point.sensitivity:.0%} with {point.confidence:.0%} confidence, on {point.positives:,} validation cases."
+        f"{cost}"
+    )

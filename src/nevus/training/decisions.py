@@ -1,0 +1,58 @@
+"""The decision rule, fitted on the validation split."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nevus.bundle.decision import DecisionRule
+from nevus.bundle.image_check import CHECK_IMAGE_SIZE, CheckLimits, check_images
+from nevus.data.decoded import DecodedDataset
+from nevus.metrics.calibration import Calibration, fit_calibration
+from nevus.metrics.conformal import class_thresholds
+from nevus.metrics.operating_points import fit_operating_point
+from nevus.metrics.scores import Ints
+
+
+def fit_decision_rule(logits: NDArray[np.floating], y: Ints, groups: Ints, images: DecodedDataset) -> DecisionRule:
+    """Fit calibration, operating point, conformal sets and the limits of the image check.
+
+    The validation split also chose the weights, so that its scores are slightly better than those of new images.
+
+    Args:
+        logits: of the validation images, (n, classes).
+        y: their classes, (n,).
+        groups: code of each image's lesion or patient, (n,).
+        images: the validation images.
+
+    """
+    k = logits.shape[1]
+    calibration = fit_calibration(logits, y)
+    p = (calibration or Calibration((1.0,) * k, (0.0,) * k)).apply(logits)
+    shares = np.bincount(y, minlength=k) / len(y)
+    limits, kinds = image_limits(images)
+    return DecisionRule(
+        calibration=calibration,
+        class_shares=tuple(shares.tolist()) if shares.min() > 0 else (),
+        operating_point=fit_operating_point(y, p[:, 1], groups) if k == 2 else None,
+        set_thresholds=class_thresholds(y, p, groups),
+        limits=limits,
+        kinds=kinds,
+    )
+
+
+def image_limits(images: DecodedDataset) -> tuple[CheckLimits, dict[str, int]]:
+    """Return the limits of the image check for a data set, and its images by kind.
+
+    The kind is the manifest's `image_type` where it is known, else the one that is recognized.
+    """
+    squares = images.pixels.at_size(CHECK_IMAGE_SIZE)
+    scores = check_images(squares[0 : len(squares)])
+    limits = scores.fitted_limits()
+    table, kinds = images.manifest.table, list(scores.kinds(limits))
+    if "image_type" in table.columns:
+        given = table["image_type"].fillna("").astype(str).tolist()
+        kinds = [one or recognized for one, recognized in zip(given, kinds, strict=True)]
+    return limits, dict(Counter(kinds))
