@@ -21,9 +21,9 @@ import numpy as np
 from nevus._io import sha256_file, to_json, write_json, write_text
 from nevus.bundle.builtin import CLASSIFIERS, builtin_names
 from nevus.bundle.bundle import CARD, CONFIG, ONNX, VERSION, Bundle, _digest
-from nevus.bundle.classifier import make_engine
+from nevus.bundle.classifier import Classifier, make_engine
 from nevus.bundle.decision import DecisionRule
-from nevus.bundle.image_check import CheckLimits
+from nevus.bundle.image_check import CLINICAL, CheckLimits
 from nevus.bundle.model_card import model_card
 from nevus.bundle.training_overlap import seen_images
 from nevus.data.cache import Cache, CacheConfig
@@ -35,10 +35,13 @@ from nevus.models.spec import ModelSpec
 from nevus.runtime.engines import OnnxEngine, run_batched
 from nevus.runtime.onnx_model import write_onnx
 from nevus.runtime.tta import with_tta
-from nevus.training.decisions import fit_decision_rule
+from nevus.training.decisions import fit_decision_rule, kind_results
 
 LABELS = ("melanoma=mel", "nevus=nv")
 FITTED_ON = {"malignant-benign": "isic-other"}
+PHOTOGRAPHS = "pad-ufes-20"
+"""Photographs that the classifier was not trained on: what it finds there is stated, and they remain unvalidated."""
+PHOTOGRAPH_LABELS = ("mel=mel", "nev=nv")
 
 
 def fitted(bundle: Bundle, manifest: Manifest) -> DecisionRule:
@@ -50,6 +53,16 @@ def fitted(bundle: Bundle, manifest: Manifest) -> DecisionRule:
         images = decode_dataset(manifest, bundle.spec.image_size, cache)
         logits = run_batched(with_tta(make_engine(bundle), bundle.tta), images.pixels, what=manifest.name)
         return fit_decision_rule(logits, images.manifest.targets, images.manifest.groups, images)
+
+
+def on_photographs(bundle: Bundle, manifest: Manifest) -> DecisionRule:
+    """Add the results on photographs to the rule of a classifier."""
+    melanocytic = manifest.table["label"].isin(["mel", "nv"]).to_numpy()
+    manifest = map_labels(manifest.where(melanocytic), bundle)
+    classifier = Classifier(bundle)
+    p = np.stack([one.probabilities for one in classifier.stream(manifest.paths)])
+    results = kind_results([CLINICAL] * len(p), manifest.targets, bundle.rule.called(p), manifest.name)
+    return replace(bundle.rule, kinds={**bundle.rule.kinds, **results})
 
 
 def rewrite_onnx(bundle: Bundle) -> None:
@@ -79,13 +92,16 @@ def main(data: Path) -> None:
             rule = fitted(bundle, manifest)
             provenance["decision_data"] = {"name": manifest.name, "digest": manifest.digest, "n": len(manifest)}
         bundle = replace(bundle, rule=rule, provenance=provenance)
+        if name in FITTED_ON:
+            photographs = read(data / PHOTOGRAPHS, DataConfig(labels=PHOTOGRAPH_LABELS))
+            bundle = replace(bundle, rule=on_photographs(bundle, photographs))
         write_text(folder / CARD, model_card(bundle, provenance["fit"]["validation"]))
-        config |= {"version": VERSION, "decision": rule.as_dict(), "provenance": provenance}
+        config |= {"version": VERSION, "decision": bundle.rule.as_dict(), "provenance": provenance}
         config["files"] |= {file: sha256_file(folder / file) for file in (CARD, ONNX)}
         config.pop("digest", None)
         config = json.loads(to_json(config))
         write_json(folder / CONFIG, {**config, "digest": _digest(config)})
-        print(name, rule)
+        print(name, bundle.rule)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,8 @@ def evaluate(
         replicates: of the bootstrap.
         seed: of the bootstrap.
         leaks_dropped: number of test images that were left out because of leakage; it is recorded.
-        by: columns of the data set whose values are evaluated apart; `age_group` is made of `age_approx`.
+        by: columns of the data set whose values are evaluated apart; `age_group` is made of `age_approx`, and
+            `image_type` is recognized where it is not known.
         prevalence: of the positive class where the classifier is used, for PPV, NPV and net benefit; by default that of
             the images.
 
@@ -163,7 +164,7 @@ def evaluate(
             {key: about[key] for key in ("data", "tta", "nevus")} | {"split": split, "n": len(rows)},
         )
     rule, k = classifier.bundle.rule, len(classifier.classes)
-    good, flags = np.zeros(len(rows), bool), [""] * len(rows)
+    good, flags, kinds = np.zeros(len(rows), bool), [""] * len(rows), [""] * len(rows)
     p, logits = np.zeros((len(rows), k)), np.zeros((len(rows), k))
     skipped = []
     with progress() as bar:
@@ -173,13 +174,13 @@ def evaluate(
                 skipped.append(str(prediction.error))
             else:
                 good[index], p[index], logits[index] = True, prediction.probabilities, prediction.logits
-                flags[index] = prediction.flag
+                flags[index], kinds[index] = prediction.flag, prediction.kind
             bar.advance(task)
     if not good.any():
         raise NevusError(f"Cannot use any of the {len(rows)} images of {manifest.name}. The first: {skipped[0]}")
     if skipped:
         console.print(f"{len(skipped)} of {len(rows)} images cannot be used. The first: {skipped[0]}")
-    kept = rows.where(good)
+    kept = rows.with_image_type(kinds).where(good)
     y, p = y[good], p[good]
     point = rule.operating_point
     threshold = point.threshold if point else None
@@ -219,7 +220,9 @@ def evaluate(
 
 
 def _check_columns(manifest: Manifest, by: Sequence[str], classes: int) -> None:
-    known = set(manifest.table.columns) | ({"age_group"} if "age_approx" in manifest.table.columns else set())
+    known = {*manifest.table.columns, "image_type"} | (
+        {"age_group"} if "age_approx" in manifest.table.columns else set()
+    )
     for column in by:
         if column not in known:
             raise NevusError(

@@ -130,7 +130,7 @@ def test_model_onnx_gives_logits_features_and_evidence(tmp_path):
         network = bundle.load_network()
         logits, features, evidence = network.outputs(x)
         fine = network(x)
-    total = sum(one.sum((2, 3)) for one in evidence) + network.head.bias
+    total = sum(one.sum((2, 3)) for one in evidence) + network.head.bias.detach()
     np.testing.assert_allclose(total, fine, atol=1e-3 * float(fine.abs().max()))
     for mine, theirs in zip(found, [logits, features, fine, *evidence], strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-3 * float(theirs.abs().max()))

@@ -11,7 +11,7 @@ from tests.helpers import small_network
 
 import nevus
 from nevus.bundle.bundle import Bundle, load_bundle, save_bundle
-from nevus.bundle.decision import CANNOT_JUDGE, MIN_VALIDATED, DecisionRule
+from nevus.bundle.decision import CANNOT_JUDGE, MIN_VALIDATED, DecisionRule, KindResult
 from nevus.bundle.image_check import CHECK_IMAGE_SIZE, CheckLimits, check_images
 from nevus.bundle.wording import FLAGS, operating_point_sentence, outcome
 from nevus.cli.main import main
@@ -27,7 +27,7 @@ RULE = DecisionRule(
     operating_point=OperatingPoint(0.3, positives=80, specificity=0.7),
     set_thresholds=(0.4, 0.45),
     limits=CheckLimits(foreign=1e9, photograph=1e9, sharpness=0.0),
-    kinds={"dermoscopic": 100},
+    kinds={"dermoscopic": KindResult(100, 40, 0.975, 0.6)},
 )
 """A rule whose image check flags nothing."""
 
@@ -121,8 +121,10 @@ def test_a_kind_that_was_not_validated_is_flagged():
     scores = replace(scores, issues=("",), photograph=np.array([5.0]), foreign=np.array([-9.0]), sharpness=np.ones(1))
     limits = CheckLimits(0.0, 0.0, 0.5)
     for kinds, expected in (
-        ({"dermoscopic": MIN_VALIDATED}, "unvalidated kind"),
-        ({"dermoscopic": 90, "clinical": MIN_VALIDATED}, ""),
+        ({"dermoscopic": KindResult(MIN_VALIDATED)}, "unvalidated kind"),
+        ({"dermoscopic": KindResult(90), "clinical": KindResult(MIN_VALIDATED)}, ""),
+        ({"dermoscopic": KindResult(90), "clinical": KindResult(MIN_VALIDATED - 1)}, "unvalidated kind"),
+        ({"dermoscopic": KindResult(90), "clinical": KindResult(900, data="another set")}, "unvalidated kind"),
         ({}, ""),  # nothing is known of the validation images
     ):
         assert DecisionRule(limits=limits, kinds=kinds).flags(scores) == [expected]
@@ -175,6 +177,10 @@ def test_every_outcome_has_its_words(tmp_path, pictures):
     classifier = nevus.Classifier(bundle_with(RULE, tmp_path / "b"))
     one = next(classifier.stream(pictures[:1]))
     assert outcome(replace(one, flag="foreign"), RULE) == "Cannot judge. This does not look like a skin lesion."
+    other = replace(one, flag="unvalidated kind", kind="clinical")
+    assert outcome(other, RULE) == "Cannot judge. The classifier was not validated on clinical photographs."
+    measured = replace(RULE, kinds={**RULE.kinds, "clinical": KindResult(260, 80, 0.875, 0.4, "pad")})
+    assert outcome(other, measured).endswith("clinical photographs: sensitivity 87.5% of 80 on the 260 of pad.")
     assert outcome(replace(one, members=("benign", "malignant")), RULE).startswith("Not sure: benign or malignant.")
     sure = replace(one, members=("benign",), decision="benign", probabilities=np.array([0.9, 0.1]))
     assert outcome(sure, RULE) == "benign: the probability is below the threshold of 0.300."

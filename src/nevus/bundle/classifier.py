@@ -15,7 +15,7 @@ from PIL import Image
 
 from nevus.bundle.bundle import Bundle, load_bundle
 from nevus.bundle.decision import CANNOT_JUDGE
-from nevus.bundle.image_check import CHECK_IMAGE_SIZE, check_images
+from nevus.bundle.image_check import CHECK_IMAGE_SIZE, CheckLimits, check_images
 from nevus.data.images import Pixels, Source, decode
 from nevus.data.parallel import prefetch_map
 from nevus.data.preprocess import resize_square
@@ -44,6 +44,7 @@ class Prediction:
             probable one where the bundle has none. Empty if the image cannot be used.
         members: the conformal set: the classes that cannot be excluded; empty where the bundle has no sets.
         flag: reason not to trust the number, see `DecisionRule.flags`; empty if there is none.
+        kind: of image, `dermoscopic` or `clinical`, as it is recognized; empty if it was not looked for.
 
     """
 
@@ -54,6 +55,7 @@ class Prediction:
     decision: str = ""
     members: tuple[str, ...] = ()
     flag: str = ""
+    kind: str = ""
 
 
 class Classifier:
@@ -159,7 +161,9 @@ class Classifier:
         logits = self.engine(np.stack(pixels)).astype(np.float64)
         p = rule.probabilities(logits)
         shown = p if prevalence is None else rule.probabilities(logits, prevalence)
-        flags = rule.flags(check_images(np.stack(checked))) if checked else [""] * len(p)
+        scores = check_images(np.stack(checked)) if checked else None
+        flags = rule.flags(scores) if scores else [""] * len(p)
+        kinds = scores.kinds(rule.limits or CheckLimits.default()) if scores else ("",) * len(p)
         member, called = rule.sets(p), rule.called(p)
         for row in range(len(p)):
             if not np.isfinite(shown[row]).all():
@@ -167,7 +171,7 @@ class Classifier:
                 continue
             inside = () if member is None else tuple(n for n, m in zip(classes, member[row], strict=True) if m)
             decision = CANNOT_JUDGE if flags[row] else classes[called[row]]
-            yield Prediction("", shown[row], None, logits[row], decision, inside, flags[row])
+            yield Prediction("", shown[row], None, logits[row], decision, inside, flags[row], kinds[row])
 
     def predict_proba(self, images: Images) -> NDArray[np.float64]:
         """Return calibrated probabilities by class, float64 (n, classes), rows summing to 1.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,31 @@ MIN_VALIDATED = 30
 
 
 @dataclass(frozen=True)
+class KindResult:
+    """What is known of a bundle on one kind of image.
+
+    Attributes:
+        images: number of images.
+        positives: images of the positive class, of two classes.
+        sensitivity: at the operating point, or of the most probable class without one; None without positives.
+        specificity: in the same way; None without negatives.
+        data: name of a data set that the bundle was tested on; empty for its own validation split.
+
+    """
+
+    images: int
+    positives: int = 0
+    sensitivity: float | None = None
+    specificity: float | None = None
+    data: str = ""
+
+    @property
+    def validated(self) -> bool:
+        """Whether the bundle counts as validated on this kind."""
+        return not self.data and self.images >= MIN_VALIDATED
+
+
+@dataclass(frozen=True)
 class DecisionRule:
     """What turns logits into a decision; everything is fitted on the validation split.
 
@@ -33,7 +58,7 @@ class DecisionRule:
         alpha: of the conformal sets.
         set_thresholds: smallest probability of each class in a set, (classes,); empty where there are no sets.
         limits: of the image check; None where it was not fitted.
-        kinds: validation images of each kind, `dermoscopic` and `clinical`.
+        kinds: results on each kind of image, `dermoscopic` and `clinical`; a kind without images has no entry.
 
     """
 
@@ -43,7 +68,7 @@ class DecisionRule:
     alpha: float = ALPHA
     set_thresholds: tuple[float, ...] = ()
     limits: CheckLimits | None = None
-    kinds: Mapping[str, int] = field(default_factory=dict)
+    kinds: Mapping[str, KindResult] = field(default_factory=dict)
 
     def probabilities(self, logits: NDArray[np.floating], prevalence: float | None = None) -> Floats:
         """Return calibrated probabilities, float64 (n, classes).
@@ -67,7 +92,7 @@ class DecisionRule:
         validated on other kinds of image only.
         """
         limits = self.limits or CheckLimits.default()
-        known = {kind for kind, n in self.kinds.items() if n >= MIN_VALIDATED}
+        known = {kind for kind, result in self.kinds.items() if result.validated}
         return [
             flag or (UNVALIDATED if known and kind not in known else "")
             for flag, kind in zip(scores.flags(limits), scores.kinds(limits), strict=True)
@@ -98,7 +123,7 @@ class DecisionRule:
             "alpha": self.alpha,
             "set_thresholds": list(self.set_thresholds),
             "limits": self.limits.as_dict() if self.limits else None,
-            "kinds": dict(self.kinds),
+            "kinds": {kind: asdict(result) for kind, result in self.kinds.items()},
         }
 
     @classmethod
@@ -121,7 +146,7 @@ class DecisionRule:
             alpha=float(values["alpha"]),
             set_thresholds=tuple(float(v) for v in values["set_thresholds"]),
             limits=CheckLimits.from_dict(limits) if limits else None,
-            kinds={str(kind): int(n) for kind, n in values["kinds"].items()},
+            kinds={str(kind): KindResult(**result) for kind, result in values["kinds"].items()},
         )
         sizes = {len(rule.class_shares), len(rule.set_thresholds)} - {0}
         sizes |= {len(rule.calibration.scale)} if rule.calibration else set()

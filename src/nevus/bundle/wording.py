@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nevus.bundle.classifier import Prediction
-from nevus.bundle.decision import DecisionRule
+from nevus.bundle.decision import UNVALIDATED, DecisionRule
 
 FLAGS = {
     "blank": "The image is blank.",
@@ -25,6 +25,8 @@ def outcome(prediction: Prediction, rule: DecisionRule) -> str:
         rule: of the bundle.
 
     """
+    if prediction.flag == UNVALIDATED:
+        return f"Cannot judge. {kind_sentence(rule, prediction.kind)}"
     if prediction.flag:
         return f"Cannot judge. {FLAGS[prediction.flag]}"
     if len(prediction.members) > 1:
@@ -35,6 +37,29 @@ def outcome(prediction: Prediction, rule: DecisionRule) -> str:
     reached = prediction.probabilities is not None and prediction.probabilities[1] >= point.threshold
     side = "reaches" if reached else "is below"
     return f"{prediction.decision}: the probability {side} the threshold of {point.threshold:.3f}."
+
+
+KINDS = {"dermoscopic": "dermoscopic images", "clinical": "clinical photographs"}
+"""Kinds of image, for people."""
+
+
+def kind_sentence(rule: DecisionRule, kind: str) -> str:
+    """Return what is known of a bundle on a kind of image.
+
+    Args:
+        rule: of the bundle.
+        kind: `dermoscopic` or `clinical`.
+
+    """
+    result, name = rule.kinds.get(kind), KINDS.get(kind, kind)
+    told = result is not None and result.sensitivity is not None
+    measured = ""
+    if result is not None and told:
+        where = f"the {result.images:,} of {result.data}" if result.data else f"{result.images:,} validation images"
+        measured = f"sensitivity {result.sensitivity:.1%} of {result.positives:,} on {where}"
+    if result is not None and result.validated:
+        return f"The classifier was validated on {name}{f': {measured}' if measured else ''}."
+    return f"The classifier was not validated on {name}{f': {measured}' if measured else ''}."
 
 
 def operating_point_sentence(rule: DecisionRule, positive: str) -> str:

@@ -88,6 +88,19 @@ class Manifest:
         """Group of each row as an integer code of shape (n,)."""
         return pd.factorize(self.table["group"])[0].astype(np.int64)
 
+    def with_image_type(self, kinds: Sequence[str]) -> Manifest:
+        """Return the same data set; `image_type` is filled in where it is not known.
+
+        Args:
+            kinds: recognized kind of each image, `dermoscopic` or `clinical`, or an empty string.
+
+        """
+        recognized = pd.Series(list(kinds), index=self.table.index, dtype=object)
+        if "image_type" not in self.table.columns:
+            return self.with_table(self.table.assign(image_type=recognized))
+        given = self.table["image_type"]
+        return self.with_table(self.table.assign(image_type=given.where(given.notna() & (given != ""), recognized)))
+
     @cached_property
     def rows_digest(self) -> str:
         """SHA-256 over image and label of every row, whatever its split: says whether two sets are the same."""

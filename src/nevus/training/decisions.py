@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nevus.bundle.decision import DecisionRule
+from nevus.bundle.decision import DecisionRule, KindResult
 from nevus.bundle.image_check import CHECK_IMAGE_SIZE, CheckLimits, check_images
 from nevus.data.decoded import DecodedDataset
 from nevus.metrics.calibration import Calibration, fit_calibration
@@ -33,18 +34,42 @@ def fit_decision_rule(logits: NDArray[np.floating], y: Ints, groups: Ints, image
     p = (calibration or Calibration((1.0,) * k, (0.0,) * k)).apply(logits)
     shares = np.bincount(y, minlength=k) / len(y)
     limits, kinds = image_limits(images)
-    return DecisionRule(
+    rule = DecisionRule(
         calibration=calibration,
         class_shares=tuple(shares.tolist()) if shares.min() > 0 else (),
         operating_point=fit_operating_point(y, p[:, 1], groups) if k == 2 else None,
         set_thresholds=class_thresholds(y, p, groups),
         limits=limits,
-        kinds=kinds,
     )
+    return replace(rule, kinds=kind_results(kinds, y, rule.called(p)))
 
 
-def image_limits(images: DecodedDataset) -> tuple[CheckLimits, dict[str, int]]:
-    """Return the limits of the image check for a data set, and its images by kind.
+def kind_results(kinds: Sequence[str], y: Ints, called: Ints, data: str = "") -> dict[str, KindResult]:
+    """Return the results on each kind of image.
+
+    Args:
+        kinds: of each image, (n,).
+        y: true classes, (n,); sensitivity and specificity are of class 1 of two.
+        called: classes by the decision rule, (n,).
+        data: name of the data set; empty for the validation split.
+
+    """
+    names, found = np.array(kinds, object), {}
+    for kind in sorted(set(kinds)):
+        rows = names == kind
+        right = [called[rows & (y == c)] == c for c in (0, 1)]
+        specificity, sensitivity = (float(part.mean()) if len(part) else None for part in right)
+        two = y.max(initial=0) <= 1 and called.max(initial=0) <= 1
+        found[kind] = (
+            KindResult(int(rows.sum()), int((y[rows] == 1).sum()), sensitivity, specificity, data)
+            if two
+            else KindResult(int(rows.sum()), data=data)
+        )
+    return found
+
+
+def image_limits(images: DecodedDataset) -> tuple[CheckLimits, list[str]]:
+    """Return the limits of the image check for a data set, and the kind of each image.
 
     The kind is the manifest's `image_type` where it is known, else the one that is recognized.
     """
@@ -55,4 +80,4 @@ def image_limits(images: DecodedDataset) -> tuple[CheckLimits, dict[str, int]]:
     if "image_type" in table.columns:
         given = table["image_type"].fillna("").astype(str).tolist()
         kinds = [one or recognized for one, recognized in zip(given, kinds, strict=True)]
-    return limits, dict(Counter(kinds))
+    return limits, kinds
