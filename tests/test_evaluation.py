@@ -244,3 +244,48 @@ def test_training_images_in_an_evaluation_are_counted_by_file_and_id(classifier,
     assert training_overlap(bundle, lesions) == {"the classifier": 2}
     listed.iloc[:1].to_parquet(folder / TRAINING_IMAGES)
     assert training_overlap(bundle, test) == {}
+
+
+def test_subgroups_prevalence_and_readers(classifier, phantoms, tmp_path, capsys):
+    """From the command line: each appears in every file and on the page."""
+    from nevus.cli.main import main
+
+    manifest = read(phantoms)
+    ages = np.where(np.arange(len(manifest)) % 2, "40", "75")
+    table = manifest.table.assign(sex=["f", "m", "m"] * (len(manifest) // 3), age_approx=ages)
+    path = tmp_path / "manifest.parquet"
+    manifest.with_table(table).save(path)
+    lines = [
+        f"{name},{image},{label}"
+        for name in ("Dr A", "Dr <B>")
+        for image, label in zip(table["image"], table["label"], strict=True)
+    ]
+    (tmp_path / "readers.csv").write_text("\n".join(["reader,image,decision", *lines]) + "\n")
+    words = ["evaluate", str(path), "--split=all", "--bootstrap-samples=100", "--out", str(tmp_path / "out")]
+    words += ["--bundle", str(classifier.bundle.folder), "--prevalence", "0.02"]
+    assert main([*words, "--by", "sex", "age_group", "image_type", "--readers", str(tmp_path / "readers.csv")]) == 0
+    found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert {(one["column"], one["value"]) for one in found["subgroups"]} >= {
+        ("sex", "f"),
+        ("sex", "m"),
+        ("age_group", "30 to 49"),
+        ("age_group", "70 or more"),
+    }
+    assert any(one["column"] == "image_type" for one in found["subgroups"])
+    subgroups = pd.read_csv(tmp_path / "out" / "subgroups.csv")
+    assert subgroups.loc[subgroups["column"] == "sex", "n"].sum() == len(manifest)
+    assert found["decisions"]["prevalence"] == 0.02
+    assert [one["reader"]["sensitivity"]["value"] for one in found["readers"]] == [1.0, 1.0]
+    assert found["readers"][0]["n"] == len(manifest)
+    predictions = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert predictions.columns[:3].tolist() == ["image", "label", "predicted"]
+    assert {"decision", "flag"} <= set(predictions.columns)
+    page = (tmp_path / "out" / "evaluation.html").read_text()
+    assert "for a prevalence of 2.0 %" in page or not found["decisions"]["at_threshold"]
+    assert "Dr &lt;B&gt;" in page
+    assert "157 dermatologists, sensitivity 0.741" in page
+    capsys.readouterr()
+    assert main([*words, "--by", "shoe_size"]) == 2
+    assert "Cannot evaluate by 'shoe_size'" in capsys.readouterr().err
+    assert main([*words, "--readers", str(path)]) == 2
+    assert main([*words[:-1], "2"]) == 2

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,12 @@ from nevus.bundle.decision import DecisionRule
 from nevus.bundle.test_log import log_test_evaluation, read_test_log
 from nevus.bundle.training_overlap import training_overlap
 from nevus.data.manifest import Manifest
+from nevus.data.reader_study import Reader, read_reader_study
 from nevus.errors import NevusError
 from nevus.metrics import scores
 from nevus.metrics.decision import DecisionMetrics, decision_metrics
 from nevus.metrics.intervals import REPLICATES
+from nevus.metrics.reader_study import ReaderComparison, compare_reader, corrected, known_reader
 from nevus.metrics.report import ConfusionCounts, MetricEstimate, compute_metrics, counts
 from nevus.metrics.subgroups import Subgroup, subgroup_metrics, subgroup_values
 
@@ -44,6 +47,7 @@ class Evaluation:
         flags: reason not to judge each image, or an empty string.
         decisions: calibration, operating point, conformal sets and net benefit.
         subgroups: metrics by the values of columns; of two classes.
+        readers: the classifier beside readers; of two classes.
 
     """
 
@@ -60,6 +64,7 @@ class Evaluation:
     flags: tuple[str, ...]
     decisions: DecisionMetrics
     subgroups: tuple[Subgroup, ...] = ()
+    readers: tuple[ReaderComparison, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for `evaluation.json`."""
@@ -75,6 +80,7 @@ class Evaluation:
             "flags": dict(Counter(flag for flag in self.flags if flag)),
             "decisions": self.decisions.as_dict(),
             "subgroups": [one.as_dict() for one in self.subgroups],
+            "readers": [one.as_dict() for one in self.readers],
         }
 
 
@@ -98,6 +104,7 @@ def evaluate(
     leaks_dropped: int = 0,
     by: Sequence[str] = (),
     prevalence: float | None = None,
+    readers: Path | None = None,
 ) -> Evaluation:
     """Evaluate a classifier on one split of a data set.
 
@@ -115,6 +122,7 @@ def evaluate(
             `image_type` is recognized where it is not known.
         prevalence: of the positive class where the classifier is used, for PPV, NPV and net benefit; by default that of
             the images.
+        readers: csv file of readers' decisions, see `nevus.data.reader_study.read_reader_study`.
 
     Raises:
         NevusError: there is no such split, a label is none of the classifier's classes, no image can be
@@ -128,6 +136,7 @@ def evaluate(
         )
     rows = map_labels(manifest, classifier.bundle).split(split)
     _check_columns(rows, by, len(classifier.classes))
+    study = _read_study(readers, rows)
     y = rows.targets
     trained_on = classifier.bundle.provenance["data"]
     # All or the training split of the data set that it was trained on: no test.
@@ -216,7 +225,32 @@ def evaluate(
             seed=seed,
         ),
         subgroups=tuple(subgroups),
+        readers=_compared(study, rows, good, p, 0.5 if threshold is None else threshold),
     )
+
+
+def _read_study(path: Path | None, rows: Manifest) -> list[Reader]:
+    if path is None:
+        return []
+    if len(rows.classes) != 2:
+        raise NevusError("Cannot compare with readers: the bundle has more than two classes. Leave --readers out.")
+    return read_reader_study(path, rows)
+
+
+def _compared(
+    study: list[Reader], rows: Manifest, good: NDArray[np.bool_], p: NDArray[np.float64], threshold: float
+) -> tuple[ReaderComparison, ...]:
+    """Compare with each reader on the images that could be used; `p` is of these, (usable, 2)."""
+    y, place = rows.targets, np.cumsum(good) - 1
+    found = []
+    for reader in study:
+        if reader.sensitivity is not None and reader.specificity is not None:
+            found.append(known_reader(reader.name, reader.sensitivity, reader.specificity))
+            continue
+        usable = good[reader.rows]
+        of = reader.rows[usable]
+        found.append(compare_reader(reader.name, y[of], reader.decisions[usable], p[place[of], 1], threshold))
+    return tuple(corrected(found))
 
 
 def _check_columns(manifest: Manifest, by: Sequence[str], classes: int) -> None:

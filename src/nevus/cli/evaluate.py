@@ -51,6 +51,8 @@ class Command:
     prevalence: OptionalFloat = None
     """Share of the positive class where the classifier is used, as 0.02, for PPV, NPV and net benefit. By default that
     of the images."""
+    readers: Path | None = None
+    """A csv file of readers' decisions, reader,image,decision, or of their results, reader,sensitivity,specificity."""
     engine: EngineName = "auto"
     """auto and onnx: ONNX Runtime; openvino; torch: PyTorch, on a GPU where there is one; all give the same results.
     openvino-bf16 is faster on a CPU with bfloat16 and differs in the third digit."""
@@ -89,6 +91,7 @@ class Command:
             leaks_dropped=dropped,
             by=self.by,
             prevalence=self.prevalence,
+            readers=self.readers,
         )
         page = write_evaluation(evaluation, classifier, self.out)
         for name, count in evaluation.about["training_overlap"].items():

@@ -17,6 +17,7 @@ from nevus.bundle.decision import CANNOT_JUDGE, DecisionRule
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.bundle.test_log import read_test_log
 from nevus.bundle.wording import FLAGS, operating_point_sentence
+from nevus.comparison.published import READERS
 from nevus.data.walker import LeftOut
 from nevus.errors import NevusError
 from nevus.evaluation import Evaluation
@@ -144,6 +145,7 @@ def write_evaluation(evaluation: Evaluation, classifier: Classifier, out: Path) 
             flag_counts=[(flag, FLAGS[flag], n) for flag, n in Counter(f for f in evaluation.flags if f).most_common()],
             operating_point=operating_point_sentence(rule, classifier.classes[-1]),
             rule=rule,
+            published=READERS,
             paragraph=paragraph,
             bundle=classifier.bundle,
             test_evaluations=len(read_test_log(classifier.bundle)) if classifier.bundle.folder else 0,
@@ -300,10 +302,28 @@ def methods_paragraph(evaluation: Evaluation, classifier: Classifier) -> str:
     )
 
 
+def _points(evaluation: Evaluation) -> list[plots.Point]:
+    return [(one.name, one.reader["sensitivity"].value, one.reader["specificity"].value) for one in evaluation.readers]
+
+
+def published_points(evaluation: Evaluation) -> list[plots.Point]:
+    """Return published means of readers, for the plot, where readers were given. They are of other images."""
+    if not evaluation.readers:
+        return []
+    return [
+        (
+            f"{one.readers} dermatologists, other images ({one.study.split(' et al.')[0]} {one.study[-4:]})",
+            one.sensitivity,
+            one.specificity,
+        )
+        for one in READERS
+    ]
+
+
 def _figures(evaluation: Evaluation, classifier: Classifier) -> dict[str, Figure]:
     y, p, classes = evaluation.y, evaluation.p, classifier.classes
     figures = {
-        "ROC curve": plots.roc(y, p, classes),
+        "ROC curve": plots.roc(y, p, classes, readers=_points(evaluation), published=published_points(evaluation)),
         "Precision-recall curve": plots.precision_recall(y, p, classes),
         "Confusion matrix": plots.confusion(evaluation.matrix, classes),
         "Histogram of scores": plots.histogram(y, p, classes),

@@ -65,16 +65,45 @@ def save(figure: Figure, path: Path, dpi: int = 150) -> None:
         figure.savefig(aside, format=path.suffix[1:], dpi=dpi, metadata=_METADATA.get(path.suffix))
 
 
-def roc(y: NDArray[np.int64], p: NDArray[np.float64], classes: Sequence[str], note: str = "") -> Figure:
+Point = tuple[str, float, float]
+"""Name, sensitivity and specificity."""
+
+
+def roc(
+    y: NDArray[np.int64],
+    p: NDArray[np.float64],
+    classes: Sequence[str],
+    note: str = "",
+    *,
+    readers: Sequence[Point] = (),
+    published: Sequence[Point] = (),
+) -> Figure:
     """Draw ROC curves: of the positive class of two, else of each class against the rest.
 
     A class that is absent, or the only one, has none.
+
+    Args:
+        y: true class, (n,).
+        p: probabilities (n, classes).
+        classes: names.
+        note: added to the title.
+        readers: of these images.
+        published: means of readers on other images.
+
     """
     figure, ax = axes()
     ax.plot([0, 1], [0, 1], color=GRAY, linewidth=1, linestyle=":")
     for cls, name, color in _drawn(y, classes):
         fpr, tpr = roc_points(y == cls, p[:, cls])
         ax.plot(fpr, tpr, color=color, linewidth=1.8, label=name)
+    if readers:
+        x, height = [1 - one[2] for one in readers], [one[1] for one in readers]
+        ax.scatter(x, height, s=22, color=RED, zorder=3, label="readers")
+        ax.scatter(np.mean(x), np.mean(height), s=70, marker="+", color=RED, zorder=3, label="mean of the readers")
+    for marker, (name, sensitivity, specificity) in zip("sDv^", published, strict=False):
+        ax.scatter(1 - specificity, sensitivity, s=36, marker=marker, facecolor="none", edgecolor=INK, label=name)
+    if readers or published:
+        ax.legend(frameon=False, fontsize=7, loc="lower right")
     ax.set(
         xlabel="1 - specificity",
         ylabel="sensitivity",
