@@ -17,10 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from nevus._io import sha256_file, to_json, write_json, write_text
 from nevus.bundle.builtin import CLASSIFIERS, builtin_names
-from nevus.bundle.bundle import CARD, CONFIG, ONNX, VERSION, Bundle, _digest
+from nevus.bundle.bundle import CARD, CONFIG, ONNX, TRAINING_IMAGES, VERSION, Bundle, _digest
 from nevus.bundle.classifier import Classifier, make_engine
 from nevus.bundle.decision import DecisionRule
 from nevus.bundle.image_check import CLINICAL, CheckLimits
@@ -36,7 +37,9 @@ from nevus.runtime.engines import OnnxEngine, run_batched
 from nevus.runtime.onnx_model import write_onnx
 from nevus.runtime.tta import with_tta
 from nevus.training.decisions import fit_decision_rule, kind_results
+from nevus.training.record import column_counts
 
+TRAINED_ON = ("ham10000", "isic2017")
 LABELS = ("melanoma=mel", "nevus=nv")
 FITTED_ON = {"malignant-benign": "isic-other"}
 PHOTOGRAPHS = "pad-ufes-20"
@@ -78,6 +81,13 @@ def rewrite_onnx(bundle: Bundle) -> None:
     aside.rename(path)
 
 
+def training_images(folder: Path, data: Path) -> Manifest:
+    """Return the rows of the public data sets that a classifier was trained on, by image id."""
+    listed = pd.read_parquet(folder / TRAINING_IMAGES)["image"].map(lambda image: Path(image).stem)
+    manifest = read([data / name for name in TRAINED_ON])
+    return manifest.where(manifest.table["image"].map(lambda image: Path(image).stem).isin(set(listed)).to_numpy())
+
+
 def main(data: Path) -> None:
     """Fit and write all rules."""
     for name in builtin_names():
@@ -86,11 +96,12 @@ def main(data: Path) -> None:
         spec, provenance = ModelSpec.from_dict(config["model"]), config["provenance"]
         bundle = Bundle(spec, provenance, config["license"], config["tta"], DecisionRule(), folder)
         rewrite_onnx(bundle)
+        provenance["data"]["columns"] = column_counts(training_images(folder, data))
         rule = DecisionRule(limits=CheckLimits.default())
         if name in FITTED_ON:
             manifest = read(data / FITTED_ON[name] / "labels.csv", DataConfig(labels=LABELS))
             rule = fitted(bundle, manifest)
-            provenance["decision_data"] = {"name": manifest.name, "digest": manifest.digest, "n": len(manifest)}
+            provenance["decision_data"] = {"name": FITTED_ON[name], "digest": manifest.digest, "n": len(manifest)}
         bundle = replace(bundle, rule=rule, provenance=provenance)
         if name in FITTED_ON:
             photographs = read(data / PHOTOGRAPHS, DataConfig(labels=PHOTOGRAPH_LABELS))

@@ -86,7 +86,10 @@ def test_the_bundle_predicts_what_was_recorded(trained):
     assert metrics["cross_entropy"]["value"] == pytest.approx(loss, abs=1e-5)
     assert provenance["data"]["digest"] == read(out / "manifest.parquet").digest
     assert len(provenance["history"]) == 2
-    assert "Research use only" in (out / "bundle" / "README.md").read_text()
+    card = (out / "bundle" / "README.md").read_text()
+    assert "Research use only" in card
+    assert set(provenance["data"]["columns"]) >= {"fitzpatrick_skin_type"}  # phantoms have a skin type
+    assert "none is estimated from pixels" in card
 
 
 def test_the_bundle_holds_an_index_of_its_training_images(trained):

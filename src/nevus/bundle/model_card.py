@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nevus.bundle.bundle import Bundle
+from nevus.bundle.checklists import USE, clear_derm, tripod_ai
+from nevus.bundle.wording import KINDS, kind_sentence, operating_point_sentence
 
 DISCLAIMER = "Research use only. Not a medical device. Not for diagnosis."
 
@@ -45,7 +47,7 @@ def model_card(bundle: Bundle, validation: Mapping[str, Mapping[str, Any]]) -> s
 - Pretrained weights: {provenance["backbone_weights"]}
 - Trained on: {data["name"]}, manifest {data["digest"]}
 - Split: {data["protocol"]}; {_duplicates(data["audit"])}
-- Training: {_training(provenance["config"])}, seed {provenance["seed"]}
+- Training: {_training(provenance["config"])}, seed {provenance["seed"]}{_minutes(provenance)}
 - License of the weights: {bundle.license}
 - Made by: nevus {provenance["versions"]["nevus"]}
 
@@ -63,10 +65,72 @@ The validation split was used to choose the weights. Evaluations on test splits 
 |---|---|---|---|
 {rows}
 
+## Decisions
+
+{_decision_data(bundle)} Images are not judged when they look unlike skin lesions, or are blurred,
+blank, cut off or overexposed.
+
+{_decisions(bundle)}
+
+## Intended use
+
+{USE}. The positive class is {_cell(bundle.classes[-1])}.
+
 ## Limits
 
-These metrics do not apply to other cameras, clinics or populations than those of the training data.
-{_shift(bundle)}"""
+These metrics do not apply to other cameras, clinics or populations than those of the training data. A guarantee holds
+for images like the validation images. Evaluate on your own images first: `nevus evaluate DATA --bundle THIS_FOLDER`.
+{_shift(bundle)}
+## CLEAR Derm
+
+{_checklist(clear_derm(bundle, validation))}
+
+## TRIPOD+AI
+
+{_checklist(tripod_ai(bundle, validation))}
+"""
+
+
+def _decision_data(bundle: Bundle) -> str:
+    rule, data = bundle.rule, bundle.provenance.get("decision_data")
+    if not (rule.calibration or rule.operating_point or rule.set_thresholds):
+        return "No decision rule was fitted."
+    if data:
+        return f"Fitted on {data['n']:,} images of {data['name']}, on which nothing was trained."
+    return "Fitted on the validation split."
+
+
+def _decisions(bundle: Bundle) -> str:
+    rule, lines = bundle.rule, []
+    if rule.calibration is None:
+        lines.append("- Calibration: none; the probabilities are those of the network.")
+    else:
+        kind = "temperature" if len(set(rule.calibration.scale)) == 1 else "vector scaling"
+        scales = ", ".join(f"{value:.3f}" for value in dict.fromkeys(rule.calibration.scale))
+        lines.append(f"- Calibration: {kind}; logits are multiplied by {scales}.")
+    before, after = (bundle.provenance.get("fit", {}).get(key, {}) for key in ("uncalibrated", "validation"))
+    for name, text in (("ece", "ECE"), ("brier", "Brier score")):
+        if name in before and name in after:
+            lines.append(
+                f"- {text} on validation: {_number(before[name]['value'])} before calibration, "
+                f"{_number(after[name]['value'])} after."
+            )
+    lines.append(f"- Operating point: {operating_point_sentence(rule, bundle.classes[-1])}")
+    if rule.set_thresholds:
+        least = ", ".join(
+            f"{_cell(name)} from p = {value:.3f} on"
+            for name, value in zip(bundle.classes, rule.set_thresholds, strict=True)
+        )
+        lines.append(f"- Conformal sets, coverage {1 - rule.alpha:.0%} for each class: {least}.")
+    else:
+        lines.append("- Conformal sets: none.")
+    lines += [f"- {kind_sentence(rule, kind)}" for kind in KINDS]
+    return "\n".join(lines)
+
+
+def _checklist(items: list[tuple[str, str]]) -> str:
+    lines = [f"| {number} | {_cell(item)} | {_cell(answer)} |" for number, (item, answer) in enumerate(items, 1)]
+    return "\n".join(["| | item | answer |", "|---|---|---|", *lines])
 
 
 def _front_matter(bundle: Bundle) -> str:
@@ -117,8 +181,17 @@ def _shift(bundle: Bundle) -> str:
         return ""
     return (
         f"\n## Threshold\n\nThe logit of {bundle.classes[1]} is shifted by {shift:+.3f}, chosen on validation, so that "
-        "sensitivity and specificity are equal there. The probabilities are therefore not calibrated.\n"
+        "sensitivity and specificity are equal there. Calibration comes after the shift.\n"
     )
+
+
+def _minutes(provenance: Mapping[str, Any]) -> str:
+    fit = provenance.get("fit", {})
+    if not fit.get("seconds"):
+        return ""
+    machine = fit.get("machine", {})
+    where = f" on {machine['device']}, {machine['threads']} threads, {machine['precision']}" if machine else ""
+    return f"; {sum(fit['seconds'].values()) / 60:.1f} minutes{where}"
 
 
 def _cell(name: str) -> str:

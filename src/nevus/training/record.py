@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from nevus._io import write_json
@@ -19,6 +20,7 @@ from nevus.data.decoded import DecodedDataset
 from nevus.data.manifest import Manifest
 from nevus.licenses import license_of
 from nevus.metrics.report import compute_metrics
+from nevus.metrics.subgroups import subgroup_values
 from nevus.models.handcrafted.classifier import Handcrafted
 from nevus.models.model import ImageClassifier
 from nevus.models.spec import ModelSpec
@@ -34,6 +36,8 @@ from nevus.training.run_dir import RunDir
 
 VERSIONS = ("nevus", "torch", "timm", "numpy", "pillow", "scikit-learn", "opencv-python-headless", "scikit-image")
 """Packages whose versions are recorded."""
+DESCRIBED = ("age_group", "sex", "anatom_site_general", "fitzpatrick_skin_type", "image_type", "diagnosis_confirm_type")
+"""Columns whose counts are recorded."""
 
 
 @dataclass(frozen=True)
@@ -141,12 +145,14 @@ def write_result(result: FitResult, run: RunDir) -> None:
     manifest, settings, val = result.manifest, result.settings, result.val
     rule = fit_decision_rule(val.logits, val.targets, val.groups, result.val_images)
     validation = compute_metrics(val.targets, rule.probabilities(val.logits), result.spec.classes, val.groups)
+    before = compute_metrics(val.targets, softmax(val.logits), result.spec.classes, val.groups)
     on_train = validation_result(result.train.logits, result.train.targets)
     fit = {
         "training_accuracy": on_train.score,
         "training_loss": on_train.loss,
         "training_n": len(result.train.targets),
         "validation": {name: metric.as_dict() for name, metric in validation.items()},
+        "uncalibrated": {name: before[name].as_dict() for name in ("ece", "brier") if name in before},
         **result.more,
         "gap": on_train.score - validation["accuracy"].value,
         "seconds": result.seconds,
@@ -163,6 +169,7 @@ def write_result(result: FitResult, run: RunDir) -> None:
             "rows_digest": manifest.rows_digest,
             "sources": sorted(set(manifest.table["source"])),
             "counts": {str(s): {str(k): int(v) for k, v in row.items()} for s, row in counts.iterrows()},
+            "columns": column_counts(manifest),
             "skipped": result.skipped,
             **settings["data"],
         },
@@ -176,6 +183,17 @@ def write_result(result: FitResult, run: RunDir) -> None:
     card = model_card(bundle, fit["validation"])
     save_bundle(bundle, run.bundle, result.model, card, training_images=index_images(result.images))
     console.print(f"license of the weights: {license}", highlight=False)
+
+
+def column_counts(manifest: Manifest) -> dict[str, dict[str, dict[str, int]]]:
+    """Return the images by value and label of each column that describes patients or images; for the model card."""
+    table, found = manifest.table, {}
+    for column in DESCRIBED:
+        if column in table.columns or (column == "age_group" and "age_approx" in table.columns):
+            counts = pd.crosstab(subgroup_values(table, column), table["label"])
+            if list(counts.index) != ["unknown"]:
+                found[column] = {str(v): {str(k): int(n) for k, n in row.items()} for v, row in counts.iterrows()}
+    return found
 
 
 def _version(package: str) -> str:
