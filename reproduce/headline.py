@@ -44,13 +44,24 @@ def row(run: Path) -> dict[str, Any]:
             values[column] = metric[key] if metric else None
     return values | {
         "training_accuracy": fit["training_accuracy"],
-        "minutes": sum(fit["seconds"].values()) / 60,
+        "minutes": minutes(run, fit["seconds"]),
         "machine": f"{fit['machine']['device']}, {fit['machine']['threads']} threads, {fit['machine']['precision']}",
         "bundle": evaluation["bundle"]["digest"],
         "data_digest": evaluation["data"]["digest"],
         "seed": settings["seed"],
         "date": date.today().isoformat(),
     }
+
+
+def minutes(run: Path, seconds: dict[str, float]) -> float:
+    """Return the minutes of a training; those of the steps before it was resumed are in its log."""
+    if "training" not in seconds:
+        return sum(seconds.values()) / 60
+    batch = json.loads((run / "config.json").read_text("utf-8"))["config"]["batch_size"]
+    lines = map(json.loads, (run / "metrics.jsonl").read_text("utf-8").splitlines())
+    logged = sum(batch / line["images_per_second"] for line in lines if line.get("images_per_second"))
+    rest = sum(value for stage, value in seconds.items() if stage != "training")
+    return (rest + max(seconds["training"], logged)) / 60
 
 
 def history(rows: pd.DataFrame) -> pd.DataFrame:

@@ -13,12 +13,13 @@ from nevus._io import sha256_bytes, sha256_file, sync_folder, to_json, write_jso
 from nevus.bundle.builtin import builtin_names, resolve_bundle
 from nevus.bundle.decision import DecisionRule
 from nevus.errors import NevusError
-from nevus.models.spec import HANDCRAFTED, ModelSpec
+from nevus.models.spec import ENSEMBLE, HANDCRAFTED, ModelSpec
 from nevus.runtime.tta import TTAPolicy, check_policy
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from nevus.bundle.ensemble import Ensemble
     from nevus.models.handcrafted.classifier import Handcrafted
     from nevus.models.model import ImageClassifier
 
@@ -104,7 +105,7 @@ class Bundle:
 def save_bundle(
     bundle: Bundle,
     folder: Path,
-    model: ImageClassifier | Handcrafted,
+    model: ImageClassifier | Handcrafted | Ensemble,
     card: str,
     *,
     training_images: pd.DataFrame | None = None,
@@ -118,7 +119,7 @@ def save_bundle(
     Args:
         bundle: to save.
         folder: a new one.
-        model: the network, or an estimator on handcrafted features.
+        model: the network, an estimator on handcrafted features, or an ensemble.
         card: the model card, Markdown.
         training_images: an index of the training images, see `nevus.auditing.contamination`.
         half: store the weights in half precision; the network still computes in float32.
@@ -234,7 +235,8 @@ def _fault(config: Mapping[str, Any]) -> str:
     files, needed = config.get("files"), {CARD}
     if not isinstance(config.get("model"), dict) or not isinstance(config.get("provenance"), dict):
         return "its model or provenance is missing"
-    needed.add("estimator.skops" if config["model"].get("backbone") == HANDCRAFTED else WEIGHTS)
+    others = {HANDCRAFTED: "estimator.skops", ENSEMBLE: "ensemble.json"}
+    needed.add(others.get(str(config["model"].get("backbone")), WEIGHTS))
     if not isinstance(files, dict) or not needed <= set(files):
         return "its files have no digests"
     return "" if isinstance(config.get("license"), str) else "its license is no text"

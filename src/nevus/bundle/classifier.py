@@ -15,12 +15,13 @@ from PIL import Image
 
 from nevus.bundle.bundle import Bundle, load_bundle
 from nevus.bundle.decision import CANNOT_JUDGE
+from nevus.bundle.ensemble import Ensemble, EnsembleEngine, disagreement
 from nevus.bundle.image_check import CHECK_IMAGE_SIZE, CheckLimits, check_images
 from nevus.data.images import Pixels, Source, decode
 from nevus.data.parallel import prefetch_map
 from nevus.data.preprocess import resize_square
 from nevus.errors import ImageError, NevusError
-from nevus.models.spec import HANDCRAFTED
+from nevus.models.spec import ENSEMBLE, HANDCRAFTED
 from nevus.runtime.engines import INFERENCE_BATCH_SIZE, Engine, EngineName, file_engine
 from nevus.runtime.tta import TTAPolicy, check_policy, with_tta
 
@@ -45,6 +46,7 @@ class Prediction:
         members: the conformal set: the classes that cannot be excluded; empty where the bundle has no sets.
         flag: reason not to trust the number, see `DecisionRule.flags`; empty if there is none.
         kind: of image, `dermoscopic` or `clinical`, as it is recognized; empty if it was not looked for.
+        disagreement: of the networks of an ensemble, see `nevus.bundle.ensemble.disagreement`; else None.
 
     """
 
@@ -56,6 +58,7 @@ class Prediction:
     members: tuple[str, ...] = ()
     flag: str = ""
     kind: str = ""
+    disagreement: float | None = None
 
 
 class Classifier:
@@ -88,19 +91,29 @@ class Classifier:
         self.engine_name = engine
         self.tta: TTAPolicy = bundle.tta if tta is None else tta
         check_policy(self.tta)
+        if bundle.spec.backbone == ENSEMBLE and self.tta != "none":
+            raise NevusError("Cannot use --tta: each network of an ensemble has its own. Leave it out.")
         if engine != "auto":
             _ = self.engine  # whoever asks for an engine learns at once whether it runs
 
     @cached_property
     def engine(self) -> Engine:
         """Pixels to logits; made at the first prediction."""
-        return with_tta(make_engine(self.bundle, self.engine_name), self.tta)
+        engine = make_engine(self.bundle, self.engine_name)
+        return engine if isinstance(engine, EnsembleEngine) else with_tta(engine, self.tta)
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether the bundle holds several networks."""
+        return self.bundle.spec.backbone == ENSEMBLE
 
     @property
     def running_engine(self) -> EngineName:
         """The engine that runs: `auto` is ONNX Runtime, or PyTorch where the bundle has no `model.onnx`."""
         if self.engine_name != "auto":
             return self.engine_name
+        if self.is_ensemble:
+            return "onnx"
         return "torch" if self.bundle.folder is None or self.bundle.onnx is None else "onnx"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -158,7 +171,12 @@ class Classifier:
         if not pixels:
             return
         rule, classes = self.bundle.rule, self.classes
-        logits = self.engine(np.stack(pixels)).astype(np.float64)
+        spread: Sequence[float | None] = [None] * len(pixels)
+        if isinstance(self.engine, EnsembleEngine):
+            each = self.engine.probabilities(np.stack(pixels))
+            logits, spread = self.engine.logits(each).astype(np.float64), disagreement(each).tolist()
+        else:
+            logits = self.engine(np.stack(pixels)).astype(np.float64)
         p = rule.probabilities(logits)
         shown = p if prevalence is None else rule.probabilities(logits, prevalence)
         scores = check_images(np.stack(checked)) if checked else None
@@ -171,7 +189,7 @@ class Classifier:
                 continue
             inside = () if member is None else tuple(n for n, m in zip(classes, member[row], strict=True) if m)
             decision = CANNOT_JUDGE if flags[row] else classes[called[row]]
-            yield Prediction("", shown[row], None, logits[row], decision, inside, flags[row], kinds[row])
+            yield Prediction("", shown[row], None, logits[row], decision, inside, flags[row], kinds[row], spread[row])
 
     def predict_proba(self, images: Images) -> NDArray[np.float64]:
         """Return calibrated probabilities by class, float64 (n, classes), rows summing to 1.
@@ -204,8 +222,8 @@ class Classifier:
         import pandas as pd
 
         return pd.DataFrame(
-            [prediction_row(prediction, self.classes) for prediction in self.stream(as_list(images))],
-            columns=prediction_columns(self.classes),
+            [prediction_row(one, self.classes, ensemble=self.is_ensemble) for one in self.stream(as_list(images))],
+            columns=prediction_columns(self.classes, ensemble=self.is_ensemble),
         )
 
     def __call__(self, images: Images) -> list[dict[str, str | float]] | list[list[dict[str, str | float]]]:
@@ -267,6 +285,11 @@ def make_engine(bundle: Bundle, name: EngineName = "auto") -> Engine:
             raise NevusError(
                 f'Cannot use {bundle.folder}: {error.name} is missing. Install it with pip install "nevus[train]".'
             ) from None
+    if bundle.spec.backbone == ENSEMBLE:
+        if name == "torch":
+            raise NevusError(f"Cannot use --engine torch: {bundle.folder} is an ensemble. Use --engine onnx.")
+        assert bundle.folder is not None
+        return EnsembleEngine(Ensemble.load(bundle.folder), name)
     if name == "torch" or (name == "auto" and bundle.onnx is None):
         try:
             from nevus.bundle.torch_engine import bundle_engine
@@ -297,23 +320,28 @@ def load(folder: Path | str, *, engine: EngineName = "auto", tta: TTAPolicy | No
     return Classifier(load_bundle(folder), engine=engine, tta=tta)
 
 
-def prediction_columns(classes: Sequence[str]) -> list[str]:
+def prediction_columns(classes: Sequence[str], *, ensemble: bool = False) -> list[str]:
     """Return the columns of a table of predictions.
 
     `image`, `label` (the most probable class), `p_<class>` for each class, `error`, `decision`, `set` (the conformal
-    set, its classes separated by `|`) and `flag`.
+    set, its classes separated by `|`) and `flag`; of an ensemble also `disagreement`.
     """
-    return ["image", "label", *(f"p_{name}" for name in classes), "error", "decision", "set", "flag"]
+    last = ["disagreement"] if ensemble else []
+    return ["image", "label", *(f"p_{name}" for name in classes), "error", "decision", "set", "flag", *last]
 
 
-def prediction_row(prediction: Prediction, classes: Sequence[str]) -> dict[str, str | float | None]:
+def prediction_row(
+    prediction: Prediction, classes: Sequence[str], *, ensemble: bool = False
+) -> dict[str, str | float | None]:
     """Return a prediction by the columns of `prediction_columns`; what does not apply is None."""
     p = prediction.probabilities
     values = [None] * len(classes) if p is None else [round(float(value), 6) for value in p]
     label = None if p is None else classes[int(p.argmax())]
     judged = [None] * 3 if p is None else [prediction.decision, "|".join(prediction.members), prediction.flag]
-    cells = [str(prediction.image), label, *values, prediction.error, *judged]
-    return dict(zip(prediction_columns(classes), cells, strict=True))
+    spread = prediction.disagreement
+    last = [None if spread is None else round(spread, 6)] if ensemble else []
+    cells = [str(prediction.image), label, *values, prediction.error, *judged, *last]
+    return dict(zip(prediction_columns(classes, ensemble=ensemble), cells, strict=True))
 
 
 def is_single(images: Any) -> bool:

@@ -40,7 +40,7 @@ def model_card(bundle: Bundle, validation: Mapping[str, Mapping[str, Any]]) -> s
 
 **{DISCLAIMER}**
 
-- Backbone: `{spec.backbone}`, {spec.feature_stages} feature stages, pooling `{spec.pooling}`
+- Backbone: {_backbone(bundle)}
 - Input: the whole image, resized to {spec.image_size} x {spec.image_size} pixels
 - Test-time augmentation: `{bundle.tta}`
 - Classes: {", ".join(spec.classes)}{_positive(data)}{sums}
@@ -183,6 +183,14 @@ def _shift(bundle: Bundle) -> str:
         f"\n## Threshold\n\nThe logit of {bundle.classes[1]} is shifted by {shift:+.3f}, chosen on validation, so that "
         "sensitivity and specificity are equal there. Calibration comes after the shift.\n"
     )
+
+
+def _backbone(bundle: Bundle) -> str:
+    members = bundle.provenance.get("members")
+    if members:
+        parts = "; ".join(f"`{one['backbone']}`, seed {one['seed']}, {one['bundle']}" for one in members)
+        return f"an ensemble of {len(members)} networks, the mean of their calibrated probabilities: {parts}"
+    return f"`{bundle.spec.backbone}`, {bundle.spec.feature_stages} feature stages, pooling `{bundle.spec.pooling}`"
 
 
 def _minutes(provenance: Mapping[str, Any]) -> str:

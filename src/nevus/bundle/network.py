@@ -6,20 +6,24 @@ from pathlib import Path
 
 from nevus._io import save_tensors
 from nevus.bundle.bundle import ONNX, WEIGHTS
+from nevus.bundle.ensemble import Ensemble
 from nevus.errors import NevusError
 from nevus.models.checkpoint import check_finite, halved
 from nevus.models.handcrafted.classifier import FILE, Handcrafted, load_estimator, save_estimator
 from nevus.models.handcrafted.features import HANDCRAFTED_IMAGE_SIZE
 from nevus.models.model import ImageClassifier, build_model
-from nevus.models.spec import HANDCRAFTED, ModelSpec
+from nevus.models.spec import ENSEMBLE, HANDCRAFTED, ModelSpec
 
 
 def save_model(
-    model: ImageClassifier | Handcrafted, spec: ModelSpec, folder: Path, *, half: bool, onnx: bool | None
+    model: ImageClassifier | Handcrafted | Ensemble, spec: ModelSpec, folder: Path, *, half: bool, onnx: bool | None
 ) -> None:
     """Write the model files into a folder; see `nevus.bundle.bundle.save_bundle`."""
     if isinstance(model, Handcrafted):
         save_estimator(model, folder / FILE)
+        return
+    if isinstance(model, Ensemble):
+        model.save(folder)
         return
     from nevus.runtime.onnx_model import LARGEST, weight_bytes, write_onnx
 
@@ -44,6 +48,8 @@ def load_network(folder: Path, spec: ModelSpec) -> ImageClassifier:
 
     if spec.backbone == HANDCRAFTED:
         raise NevusError(f"Cannot load a network from {folder}: it holds an estimator on handcrafted features.")
+    if spec.backbone == ENSEMBLE:
+        raise NevusError(f"Cannot load a network from {folder}: it is an ensemble. Use one of its members.")
     network = build_model(spec)
     try:
         weights = load_file(folder / WEIGHTS)

@@ -26,6 +26,7 @@ COMMANDS = {
     },
     "Sharing": {
         "export": "write a bundle for ONNX Runtime, OpenVINO or PyTorch",
+        "ensemble": "make one bundle of several",
         "split": "make a leak-free split of a data set",
         "cache": "show or clear the cache",
     },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TextIO
@@ -124,31 +124,32 @@ class Command:
                 for prediction in classifier.stream(images, prevalence=self.prevalence):
                     bad += prediction.error is not None
                     flagged += bool(prediction.flag)
-                    yield prediction_row(prediction, classifier.classes)
+                    yield prediction_row(prediction, classifier.classes, ensemble=classifier.is_ensemble)
                     bar.advance(task)
 
-        WRITERS[self.format](rows(), classifier.classes, file)
+        WRITERS[self.format](rows(), classifier, file)
         file.flush()
         return bad, flagged
 
 
-def _csv(rows: Iterator[Row], classes: Sequence[str], file: TextIO) -> None:
+def _csv(rows: Iterator[Row], classifier: Classifier, file: TextIO) -> None:
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(prediction_columns(classes))
+    writer.writerow(prediction_columns(classifier.classes, ensemble=classifier.is_ensemble))
     for row in rows:
         writer.writerow(["" if value is None else value for value in row.values()])
 
 
-def _json(rows: Iterator[Row], classes: Sequence[str], file: TextIO) -> None:
+def _json(rows: Iterator[Row], classifier: Classifier, file: TextIO) -> None:
     file.write("[")
     for number, row in enumerate(rows):
         file.write((",\n " if number else "\n ") + json.dumps(row, allow_nan=False))
     file.write("\n]\n")
 
 
-def _table(rows: Iterator[Row], classes: Sequence[str], file: TextIO) -> None:
+def _table(rows: Iterator[Row], classifier: Classifier, file: TextIO) -> None:
+    classes, spread = classifier.classes, "disagreement"
     wide = max(len(CANNOT_JUDGE) + 2 + max(map(len, FLAGS)), *map(len, classes))
-    heads = [f"p_{name}" for name in classes]
+    heads = [*(f"p_{name}" for name in classes), *([spread] if classifier.is_ensemble else [])]
     in_set = max(len("|".join(classes)) if len(classes) == 2 else 3, 3)
     head = "  ".join(f"{head:>8}" for head in heads)
     file.write(f"{'decision':<{wide}}  {head}  {'set':<{in_set}}  image\n")
@@ -161,7 +162,7 @@ def _table(rows: Iterator[Row], classes: Sequence[str], file: TextIO) -> None:
             file.write(f"{decision:<{wide}}  {values}  {row['set']:<{in_set}}  {printable(str(row['image']))}\n")
 
 
-WRITERS: dict[str, Callable[[Iterator[Row], Sequence[str], TextIO], None]] = {
+WRITERS: dict[str, Callable[[Iterator[Row], Classifier, TextIO], None]] = {
     "csv": _csv,
     "json": _json,
     "table": _table,

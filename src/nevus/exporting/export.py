@@ -37,7 +37,7 @@ from nevus.exporting.int8_onnx import quantize, shown
 from nevus.exporting.int8_torch import round_to_8_bits
 from nevus.metrics.intervals import bootstrap
 from nevus.metrics.report import compute_metrics
-from nevus.models.spec import HANDCRAFTED
+from nevus.models.spec import ENSEMBLE, HANDCRAFTED
 from nevus.runtime.engines import PIXELS
 from nevus.runtime.tta import with_tta
 
@@ -116,6 +116,11 @@ def export(
     """
     if bundle.spec.backbone == HANDCRAFTED:
         raise NevusError(f"{bundle.folder} is no network but an estimator on handcrafted features; it has no graph.")
+    if bundle.spec.backbone == ENSEMBLE:
+        raise NevusError(
+            f"Cannot export {bundle.folder}: it is an ensemble. Its members are ONNX files already; export one of the "
+            "bundles that it was made of."
+        )
     ensure_writable(out)
     if precision == "int8":
         manifest = map_labels(manifest, bundle)

@@ -17,6 +17,8 @@ deviation and its maximum."""
 
 HANDCRAFTED = "handcrafted"
 """Backbone of a classifier on handcrafted features."""
+ENSEMBLE = "ensemble"
+"""Backbone of a bundle that holds several networks."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class ModelSpec:
     """The structure of a classifier and of its input; `nevus.models.model.build_model` makes the network.
 
     Attributes:
-        backbone: name, see `nevus.models.registry`, or `handcrafted`.
+        backbone: name, see `nevus.models.registry`, or `handcrafted`, or `ensemble`.
         classes: names in the order of the outputs; of two, the second is positive.
         feature_stages: number of final stages whose pooled features are concatenated with the last-layer features.
         pooling: of these stages.

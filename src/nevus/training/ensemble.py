@@ -1,0 +1,79 @@
+"""Several bundles made into one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from nevus.bundle.bundle import TRAINING_IMAGES, Bundle, save_bundle
+from nevus.bundle.ensemble import Ensemble, EnsembleEngine
+from nevus.bundle.model_card import model_card
+from nevus.bundle.training_overlap import training_overlap
+from nevus.data.cache import Cache
+from nevus.data.decoded import decode_dataset
+from nevus.data.manifest import Manifest
+from nevus.errors import NevusError
+from nevus.evaluation import map_labels
+from nevus.metrics.report import compute_metrics
+from nevus.models.spec import ENSEMBLE, ModelSpec
+from nevus.runtime.engines import run_batched
+from nevus.training.decisions import fit_decision_rule
+
+
+def make_ensemble(bundles: Sequence[Bundle], manifest: Manifest, out: Path, cache: Cache) -> Bundle:
+    """Make one bundle of several, with a decision rule of its own.
+
+    Args:
+        bundles: of the same classes and image size, each with `model.onnx`.
+        manifest: labeled images for the decision rule, on which none of them was trained.
+        out: folder of the bundle, a new one.
+        cache: of decoded images.
+
+    Raises:
+        NevusError: the bundles do not fit together, one of them was trained on these images, or the folder exists or
+            cannot be written.
+
+    """
+    ensemble = Ensemble.of(bundles)
+    for bundle in bundles:
+        seen = training_overlap(bundle, manifest)
+        if seen:
+            what, count = next(iter(seen.items()))
+            raise NevusError(
+                f"Cannot fit the decision rule: {count:,} of the {len(manifest):,} images were used to train {what} of "
+                f"{bundle.folder}. Give --split validation of its manifest, or other images."
+            )
+    first = bundles[0]
+    spec = ModelSpec(ENSEMBLE, first.classes, image_size=first.spec.image_size)
+    rows = map_labels(manifest, first)
+    images = decode_dataset(rows, spec.image_size, cache)
+    logits = run_batched(EnsembleEngine(ensemble), images.pixels, what="predicting")
+    y, groups = images.manifest.targets, images.manifest.groups
+    rule = fit_decision_rule(logits, y, groups, images)
+    validation = compute_metrics(y, rule.probabilities(logits), spec.classes, groups)
+    fit = {name: metric.as_dict() for name, metric in validation.items()}
+    data = dict(first.provenance["data"])
+    provenance = {
+        **first.provenance,
+        "data": {**data, "name": " + ".join(dict.fromkeys(str(b.provenance["data"]["name"]) for b in bundles))},
+        "fit": {**first.provenance.get("fit", {}), "validation": fit},
+        "history": [],
+        "members": [
+            {"bundle": b.digest, "backbone": b.spec.backbone, "seed": b.provenance.get("seed")} for b in bundles
+        ],
+        "decision_data": {"name": manifest.name, "digest": rows.digest, "n": len(rows)},
+        "versions": {**first.provenance.get("versions", {}), "nevus": version("nevus")},
+    }
+    provenance["fit"].pop("logit_shift", None)
+    known = dict.fromkeys(part for b in bundles for part in b.license.split("; "))
+    bundle = Bundle(spec, provenance, "; ".join(known), "none", rule)
+    return save_bundle(bundle, out, ensemble, model_card(bundle, fit), training_images=_training_images(bundles))
+
+
+def _training_images(bundles: Sequence[Bundle]) -> pd.DataFrame | None:
+    paths = [b.folder / TRAINING_IMAGES for b in bundles if b.folder is not None]
+    tables = [pd.read_parquet(path) for path in paths if path.is_file()]
+    return pd.concat(tables, ignore_index=True).drop_duplicates() if tables else None
