@@ -59,3 +59,21 @@ def test_a_training_without_a_folder_is_usable(phantoms, picture):
     plain = Preparation(check_duplicates=False)
     classifier = nevus.train(phantoms, preset="fast", preparation=plain, **QUICK)
     assert np.isclose(classifier.predict_proba(picture()).sum(), 1)
+
+
+def test_explain_takes_a_classifier_and_images(trained, picture):
+    classifier, _ = trained
+    (one,) = nevus.explain(classifier, picture(60, 50))
+    assert one.target == "malignant"
+    assert one.map.shape == (32, 32)
+    assert one.map.sum() + one.constant == pytest.approx(one.margin, abs=1e-3)
+    with pytest.raises(nevus.NevusError, match="the classes are benign, malignant"):
+        list(nevus.explain(classifier, [picture()], "mole"))
+
+
+def test_evaluate_takes_subgroups_and_a_prevalence(trained, phantoms):
+    found = nevus.evaluate(
+        trained[0], phantoms, "train", bootstrap_samples=100, by=["fitzpatrick_skin_type"], prevalence=0.02
+    )
+    assert {one.column for one in found.subgroups} == {"fitzpatrick_skin_type"}
+    assert found.decisions.prevalence == 0.02

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nevus.api import audit, evaluate, export, find_duplicates, push_to_hub, train
+    from nevus.api import audit, evaluate, explain, export, find_duplicates, push_to_hub, train
     from nevus.bundle.bundle import Bundle
     from nevus.bundle.classifier import Classifier, load
     from nevus.data.manifest import Manifest
@@ -32,6 +32,7 @@ _MODULES = {
     "TrainConfig": "nevus.training.config",
     "audit": "nevus.api",
     "evaluate": "nevus.api",
+    "explain": "nevus.api",
     "export": "nevus.api",
     "find_duplicates": "nevus.api",
     "load": "nevus.bundle.classifier",
@@ -51,6 +52,7 @@ __all__ = [
     "TrainConfig",
     "audit",
     "evaluate",
+    "explain",
     "export",
     "find_duplicates",
     "load",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nevus.bundle.bundle import load_bundle
-from nevus.bundle.classifier import Classifier, load
+from nevus.bundle.classifier import Classifier, Images, as_list, load
 from nevus.data.cache import Cache
 from nevus.data.manifest import REQUIRED, Manifest
 from nevus.data.readers.dispatch import DataConfig, read
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nevus.auditing.audit import Audit
+    from nevus.bundle.explain import Explanation
     from nevus.exporting.export import Exported
     from nevus.exporting.formats import Format
 
@@ -57,12 +58,42 @@ def evaluate(
     *,
     bootstrap_samples: int = 2000,
     seed: int = 0,
+    by: Sequence[str] = (),
+    prevalence: float | None = None,
+    readers: Path | str | None = None,
 ) -> Evaluation:
     """Compute the metrics of a classifier, each with its interval; see `nevus.evaluation.evaluate`."""
     from nevus.evaluation import evaluate as evaluate_classifier
 
     model = classifier if isinstance(classifier, Classifier) else load(classifier)
-    return evaluate_classifier(model, _manifest(data), split, replicates=bootstrap_samples, seed=seed)
+    return evaluate_classifier(
+        model,
+        _manifest(data),
+        split,
+        replicates=bootstrap_samples,
+        seed=seed,
+        by=by,
+        prevalence=prevalence,
+        readers=None if readers is None else Path(readers),
+    )
+
+
+def explain(classifier: Classifier | Path | str, images: Images, target: str | None = None) -> Iterator[Explanation]:
+    """Compute heat maps, one after the other; see `nevus.bundle.explain.explain`.
+
+    Args:
+        classifier: a classifier, or the folder or name of a bundle.
+        images: one or several paths, PIL images or uint8 arrays.
+        target: class that the maps speak for; by default the positive one of two, else the most probable one.
+
+    Raises:
+        NevusError: there is no such class.
+
+    """
+    from nevus.bundle.explain import explain as explain_images
+
+    model = classifier if isinstance(classifier, Classifier) else load(classifier)
+    return explain_images(model, as_list(images), target)
 
 
 def audit(data: Data, reference: Sequence[Data] = (), *, seed: int = 0) -> Audit:
