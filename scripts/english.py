@@ -27,7 +27,7 @@ BANNED = {
     r"looks? at (a|the) test": "test-set evaluation",
     r"taught": "trained",
     r"elsewhere": "external",
-    r"(?<!cannot )(?<!cannot be )judged?": "evaluated",  # "cannot judge" is a decision of nevus
+    r"(?<!cannot )(?<!cannot[- ]be[- ])judged?": "evaluated",  # "cannot judge" is a decision of nevus
     r"pictures that belong together": "near-duplicates and same-lesion images",
 }
 """Pattern to what to write instead."""

@@ -21,6 +21,7 @@ from nevus.comparison.published import READERS
 from nevus.data.walker import LeftOut
 from nevus.errors import NevusError
 from nevus.evaluation import Evaluation
+from nevus.metrics.report import MetricEstimate
 from nevus.report import plots
 from nevus.report.thumbnails import Tile, tile
 
@@ -44,8 +45,22 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters["figure"] = format_metric
+    made.filters["interval"] = format_interval
+    made.filters["p_value"] = format_p
     made.filters["words"] = humanize
     return made
+
+
+def format_interval(metric: MetricEstimate) -> str:
+    """Return the ends of an interval, or an empty string where it is undefined."""
+    if not np.isfinite([metric.ci_low, metric.ci_high]).all():
+        return ""
+    return f"{format_metric(metric.ci_low)} to {format_metric(metric.ci_high)}"
+
+
+def format_p(p: float) -> str:
+    """Return a p value with three digits."""
+    return "< 0.001" if p < 0.001 else format_metric(p)
 
 
 def format_metric(value: float | None) -> str:
@@ -190,7 +205,7 @@ def summary(evaluation: Evaluation) -> str:
         return f"{first}{right:,} of {n:,} images are classified correctly."
     return first + (
         f"{classes[1]}: {counts.tp:,} of {counts.tp + counts.fn:,} images found, {counts.fn:,} missed. {classes[0]}: "
-        f"{counts.fp:,} of {counts.tn + counts.fp:,} images predicted {classes[1]} (false alarms)."
+        f"{counts.fp:,} of {counts.tn + counts.fp:,} images predicted {classes[1]} (false alarms), at a threshold of 0.5."
     )
 
 
