@@ -205,7 +205,7 @@ def summary(evaluation: Evaluation) -> str:
         return f"{first}{right:,} of {n:,} images are classified correctly."
     return first + (
         f"{classes[1]}: {counts.tp:,} of {counts.tp + counts.fn:,} images found, {counts.fn:,} missed. {classes[0]}: "
-        f"{counts.fp:,} of {counts.tn + counts.fp:,} images predicted {classes[1]} (false alarms), at a threshold of 0.5."
+        f"{counts.fp:,} of {counts.tn + counts.fp:,} images predicted {classes[1]} (false alarms), at threshold 0.5."
     )
 
 
