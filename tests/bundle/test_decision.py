@@ -180,7 +180,7 @@ def test_every_outcome_has_its_words(tmp_path, pictures):
     other = replace(one, flag="unvalidated kind", kind="clinical")
     assert outcome(other, RULE) == "Cannot judge. The classifier was not validated on clinical photographs."
     measured = replace(RULE, kinds={**RULE.kinds, "clinical": KindResult(260, 80, 0.875, 0.4, "pad")})
-    assert outcome(other, measured).endswith("clinical photographs: sensitivity 87.5% of 80 on the 260 of pad.")
+    assert outcome(other, measured).endswith("photographs: sensitivity 87.5% on the 80 positive of 260 images of pad.")
     assert outcome(replace(one, members=("benign", "malignant")), RULE).startswith("Not sure: benign or malignant.")
     sure = replace(one, members=("benign",), decision="benign", probabilities=np.array([0.9, 0.1]))
     assert outcome(sure, RULE) == "benign: the probability is below the threshold of 0.300."
@@ -220,6 +220,7 @@ def test_explain_writes_overlays_and_a_page(tmp_path, pictures, capsys):
     shutil.rmtree(tmp_path / "out")
     assert main(["predict", *words[1:4], "--explain", str(tmp_path / "out")]) == 3
     assert (tmp_path / "out" / "index.html").exists()
+    assert main(["predict", *words[1:4], "--explain", str(tmp_path / "out"), "--engine", "torch"]) == 2
 
 
 def test_an_unknown_class_cannot_be_explained(tmp_path, picture, capsys):

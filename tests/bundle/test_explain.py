@@ -117,3 +117,16 @@ def test_an_unknown_class_is_refused_and_a_bad_image_goes_on(tmp_path):
     assert "bad.jpg" in first.prediction.error
     assert second.map.shape == (classifier.bundle.spec.image_size,) * 2
     assert second.overlay(images(1)[0]).size == (80, 80)
+
+
+@pytest.mark.parametrize("policy", ["none", "invariant"])
+def test_predictions_of_explanations_are_those_of_the_classifier(tmp_path, policy):
+    bundle = small_bundle(tmp_path / "b", tta=policy, feature_stages=2)
+    (tmp_path / "bad.jpg").write_text("no image")
+    classifier, given = nevus.load(bundle.folder), [*images(10), tmp_path / "bad.jpg", *images(2, seed=1)]
+    found = [one.prediction for one in explain(classifier, given)]
+    for one, other in zip(found, classifier.stream(given), strict=True):
+        assert (one.error, one.decision, one.flag, one.kind) == (other.error, other.decision, other.flag, other.kind)
+        if one.error is None:
+            assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+    assert found[10].error is not None

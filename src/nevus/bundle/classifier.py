@@ -157,26 +157,51 @@ class Classifier:
         while chunk := list(islice(decoded, batch)):
             sources, pending[: len(chunk)] = pending[: len(chunk)], []
             good = [pixels for pixels in chunk if not isinstance(pixels, ImageError)]
-            rows = self._judged([one for one, _ in good], [other for _, other in good if other is not None], prevalence)
+            rows = self._predicted([one for one, _ in good], [o for _, o in good if o is not None], prevalence)
             for source, pixels in zip(sources, chunk, strict=True):
                 if isinstance(pixels, ImageError):
                     yield Prediction(source, None, str(pixels))
                 else:
                     yield replace(next(rows), image=source)
 
-    def _judged(
+    def _predicted(
         self, pixels: Sequence[Pixels], checked: Sequence[Pixels], prevalence: float | None
     ) -> Iterator[Prediction]:
         """Predict squares; the source of each is filled in later."""
         if not pixels:
             return
-        rule, classes = self.bundle.rule, self.classes
-        spread: Sequence[float | None] = [None] * len(pixels)
+        logits, spread = self.logits(pixels)
+        yield from self.decide(logits, checked, prevalence, spread)
+
+    def logits(self, squares: Sequence[Pixels]) -> tuple[NDArray[np.float64], Sequence[float]]:
+        """Return logits before calibration, float64 (n, classes), and the disagreement of an ensemble, (n,) or empty.
+
+        Args:
+            squares: uint8 (image_size, image_size, 3) each.
+
+        """
         if isinstance(self.engine, EnsembleEngine):
-            each = self.engine.probabilities(np.stack(pixels))
-            logits, spread = self.engine.logits(each).astype(np.float64), disagreement(each).tolist()
-        else:
-            logits = self.engine(np.stack(pixels)).astype(np.float64)
+            each = self.engine.probabilities(np.stack(squares))
+            return self.engine.logits(each).astype(np.float64), disagreement(each).tolist()
+        return self.engine(np.stack(squares)).astype(np.float64), ()
+
+    def decide(
+        self,
+        logits: NDArray[np.float64],
+        checked: Sequence[Pixels] = (),
+        prevalence: float | None = None,
+        spread: Sequence[float] = (),
+    ) -> Iterator[Prediction]:
+        """Apply the decision rule to logits; the image of each prediction is empty.
+
+        Args:
+            logits: float64 (n, classes).
+            checked: the images as uint8 (CHECK_IMAGE_SIZE, CHECK_IMAGE_SIZE, 3); none for no check.
+            prevalence: see `stream`.
+            spread: disagreement of each image, of an ensemble.
+
+        """
+        rule, classes = self.bundle.rule, self.classes
         p = rule.probabilities(logits)
         shown = p if prevalence is None else rule.probabilities(logits, prevalence)
         scores = check_images(np.stack(checked)) if checked else None
@@ -189,7 +214,17 @@ class Classifier:
                 continue
             inside = () if member is None else tuple(n for n, m in zip(classes, member[row], strict=True) if m)
             decision = CANNOT_JUDGE if flags[row] else classes[called[row]]
-            yield Prediction("", shown[row], None, logits[row], decision, inside, flags[row], kinds[row], spread[row])
+            yield Prediction(
+                "",
+                shown[row],
+                None,
+                logits[row],
+                decision,
+                inside,
+                flags[row],
+                kinds[row],
+                spread[row] if spread else None,
+            )
 
     def predict_proba(self, images: Images) -> NDArray[np.float64]:
         """Return calibrated probabilities by class, float64 (n, classes), rows summing to 1.

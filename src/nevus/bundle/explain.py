@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-from nevus.bundle.bundle import Bundle
 from nevus.bundle.classifier import Classifier, Prediction
+from nevus.bundle.image_check import CHECK_IMAGE_SIZE
 from nevus.data.images import Pixels, Source, decode
+from nevus.data.parallel import prefetch_map
 from nevus.data.preprocess import resize_square
-from nevus.errors import NevusError
+from nevus.errors import ImageError, NevusError
 from nevus.metrics.scores import Floats
 from nevus.models.label_groups import LabelGroups
 from nevus.runtime.engines import EVIDENCE, FINE_LOGITS, LOGITS, OnnxEngine
@@ -73,80 +74,105 @@ class Explanation:
         return Image.fromarray(np.rint(image * (1 - alpha) + color * alpha).astype(np.uint8))
 
 
-def explain(classifier: Classifier, images: Iterable[Source], target: str | None = None) -> Iterator[Explanation]:
+def explain(
+    classifier: Classifier, images: Iterable[Source], target: str | None = None, *, prevalence: float | None = None
+) -> Iterator[Explanation]:
     """Explain images, in order, at constant memory; an image that cannot be used is an explanation without a map.
+
+    An exact map costs no more than a prediction: one pass through the network gives both.
 
     Args:
         classifier: a bundle made ready.
         images: paths, PIL images or uint8 arrays (h, w, 3).
         target: class to explain; by default the positive one of two, else the most probable one of each image.
+        prevalence: of the positive class where the classifier is used, see `Classifier.stream`.
 
     Raises:
         NevusError: there is no such class.
 
     """
-    bundle = classifier.bundle
-    if target is not None and target not in bundle.classes:
-        raise NevusError(f"Cannot explain '{target}': the classes are {', '.join(bundle.classes)}. Correct --target.")
-    if target is None and len(bundle.classes) == 2:
-        target = bundle.classes[1]
-    exact = _evidence_engine(bundle)
-    method: Method = "exact" if exact else "occlusion"
+    classes = classifier.classes
+    if target is not None and target not in classes:
+        raise NevusError(f"Cannot explain '{target}': the classes are {', '.join(classes)}. Correct --target.")
+    given = classes.index(target) if target is not None else 1 if len(classes) == 2 else None
+    return _explained(classifier, images, given, prevalence)
+
+
+def _explained(
+    classifier: Classifier, images: Iterable[Source], given: int | None, prevalence: float | None
+) -> Iterator[Explanation]:
+    engine = _evidence_engine(classifier)
     source = iter(images)
     while chunk := list(islice(source, BATCH)):
-        predictions = list(classifier.stream(chunk))
-        usable = [p for p in predictions if p.error is None]
-        squares = [resize_square(decode(p.image), bundle.spec.image_size) for p in usable]
-        targets = [bundle.classes.index(target or _most_probable(p, bundle.classes)) for p in usable]
-        found = _exact(exact, classifier, squares, targets) if exact else _occluded(classifier, squares, targets)
-        maps = iter(found)
-        for prediction in predictions:
-            if prediction.error is not None:
-                yield Explanation(prediction, target or "", np.zeros((0, 0)), 0.0, 0.0, method)
-                continue
-            heat, margin, constant, cls = next(maps)
-            yield Explanation(prediction, bundle.classes[cls], heat, margin, constant, method)
+        decoded = list(prefetch_map(_decoded, chunk))
+        usable = [one for one in decoded if not isinstance(one, str)]
+        size = classifier.bundle.spec.image_size
+        squares = [resize_square(one, size) for one in usable]
+        checked = [resize_square(one, CHECK_IMAGE_SIZE) for one in usable]
+        if not squares:
+            found: list[Explanation] = []
+        elif engine:
+            found = _exact(engine, classifier, squares, checked, given, prevalence)
+        else:
+            found = _occluded(classifier, squares, checked, given, prevalence)
+        explanations = iter(found)
+        for image, one in zip(chunk, decoded, strict=True):
+            if isinstance(one, str):
+                method: Method = "exact" if engine else "occlusion"
+                yield Explanation(Prediction(image, None, one), "", np.zeros((0, 0)), 0.0, 0.0, method)
+            else:
+                explanation = next(explanations)
+                yield replace(explanation, prediction=replace(explanation.prediction, image=image))
 
 
-def _most_probable(prediction: Prediction, classes: Sequence[str]) -> str:
-    assert prediction.probabilities is not None
-    return classes[int(prediction.probabilities.argmax())]
+def _decoded(image: Source) -> Pixels | str:
+    try:
+        return decode(image)
+    except ImageError as error:
+        return str(error)
 
 
-def _evidence_engine(bundle: Bundle) -> OnnxEngine | None:
-    engine = OnnxEngine(bundle.onnx) if bundle.onnx else None
+def _evidence_engine(classifier: Classifier) -> OnnxEngine | None:
+    onnx = classifier.bundle.onnx
+    engine = OnnxEngine(onnx) if onnx else None
     return engine if engine and f"{EVIDENCE}_1" in engine.output_names else None
 
 
-Found = tuple[Floats, float, float, int]
-"""Map, margin, constant and target."""
+def _targets(logits: Floats, given: int | None) -> list[int]:
+    return [int(k) for k in logits.argmax(1)] if given is None else [given] * len(logits)
 
 
-def _exact(engine: OnnxEngine, classifier: Classifier, squares: list[Pixels], targets: list[int]) -> list[Found]:
-    if not squares:
-        return []
+def _exact(
+    engine: OnnxEngine,
+    classifier: Classifier,
+    squares: list[Pixels],
+    checked: list[Pixels],
+    given: int | None,
+    prevalence: float | None,
+) -> list[Explanation]:
     spec, tta = classifier.bundle.spec, classifier.tta
     names = [name for name in engine.output_names if name.startswith(EVIDENCE)]
-    fine_name = FINE_LOGITS if spec.label_groups else LOGITS
-    views, margins = [], np.zeros(len(squares))
-    for view in tta_views(np.stack(squares), tta):
-        logits, fine, *evidence = (
-            one.astype(np.float64) for one in engine.outputs(np.ascontiguousarray(view), [LOGITS, fine_name, *names])
-        )
-        weights = class_weights(fine, spec.label_groups)
+    asked = [LOGITS, FINE_LOGITS if spec.label_groups else LOGITS, *names]
+    outputs = [engine.outputs(np.ascontiguousarray(v), asked) for v in tta_views(np.stack(squares), tta)]
+    logits = np.mean([one[0].astype(np.float64) for one in outputs], axis=0)
+    targets = _targets(logits, given)
+    views = []
+    for _, fine, *evidence in outputs:
+        weights = class_weights(fine.astype(np.float64), spec.label_groups)
         maps = np.zeros((len(squares), spec.image_size, spec.image_size))
         for one in evidence:
             for row, target in enumerate(targets):
                 # What a position adds to the margin: the weights of the fine classes, target minus the others' mean.
                 contrast = _contrast(weights[row], target)
-                maps[row] += enlarged(np.tensordot(contrast, one[row], 1), spec.image_size)
+                maps[row] += enlarged(np.tensordot(contrast, one[row].astype(np.float64), 1), spec.image_size)
         views.append(maps)
-        margins += [_margin(row, target) for row, target in zip(logits, targets, strict=True)]
     heat = np.mean(untransform(views, tta), axis=0)
-    margins /= len(views)
+    predictions = classifier.decide(logits, checked, prevalence)
     return [
-        (one, float(margin), float(margin - one.sum()), target)
-        for one, margin, target in zip(heat, margins, targets, strict=True)
+        Explanation(prediction, classifier.classes[target], one, margin, margin - float(one.sum()), "exact")
+        for prediction, one, target, margin in zip(
+            predictions, heat, targets, map(_margin, logits, targets), strict=True
+        )
     ]
 
 
@@ -191,20 +217,28 @@ def enlarged(evidence: Floats, size: int) -> Floats:
     return big + (float(evidence.sum()) - float(big.sum())) / size**2
 
 
-def _occluded(classifier: Classifier, squares: list[Pixels], targets: list[int]) -> list[Found]:
+def _occluded(
+    classifier: Classifier,
+    squares: list[Pixels],
+    checked: list[Pixels],
+    given: int | None,
+    prevalence: float | None,
+) -> list[Explanation]:
     """Cover one patch after the other with the image's mean color, and measure how much the margin falls."""
     size = classifier.bundle.spec.image_size
     edges = np.linspace(0, size, min(GRID, size) + 1).round().astype(int)
+    logits, spread = classifier.logits(squares)
+    predictions = classifier.decide(logits, checked, prevalence, spread)
     found = []
-    for square, target in zip(squares, targets, strict=True):
-        margin = _margin(classifier.engine(square[None]).astype(np.float64)[0], target)
+    for square, prediction, row, target in zip(squares, predictions, logits, _targets(logits, given), strict=True):
+        margin = _margin(row, target)
         heat, mean = np.zeros((size, size)), square.mean((0, 1)).round().astype(np.uint8)
         for top, bottom in pairwise(edges):
             covered = np.repeat(square[None], len(edges) - 1, axis=0)
             for k, (left, right) in enumerate(pairwise(edges)):
                 covered[k, top:bottom, left:right] = mean
-            logits = classifier.engine(covered).astype(np.float64)
-            for (left, right), row in zip(pairwise(edges), logits, strict=True):
-                heat[top:bottom, left:right] = margin - _margin(row, target)
-        found.append((heat, margin, 0.0, target))
+            fallen = classifier.engine(covered).astype(np.float64)
+            for (left, right), one in zip(pairwise(edges), fallen, strict=True):
+                heat[top:bottom, left:right] = margin - _margin(one, target)
+        found.append(Explanation(prediction, classifier.classes[target], heat, margin, 0.0, "occlusion"))
     return found

@@ -55,8 +55,10 @@ def kind_sentence(rule: DecisionRule, kind: str) -> str:
     told = result is not None and result.sensitivity is not None
     measured = ""
     if result is not None and told:
-        where = f"the {result.images:,} of {result.data}" if result.data else f"{result.images:,} validation images"
-        measured = f"sensitivity {result.sensitivity:.1%} of {result.positives:,} on {where}"
+        where = f"images of {result.data}" if result.data else "validation images"
+        measured = (
+            f"sensitivity {result.sensitivity:.1%} on the {result.positives:,} positive of {result.images:,} {where}"
+        )
     if result is not None and result.validated:
         return f"The classifier was validated on {name}{f': {measured}' if measured else ''}."
     return f"The classifier was not validated on {name}{f': {measured}' if measured else ''}."

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import tyro
 
-from nevus._progress import console
+from nevus._progress import console, progress
 from nevus.bundle.classifier import load
+from nevus.bundle.explain import explain
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.data.walker import LeftOut, found_images
 from nevus.errors import NevusError
-from nevus.report.explanation import write_explanations
+from nevus.report.explanation import ExplanationReport
 from nevus.runtime.tta import TTAPolicy
 
 
@@ -43,9 +44,15 @@ class Command:
         total = sum(1 for _ in found_images(self.images, left_out))
         left_out.report("the folders")
         classifier = load(self.bundle, tta=self.tta)
-        images = found_images(self.images, LeftOut())
-        page, bad = write_explanations(classifier, images, self.out, total=total, target=self.target)
-        if bad:
-            console.print(f"{bad} of {total} images could not be used; see the page.", highlight=False)
+        explanations = explain(classifier, found_images(self.images, LeftOut()), self.target)
+        report = ExplanationReport(classifier, self.out, self.target)
+        with progress() as bar:
+            task = bar.add_task("explaining", total=total, note="")
+            for one in explanations:
+                report.add(one)
+                bar.advance(task)
+        page = report.write()
+        if report.bad:
+            console.print(f"{report.bad} of {total} images could not be used; see the page.", highlight=False)
         console.print(f"page: {page}   {DISCLAIMER}", highlight=False)
-        return 3 if bad else 0
+        return 3 if report.bad else 0

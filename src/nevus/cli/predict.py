@@ -15,10 +15,10 @@ import tyro
 from nevus._io import atomic_path, write_text
 from nevus._progress import console, progress
 from nevus.bundle.builtin import is_builtin
-from nevus.bundle.classifier import Classifier, load, prediction_columns, prediction_row
-from nevus.bundle.decision import CANNOT_JUDGE
+from nevus.bundle.classifier import Classifier, Prediction, load, prediction_columns, prediction_row
+from nevus.bundle.decision import CANNOT_JUDGE, UNVALIDATED
 from nevus.bundle.model_card import DISCLAIMER
-from nevus.bundle.wording import FLAGS, operating_point_sentence
+from nevus.bundle.wording import FLAGS, kind_sentence, operating_point_sentence
 from nevus.cli._flags import OptionalFloat
 from nevus.data.images import SUFFIXES
 from nevus.data.walker import LeftOut, found_images
@@ -72,6 +72,10 @@ class Command:
             raise NevusError(
                 f"Cannot use --prevalence {self.prevalence}: it is not between 0 and 1. Give a share, as 0.02."
             )
+        if self.explain is not None and self.engine not in ("auto", "onnx"):
+            raise NevusError(
+                f"Cannot use --engine {self.engine} with --explain: heat maps come from ONNX Runtime. Leave one out."
+            )
         left_out = LeftOut()
         total = sum(1 for _ in found_images(self.images, left_out))
         left_out.report("the folders")
@@ -92,44 +96,58 @@ class Command:
         if self.out is None:
             if hasattr(sys.stdout, "reconfigure"):
                 sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # file names need not be UTF-8
-            bad, flagged = self._write(classifier, total, sys.stdout)
+            bad, flagged, kinds = self._write(classifier, total, sys.stdout)
         else:
             with (
                 atomic_path(self.out) as aside,
                 aside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
             ):
-                bad, flagged = self._write(classifier, total, file)
-        if self.explain is not None:
-            from nevus.report.explanation import write_explanations
-
-            page, _ = write_explanations(classifier, found_images(self.images, LeftOut()), self.explain, total=total)
-            console.print(f"heat maps: {page}", highlight=False)
+                bad, flagged, kinds = self._write(classifier, total, file)
         if bad:
             console.print(f"{bad} of {total} images could not be used; see their error.", highlight=False)
         if flagged:
             console.print(f"{flagged} of {total} images cannot be judged; see their flag.", highlight=False)
+        for kind in sorted(kinds):
+            console.print(kind_sentence(bundle.rule, kind), highlight=False)
         console.print(operating_point_sentence(bundle.rule, classifier.classes[-1]), highlight=False)
         console.print(DISCLAIMER, highlight=False)
         return 3 if bad else 0
 
-    def _write(self, classifier: Classifier, total: int, file: TextIO) -> tuple[int, int]:
-        """Return the number of images that could not be used, and of those that cannot be judged."""
+    def _write(self, classifier: Classifier, total: int, file: TextIO) -> tuple[int, int, set[str]]:
+        """Return the images that could not be used, those that cannot be judged, and kinds that were not validated."""
         bad = flagged = 0
+        kinds: set[str] = set()
 
         def rows() -> Iterator[Row]:
             nonlocal bad, flagged
             with progress() as bar:
                 task = bar.add_task("predicting", total=total, note="")
-                images = found_images(self.images, LeftOut())
-                for prediction in classifier.stream(images, prevalence=self.prevalence):
+                for prediction in self._predictions(classifier):
                     bad += prediction.error is not None
                     flagged += bool(prediction.flag)
+                    if prediction.flag == UNVALIDATED:
+                        kinds.add(prediction.kind)
                     yield prediction_row(prediction, classifier.classes, ensemble=classifier.is_ensemble)
                     bar.advance(task)
 
         WRITERS[self.format](rows(), classifier, file)
         file.flush()
-        return bad, flagged
+        return bad, flagged, kinds
+
+    def _predictions(self, classifier: Classifier) -> Iterator[Prediction]:
+        """Predict the images; with --explain write their heat maps, too."""
+        images = found_images(self.images, LeftOut())
+        if self.explain is None:
+            yield from classifier.stream(images, prevalence=self.prevalence)
+            return
+        from nevus.bundle.explain import explain
+        from nevus.report.explanation import ExplanationReport
+
+        report = ExplanationReport(classifier, self.explain)
+        for one in explain(classifier, images, prevalence=self.prevalence):
+            report.add(one)
+            yield one.prediction
+        console.print(f"heat maps: {report.write()}", highlight=False)
 
 
 def _csv(rows: Iterator[Row], classifier: Classifier, file: TextIO) -> None:

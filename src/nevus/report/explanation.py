@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from nevus._io import atomic_path, ensure_writable, write_text
-from nevus._progress import progress
 from nevus.bundle.classifier import Classifier
-from nevus.bundle.explain import explain
+from nevus.bundle.explain import Explanation
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.bundle.wording import operating_point_sentence, outcome
-from nevus.data.images import Source, decode
+from nevus.data.images import decode
 from nevus.report.evaluation import environment
 
 METHODS = {
@@ -40,58 +38,65 @@ class Row:
     probabilities: str
 
 
-def write_explanations(
-    classifier: Classifier, images: Iterable[Source], out: Path, *, total: int, target: str | None = None
-) -> tuple[Path, int]:
-    """Write `NAME.png` for each image, and `index.html`.
+class ExplanationReport:
+    """A folder with `NAME.png` for each image, and `index.html`.
 
-    Args:
-        classifier: a bundle made ready.
-        images: paths.
-        out: folder.
-        total: number of images, for the progress bar.
-        target: class to explain, see `explain`.
-
-    Returns:
-        The path of the page, and the number of images that could not be used.
-
-    Raises:
-        NevusError: the folder cannot be written, or there is no such class.
+    Attributes:
+        bad: number of images that could not be used.
 
     """
-    ensure_writable(out)
-    rule, rows, bad, method = classifier.bundle.rule, [], 0, "exact"
-    taken: set[str] = set()
-    with progress() as bar:
-        task = bar.add_task("explaining", total=total, note="")
-        for one in explain(classifier, images, target):
-            bar.advance(task)
-            prediction, name = one.prediction, str(one.prediction.image)
-            if prediction.error is not None or prediction.probabilities is None:
-                bad += 1
-                rows.append(Row(name, "", str(prediction.error), ""))
-                continue
-            method = one.method
-            file = _file_name(Path(name).stem, taken)
-            with atomic_path(out / file) as aside:
-                one.overlay(decode(prediction.image)).save(aside, format="PNG")
-            numbers = zip(classifier.classes, prediction.probabilities, strict=True)
-            text = ", ".join(f"{label} {value:.3f}" for label, value in numbers)
-            rows.append(Row(name, file, outcome(prediction, rule), text))
-    page = environment().get_template("explanation.html")
-    write_text(
-        out / "index.html",
-        page.render(
-            disclaimer=DISCLAIMER,
-            rows=rows,
-            target=target or classifier.classes[-1],
-            two=len(classifier.classes) == 2,
-            method=METHODS[method],
-            operating_point=operating_point_sentence(rule, classifier.classes[-1]),
-            bundle=classifier.bundle,
-        ),
-    )
-    return out / "index.html", bad
+
+    def __init__(self, classifier: Classifier, out: Path, target: str | None = None) -> None:
+        """Begin a report.
+
+        Args:
+            classifier: a bundle made ready.
+            out: folder.
+            target: class that is explained, see `explain`.
+
+        Raises:
+            NevusError: the folder cannot be written.
+
+        """
+        ensure_writable(out)
+        self._classifier, self._out, self._target = classifier, out, target
+        self._rows: list[Row] = []
+        self._taken: set[str] = set()
+        self._method = "exact"
+        self.bad = 0
+
+    def add(self, one: Explanation) -> None:
+        """Write the overlay of an image."""
+        prediction, name = one.prediction, str(one.prediction.image)
+        if prediction.error is not None or prediction.probabilities is None:
+            self.bad += 1
+            self._rows.append(Row(name, "", str(prediction.error), ""))
+            return
+        self._method = one.method
+        file = _file_name(Path(name).stem, self._taken)
+        with atomic_path(self._out / file) as aside:
+            one.overlay(decode(prediction.image)).save(aside, format="PNG")
+        numbers = zip(self._classifier.classes, prediction.probabilities, strict=True)
+        text = ", ".join(f"{label} {value:.3f}" for label, value in numbers)
+        self._rows.append(Row(name, file, outcome(prediction, self._classifier.bundle.rule), text))
+
+    def write(self) -> Path:
+        """Write the page; returns its path."""
+        classes, bundle = self._classifier.classes, self._classifier.bundle
+        page = environment().get_template("explanation.html")
+        write_text(
+            self._out / "index.html",
+            page.render(
+                disclaimer=DISCLAIMER,
+                rows=self._rows,
+                target=self._target or classes[-1],
+                two=len(classes) == 2,
+                method=METHODS[self._method],
+                operating_point=operating_point_sentence(bundle.rule, classes[-1]),
+                bundle=bundle,
+            ),
+        )
+        return self._out / "index.html"
 
 
 def _file_name(stem: str, taken: set[str]) -> str:

@@ -16,6 +16,7 @@ from nevus._progress import console
 from nevus.auditing.contamination import index_images
 from nevus.bundle.bundle import Bundle, save_bundle
 from nevus.bundle.model_card import model_card
+from nevus.bundle.wording import operating_point_sentence
 from nevus.data.decoded import DecodedDataset
 from nevus.data.manifest import Manifest
 from nevus.licenses import license_of
@@ -182,6 +183,9 @@ def write_result(result: FitResult, run: RunDir) -> None:
     bundle = Bundle(result.spec, provenance, license, result.tta, rule)
     card = model_card(bundle, fit["validation"])
     save_bundle(bundle, run.bundle, result.model, card, training_images=index_images(result.images))
+    if rule.calibration is None:
+        console.print("The probabilities are not calibrated: the validation split has too few images.")
+    console.print(operating_point_sentence(rule, result.spec.classes[-1]), highlight=False)
     console.print(f"license of the weights: {license}", highlight=False)
 
 
