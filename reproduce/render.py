@@ -164,17 +164,15 @@ def decisions() -> str:
     for _, row in read("decisions").iterrows():
         name = row["classifier"]
         flagged = row["flagged_foreign"] + row["flagged_blurred"] + row["flagged_unvalidated_kind"]
+        malignant, benign = (number(row[f"coverage_{name}"], 1, 100) for name in ("malignant", "benign"))
         rows.append(
             {
                 "classifier": DECIDED.get(name, f"`{name.removeprefix('built-in ')}` (built in)"),
-                "images": row["data"],
-                "n (malignant)": f"{number(row['n'])} ({number(row['positives'])})",
+                "images (malignant)": f"{row['data']}: {number(row['n'])} ({number(row['positives'])})",
                 "AUROC": interval(row, "auroc", 1, 3),
                 "sensitivity %": interval(row, "sensitivity"),
                 "specificity %": interval(row, "specificity"),
-                "malignant in set %": interval(row, "coverage_malignant"),
-                "benign in set %": interval(row, "coverage_benign"),
-                "not sure %": number(row["not_sure"], 1, 100),
+                "in set %, malignant / benign": f"{malignant} / {benign}",
                 "ECE": f"{number(row['ece_before'], 2)} to {number(row['ece'], 2)}",
                 "flagged %": number(flagged, 0, 100),
             }

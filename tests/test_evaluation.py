@@ -95,9 +95,9 @@ def test_files(classifier, phantoms, tmp_path):
         "Precision-recall",
         "Confusion matrix",
         "Histogram",
-        "Mistakes",
+        "Wrong decisions",
         "Methods",
-        " missed. ",
+        " missed; ",
     ):
         assert words in page
     metrics = pd.read_csv(tmp_path / "out" / "metrics.csv").set_index("metric")

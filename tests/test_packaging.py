@@ -52,6 +52,18 @@ def test_it_predicts_with_base_dependencies_alone(wheel, picture, tmp_path):
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "p_malignant" in done.stdout
+    # What else the base package promises: evaluation and heat maps.
+    for label in ("benign", "malignant"):
+        (tmp_path / "set" / label).mkdir(parents=True)
+        for seed in range(3):
+            picture(60, 50, seed + 3 * len(label)).save(tmp_path / "set" / label / f"{seed}.png")
+    shared = ["--bundle", "malignant-benign", "--out"]
+    for more in (
+        ["evaluate", str(tmp_path / "set"), "--split", "all", *shared, str(tmp_path / "evaluation")],
+        ["explain", str(tmp_path / "photo.png"), *shared, str(tmp_path / "maps")],
+    ):
+        done = subprocess.run([words[0], *more], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 def test_the_pages_are_rendered_from_the_committed_tables():

@@ -4,8 +4,8 @@
 
 DATA is the folder of the public data sets. The rule of `malignant-benign` is fitted on `isic-other`, 165 dermoscopic
 images of the ISIC archive that neither the classifier nor its backbone saw: its threshold is one for another source.
-No such images of seven diagnoses exist, so that `lesion-7` has no calibration and no sets. The networks and their
-logits are unchanged.
+Three in four of them are malignant; the probabilities are moved to the share in the validation split of the training.
+That of `lesion-7` is fitted on the validation split of its training. The networks and their logits are unchanged.
 """
 
 from __future__ import annotations
@@ -20,17 +20,20 @@ import numpy as np
 import pandas as pd
 
 from nevus._io import sha256_file, to_json, write_json, write_text
+from nevus.auditing.contamination import index_images
 from nevus.bundle.builtin import CLASSIFIERS, builtin_names
-from nevus.bundle.bundle import CARD, CONFIG, ONNX, TRAINING_IMAGES, VERSION, Bundle, _digest
+from nevus.bundle.bundle import CARD, CONFIG, DECISION_IMAGES, ONNX, TRAINING_IMAGES, VERSION, Bundle, _digest
 from nevus.bundle.classifier import Classifier, make_engine
 from nevus.bundle.decision import DecisionRule
-from nevus.bundle.image_check import CLINICAL, CheckLimits
+from nevus.bundle.image_check import CLINICAL
 from nevus.bundle.model_card import model_card
-from nevus.bundle.training_overlap import seen_images
+from nevus.bundle.training_overlap import OWN, training_overlap
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.decoded import decode_dataset
 from nevus.data.manifest import Manifest
+from nevus.data.public.corrected_splits import with_corrected_split
 from nevus.data.readers.dispatch import DataConfig, read
+from nevus.data.splits import SplitConfig, with_splits
 from nevus.evaluation import map_labels
 from nevus.models.spec import ModelSpec
 from nevus.runtime.engines import OnnxEngine, run_batched
@@ -47,15 +50,21 @@ PHOTOGRAPHS = "pad-ufes-20"
 PHOTOGRAPH_LABELS = ("mel=mel", "nev=nv")
 
 
-def fitted(bundle: Bundle, manifest: Manifest) -> DecisionRule:
-    """Fit the rule of one classifier on images that it was not trained on."""
-    seen = {name: int(mask.sum()) for name, mask in seen_images(bundle, manifest).items()}
-    assert not any(seen.values()), seen
+def fitted(
+    bundle: Bundle, manifest: Manifest, *, shift: bool | None = None, own: bool = False
+) -> tuple[DecisionRule, pd.DataFrame]:
+    """Fit the rule of one classifier on images that it was not trained on; returns the rule and their index.
+
+    The index of `lesion-7` lists its validation split with its training images: `own` says that these are it.
+    """
+    seen = 0 if own else training_overlap(bundle, manifest).get(OWN, 0)
+    assert not seen, seen
     manifest = map_labels(manifest, bundle)
     with contextlib.closing(Cache(CacheConfig())) as cache:
         images = decode_dataset(manifest, bundle.spec.image_size, cache)
         logits = run_batched(with_tta(make_engine(bundle), bundle.tta), images.pixels, what=manifest.name)
-        return fit_decision_rule(logits, images.manifest.targets, images.manifest.groups, images)
+        rule = fit_decision_rule(logits, images.manifest.targets, images.manifest.groups, images, shift=shift)
+        return rule, index_images(images)
 
 
 def on_photographs(bundle: Bundle, manifest: Manifest) -> DecisionRule:
@@ -88,6 +97,17 @@ def training_images(folder: Path, data: Path) -> Manifest:
     return manifest.where(manifest.table["image"].map(lambda image: Path(image).stem).isin(set(listed)).to_numpy())
 
 
+def validation_images(folder: Path, data: Path, counts: dict[str, int]) -> Manifest:
+    """Return the validation split of `lesion-7`: it was cut from the training images of the corrected split."""
+    listed = set(pd.read_parquet(folder / TRAINING_IMAGES)["image"].map(lambda image: Path(image).stem))
+    manifest = with_corrected_split(read(data / "ham10000"))
+    mine = manifest.table["image"].map(lambda image: Path(image).stem)
+    manifest = with_splits(manifest.where(mine.isin(listed).to_numpy()), SplitConfig()).split("validation")
+    found = manifest.table["label"].value_counts().to_dict()
+    assert found == counts, (found, counts)
+    return manifest
+
+
 def main(data: Path) -> None:
     """Fit and write all rules."""
     for name in builtin_names():
@@ -97,18 +117,26 @@ def main(data: Path) -> None:
         bundle = Bundle(spec, provenance, config["license"], config["tta"], DecisionRule(), folder)
         rewrite_onnx(bundle)
         provenance["data"]["columns"] = column_counts(training_images(folder, data))
-        rule = DecisionRule(limits=CheckLimits.default())
         if name in FITTED_ON:
             manifest = read(data / FITTED_ON[name] / "labels.csv", DataConfig(labels=LABELS))
-            rule = fitted(bundle, manifest)
+            # Its class shares are others than those of the training, so that the calibration has a shift.
+            rule, index = fitted(bundle, manifest, shift=True)
+            labels = provenance["data"]["counts"]["validation"]
+            positive = sum(labels[name] for name in spec.label_groups.as_dict()["malignant"])
+            rule = rule.for_share(positive / sum(labels.values()))
+            index.to_parquet(folder / DECISION_IMAGES, index=False, compression="zstd")
             provenance["decision_data"] = {"name": FITTED_ON[name], "digest": manifest.digest, "n": len(manifest)}
+        else:
+            counts = provenance["data"]["counts"]["validation"]
+            rule, _ = fitted(bundle, validation_images(folder, data, counts), own=True)
         bundle = replace(bundle, rule=rule, provenance=provenance)
         if name in FITTED_ON:
             photographs = read(data / PHOTOGRAPHS, DataConfig(labels=PHOTOGRAPH_LABELS))
             bundle = replace(bundle, rule=on_photographs(bundle, photographs))
         write_text(folder / CARD, model_card(bundle, provenance["fit"]["validation"]))
         config |= {"version": VERSION, "decision": bundle.rule.as_dict(), "provenance": provenance}
-        config["files"] |= {file: sha256_file(folder / file) for file in (CARD, ONNX)}
+        written = [file for file in (CARD, ONNX, DECISION_IMAGES) if (folder / file).is_file()]
+        config["files"] |= {file: sha256_file(folder / file) for file in written}
         config.pop("digest", None)
         config = json.loads(to_json(config))
         write_json(folder / CONFIG, {**config, "digest": _digest(config)})

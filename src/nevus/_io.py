@@ -154,8 +154,12 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict
             raise OSError(str(error)) from error
 
 
-def ensure_writable(folder: Path) -> Path:
+def ensure_writable(folder: Path, flag: str = "--out") -> Path:
     """Make `folder` if it is missing and try a file in it.
+
+    Args:
+        folder: to write into.
+        flag: that names it, for the message.
 
     Raises:
         NevusError: the folder is a file, or cannot be written.
@@ -169,6 +173,6 @@ def ensure_writable(folder: Path) -> Path:
     except OSError as error:
         raise NevusError(
             f"the folder {folder} cannot be written ({error.strerror or error}); choose another "
-            "with --out, or change its permissions."
+            f"with {flag}, or change its permissions."
         ) from error
     return folder

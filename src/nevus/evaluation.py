@@ -48,6 +48,7 @@ class Evaluation:
         decisions: calibration, operating point, conformal sets and net benefit.
         subgroups: metrics by the values of columns; of two classes.
         readers: the classifier beside readers; of two classes.
+        threshold: of the operating point; None without one.
 
     """
 
@@ -65,6 +66,12 @@ class Evaluation:
     decisions: DecisionMetrics
     subgroups: tuple[Subgroup, ...] = ()
     readers: tuple[ReaderComparison, ...] = ()
+    threshold: float | None = None
+
+    @property
+    def called(self) -> NDArray[np.int64]:
+        """Class by the decision rule, int64 (n,): at the operating point of two classes, else the most probable."""
+        return np.asarray(self.p.argmax(1) if self.threshold is None else self.p[:, 1] >= self.threshold, np.int64)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for `evaluation.json`."""
@@ -137,6 +144,8 @@ def evaluate(
     rows = map_labels(manifest, classifier.bundle).split(split)
     _check_columns(rows, by, len(classifier.classes))
     study = _read_study(readers, rows)
+    if prevalence is not None and len(classifier.classes) != 2:
+        raise NevusError("Cannot use a prevalence: the bundle has more than two classes. Leave it out.")
     y = rows.targets
     trained_on = classifier.bundle.provenance["data"]
     # All or the training split of the data set that it was trained on: no test.
@@ -226,6 +235,7 @@ def evaluate(
         ),
         subgroups=tuple(subgroups),
         readers=_compared(study, rows, good, p, 0.5 if threshold is None else threshold),
+        threshold=threshold,
     )
 
 

@@ -88,7 +88,7 @@ def test_it_has_no_graph(trained, phantoms, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"classes": ["a", "b", "c"], "fine_classes": ["a", "b", "c"]}, "for other classes"),
+        ({"classes": ["a", "b", "c"], "fine_classes": ["a", "b", "c"]}, "for another number of classes"),
         ({"backbone": "bit-r26x0.5"}, "its files have no digests"),
     ],
 )

@@ -13,7 +13,7 @@ import nevus
 from nevus.bundle.bundle import Bundle, load_bundle, save_bundle
 from nevus.bundle.decision import CANNOT_JUDGE, MIN_VALIDATED, DecisionRule, KindResult
 from nevus.bundle.image_check import CHECK_IMAGE_SIZE, CheckLimits, check_images
-from nevus.bundle.wording import FLAGS, operating_point_sentence, outcome
+from nevus.bundle.wording import FLAGS, operating_point_sentence, outcome, prevalence_sentence
 from nevus.cli.main import main
 from nevus.data.quality import sharpness
 from nevus.errors import NevusError
@@ -55,10 +55,20 @@ def test_a_bundle_keeps_its_rule(tmp_path):
         {"calibration": {"scale": [1.0], "shift": [0.0]}},
         {"operating_point": {"threshold": 2.0}},
         {"limits": {"foreign": 0.0}},
+        {"limits": {"foreign": 0.0, "photograph": float("nan"), "sharpness": 0.5}},
+        {
+            "kinds": {
+                "dermoscopic": {"images": "many", "positives": 1, "sensitivity": None, "specificity": None, "data": ""}
+            }
+        },
+        {"kinds": {"dermoscopic": 3}},
+        {"operating_point": {**RULE.operating_point.as_dict(), "sensitivity": "high"}},
+        {"set_thresholds": [float("nan"), 2.0]},
+        {"alpha": 7},
     ],
 )
 def test_a_rule_that_makes_no_sense_is_refused(change):
-    with pytest.raises((ValueError, TypeError)):
+    with pytest.raises((ValueError, TypeError, KeyError)):
         DecisionRule.from_dict({**RULE.as_dict(), **change}, 2)
 
 
@@ -85,6 +95,18 @@ def test_prevalence_moves_probabilities_and_leaves_decisions(tmp_path, pictures)
     for b, a in zip(before, after, strict=True):
         odds = b.probabilities[1] / b.probabilities[0] * (0.02 / 0.98) / (0.4 / 0.6)
         assert a.probabilities[1] == pytest.approx(odds / (1 + odds), rel=1e-6)
+
+
+def test_a_rule_for_another_share_decides_the_same():
+    logits = np.random.default_rng(0).normal(0, 2, (500, 2))
+    moved = RULE.for_share(0.1)
+    before, after = RULE.probabilities(logits), moved.probabilities(logits)
+    assert after == pytest.approx(RULE.probabilities(logits, prevalence=0.1))
+    assert (moved.called(after) == RULE.called(before)).all()
+    assert (moved.sets(after) == RULE.sets(before)).all()
+    assert moved.class_shares == (0.9, 0.1)
+    with pytest.raises(ValueError, match="no calibration"):
+        DecisionRule().for_share(0.1)
 
 
 def test_what_cannot_be_judged_comes_first(tmp_path, capsys):
@@ -183,7 +205,12 @@ def test_every_outcome_has_its_words(tmp_path, pictures):
     assert outcome(other, measured).endswith("photographs: sensitivity 87.5% on the 80 positive of 260 images of pad.")
     assert outcome(replace(one, members=("benign", "malignant")), RULE).startswith("Not sure: benign or malignant.")
     sure = replace(one, members=("benign",), decision="benign", probabilities=np.array([0.9, 0.1]))
-    assert outcome(sure, RULE) == "benign: the probability is below the threshold of 0.300."
+    assert outcome(sure, RULE) == "benign, at the threshold for a sensitivity of 95%."
+    assert prevalence_sentence(RULE, "malignant") == (
+        "Probabilities are for a share of 40% malignant, as among the validation images."
+    )
+    assert "share of 2.0% malignant; the threshold is for those at 40%" in prevalence_sentence(RULE, "malignant", 0.02)
+    assert prevalence_sentence(DecisionRule(), "malignant") == ""
     assert outcome(sure, DecisionRule()) == "Most probable: benign."
     few = DecisionRule(operating_point=OperatingPoint(None, positives=40, missing=19))
     assert "needs 19 more validation cases of malignant" in operating_point_sentence(few, "malignant")

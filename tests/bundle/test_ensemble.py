@@ -11,6 +11,7 @@ from tests.helpers import small_network
 import nevus
 from nevus.bundle.bundle import TRAINING_IMAGES, Bundle, load_bundle, save_bundle
 from nevus.bundle.ensemble import disagreement
+from nevus.bundle.training_overlap import training_overlap
 from nevus.cli.main import main
 from nevus.data.readers.dispatch import read
 from nevus.models.spec import ModelSpec
@@ -59,11 +60,12 @@ def test_probabilities_are_the_mean_of_the_members(ensemble, phantoms, tmp_path)
     assert np.stack([one.probabilities for one in found]) == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_bundle_says_what_it_is_made_of(ensemble, tmp_path):
+def test_the_bundle_says_what_it_is_made_of(ensemble, phantoms, tmp_path):
     bundle = load_bundle(ensemble)
     assert [one["bundle"] for one in bundle.provenance["members"]] == [load_bundle(tmp_path / n).digest for n in "ab"]
     assert "an ensemble of 2 networks" in (ensemble / "README.md").read_text()
     assert bundle.license == "CC0"
+    assert training_overlap(bundle, read(phantoms)) == {"the decision rule": 60}
 
 
 def test_disagreement_is_shown(ensemble, phantoms, capsys):
@@ -95,13 +97,17 @@ def test_what_does_not_fit_together_is_refused(ensemble, phantoms, tmp_path, cap
     assert (tmp_path / "seen" / TRAINING_IMAGES).is_file()
     first, rest = str(tmp_path / "a"), ["--data", str(phantoms), "--split", "all", "--out", str(tmp_path / "new")]
     for other, message in (
+        ([first], "a bundle is named twice"),
         ([], "it needs two bundles at least"),
         ([str(tmp_path / "large")], "Leave one out"),
         ([str(ensemble)], "has no model.onnx"),
-        ([str(tmp_path / "seen")], "1 of the 60 images were used to train the classifier"),
+        ([str(tmp_path / "seen")], "1 of the 60 images were used to train"),
     ):
         assert main(["ensemble", first, *other, *rest]) == 2
         assert message in " ".join(capsys.readouterr().err.split())
+    assert main(["ensemble", first, str(tmp_path / "b"), *rest, "--positive", "benign"]) == 2
+    one_class = ["--data", str(phantoms / "test" / "benign"), "--split", "all", "--out", str(tmp_path / "new")]
+    assert main(["ensemble", first, str(tmp_path / "b"), *one_class]) == 2
     image = str(manifest.paths[0])
     assert main(["predict", image, "--bundle", str(ensemble), "--tta", "flip"]) == 2
     assert main(["predict", image, "--bundle", str(ensemble), "--engine", "torch"]) == 2

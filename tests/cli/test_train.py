@@ -245,4 +245,4 @@ def test_non_ascii_and_very_long_paths(nevus, class_folders, tmp_path):
     assert status == 0, err
     status, out, _ = nevus("predict", deep, "--bundle", tmp_path / "run ü" / "bundle", "--format", "csv")
     assert status == 0
-    assert out.splitlines()[0] == "image,label,p_benigne Läsion,p_maligne Läsion ☠,error"
+    assert out.splitlines()[0] == "image,label,p_benigne Läsion,p_maligne Läsion ☠,error,decision,set,flag"

@@ -132,3 +132,18 @@ def test_prevalence_is_bayes_rule():
 
     moved = at_prevalence(posterior(0.45), np.array([0.55, 0.45]), np.array([0.98, 0.02]))
     assert moved == pytest.approx(posterior(0.02), abs=1e-12)
+
+
+def test_platt_scaling_of_two_classes_is_a_logistic_regression():
+    """Oracle: scikit-learn's logistic regression on the difference of the logits."""
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(4)
+    y = rng.integers(0, 2, 400)
+    margin = rng.normal(2.0 * y - 2.5, 1.5)
+    logits = np.stack([-margin / 2, margin / 2], 1)
+    found = fit_calibration(logits, y, shift=True)
+    oracle = LogisticRegression(C=1e9, tol=1e-8).fit(margin[:, None], y)
+    assert found.scale[0] == found.scale[1] == pytest.approx(oracle.coef_[0, 0], rel=1e-3)
+    assert found.shift[1] - found.shift[0] == pytest.approx(oracle.intercept_[0], rel=1e-3)
+    assert found.apply(logits)[:, 1].mean() == pytest.approx(y.mean(), abs=1e-4)

@@ -47,5 +47,6 @@ def test_a_reader_who_finds_nothing_or_sees_one_class():
     none = compare_reader("none", np.array([1, 0]), np.array([0, 0]), positive, 0.5)
     assert none.specificity_at_sensitivity == 1.0
     one_class = compare_reader("one", np.array([1, 1]), np.array([0, 1]), positive, 0.5)
+    assert one_class.specificity_at_sensitivity is None
     assert np.isnan(one_class.reader["specificity"].value)
     assert np.isnan(one_class.p["specificity"])

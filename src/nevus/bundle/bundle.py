@@ -30,6 +30,8 @@ WEIGHTS = "model.safetensors"
 ONNX = "model.onnx"
 CARD = "README.md"
 TRAINING_IMAGES = "training_images.parquet"
+DECISION_IMAGES = "decision_images.parquet"
+"""Index of the images that the decision rule was fitted on, where they are not the validation split of the training."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def save_bundle(
     card: str,
     *,
     training_images: pd.DataFrame | None = None,
+    decision_images: pd.DataFrame | None = None,
     half: bool = False,
     onnx: bool | None = None,
 ) -> Bundle:
@@ -122,6 +125,8 @@ def save_bundle(
         model: the network, an estimator on handcrafted features, or an ensemble.
         card: the model card, Markdown.
         training_images: an index of the training images, see `nevus.auditing.contamination`.
+        decision_images: the same of the images that the decision rule was fitted on, where they are not the
+            validation split.
         half: store the weights in half precision; the network still computes in float32.
         onnx: whether to write `model.onnx`; by default for networks up to 500 MB.
 
@@ -140,6 +145,8 @@ def save_bundle(
         save_model(model, bundle.spec, aside, half=half, onnx=onnx)
         if training_images is not None:
             training_images.to_parquet(aside / TRAINING_IMAGES, index=False, compression="zstd")
+        if decision_images is not None:
+            decision_images.to_parquet(aside / DECISION_IMAGES, index=False, compression="zstd")
         write_text(aside / CARD, card)
         config = {
             "format": FORMAT,

@@ -7,6 +7,7 @@ in the bundle answers says "not known": the author of a study has to add it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite, nan
 from typing import Any
 
 from nevus.bundle.bundle import Bundle
@@ -81,7 +82,7 @@ class _Answers:
         auroc = validation.get("auroc") or validation.get("auroc_macro")
         self.performance = (
             f"AUROC {auroc['value']:.3f} ({auroc['ci_low']:.3f} to {auroc['ci_high']:.3f}) on validation; see Metrics"
-            if auroc
+            if auroc and isfinite(auroc["ci_low"] or nan)
             else "see Metrics"
         )
         point = rule.operating_point

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,21 @@ class KindResult:
     sensitivity: float | None = None
     specificity: float | None = None
     data: str = ""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> KindResult:
+        """Read what `as_dict` of the rule wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no such result.
+
+        """
+        sensitivity, specificity = (
+            None if values[name] is None else float(values[name]) for name in ("sensitivity", "specificity")
+        )
+        if any(share is not None and not 0 <= share <= 1 for share in (sensitivity, specificity)):
+            raise ValueError("a share of a kind of image is not between 0 and 1")
+        return cls(int(values["images"]), int(values["positives"]), sensitivity, specificity, str(values["data"]))
 
     @property
     def validated(self) -> bool:
@@ -85,16 +100,49 @@ class DecisionRule:
             return p
         return at_prevalence(p, np.array(self.class_shares), np.array([1 - prevalence, prevalence]))
 
+    def for_share(self, share: float) -> DecisionRule:
+        """Return the same rule with probabilities for another share of the positive class, of two.
+
+        Decisions and sets are unchanged: the thresholds move with the probabilities.
+
+        Args:
+            share: between 0 and 1.
+
+        Raises:
+            ValueError: the rule has no shares of two classes, or no calibration.
+
+        """
+        if len(self.class_shares) != 2 or self.calibration is None:
+            raise ValueError("the rule has no calibration of two classes")
+        old, new = np.array(self.class_shares), np.array([1 - share, share])
+        low, high = np.log(new / old)
+
+        def moved(p: float, sign: float) -> float:
+            if not 0 < p < 1:
+                return p
+            return float(1 / (1 + (1 - p) / p * np.exp(-sign * (high - low))))
+
+        point, (first, second) = self.operating_point, self.calibration.shift
+        if point is not None and point.threshold is not None:
+            point = replace(point, threshold=moved(point.threshold, 1))
+        return replace(
+            self,
+            calibration=replace(self.calibration, shift=(first + float(low), second + float(high))),
+            class_shares=tuple(new.tolist()),
+            operating_point=point,
+            set_thresholds=tuple(moved(p, sign) for p, sign in zip(self.set_thresholds, (-1, 1), strict=False)),
+        )
+
     def flags(self, scores: ImageScores) -> list[str]:
         """Return for each image the reason not to judge it, or an empty string.
 
         `blank`, `cut off`, `no color`, `overexposed`, `foreign`, `blurred`; or `unvalidated kind` where the bundle was
-        validated on other kinds of image only.
+        not validated on that kind, on fewer than `MIN_VALIDATED` images. A rule without `kinds` knows nothing of it.
         """
         limits = self.limits or CheckLimits.default()
         known = {kind for kind, result in self.kinds.items() if result.validated}
         return [
-            flag or (UNVALIDATED if known and kind not in known else "")
+            flag or (UNVALIDATED if self.kinds and kind not in known else "")
             for flag, kind in zip(scores.flags(limits), scores.kinds(limits), strict=True)
         ]
 
@@ -146,8 +194,11 @@ class DecisionRule:
             alpha=float(values["alpha"]),
             set_thresholds=tuple(float(v) for v in values["set_thresholds"]),
             limits=CheckLimits.from_dict(limits) if limits else None,
-            kinds={str(kind): KindResult(**result) for kind, result in values["kinds"].items()},
+            kinds={str(kind): KindResult.from_dict(result) for kind, result in values["kinds"].items()},
         )
+        shares = (*rule.class_shares, *rule.set_thresholds)
+        if not all(0 <= share <= 1 for share in shares) or not 0 < rule.alpha < 1:
+            raise ValueError("the decision rule has a share that is not between 0 and 1")
         sizes = {len(rule.class_shares), len(rule.set_thresholds)} - {0}
         sizes |= {len(rule.calibration.scale)} if rule.calibration else set()
         if sizes - {classes} or (rule.operating_point and classes != 2):

@@ -60,6 +60,9 @@ class Ensemble:
         """
         if len(bundles) < 2:
             raise NevusError("Cannot make an ensemble: it needs two bundles at least. Name another.")
+        digests = [bundle.digest for bundle in bundles]
+        if len(set(digests)) < len(digests):
+            raise NevusError("Cannot make an ensemble: a bundle is named twice. Leave it out.")
         first = bundles[0].spec
         members = []
         for bundle in bundles:

@@ -59,7 +59,10 @@ class CheckLimits:
             TypeError, ValueError: they are no limits.
 
         """
-        return cls(**{key: float(value) for key, value in values.items()})
+        limits = cls(**{key: float(value) for key, value in values.items()})
+        if not np.isfinite(list(limits.as_dict().values())).all():
+            raise ValueError("a limit of the image check is no number")
+        return limits
 
     def as_dict(self) -> dict[str, float]:
         """Return plain values for JSON."""

@@ -23,10 +23,15 @@ def model_card(bundle: Bundle, validation: Mapping[str, Mapping[str, Any]]) -> s
     """
     spec, provenance = bundle.spec, bundle.provenance
     data = provenance["data"]
+    members = provenance.get("members")
+    chosen = (
+        "The metrics are on the images that the decision rule was fitted on."
+        if members
+        else "The validation split was used to choose the weights."
+    )
     labels = list(next(iter(data["counts"].values())))
     rows = "\n".join(
-        f"| {_cell(name.replace('_', ' '))} | {_number(m['value'])} "
-        f"| {_number(m['ci_low'])} to {_number(m['ci_high'])} | {m['n']} |"
+        f"| {_cell(name.replace('_', ' '))} | {_number(m['value'])} | {_interval(m)} | {m['n']} |"
         for name, m in validation.items()
     )
     counts = "\n".join(
@@ -42,7 +47,7 @@ def model_card(bundle: Bundle, validation: Mapping[str, Mapping[str, Any]]) -> s
 
 - Backbone: {_backbone(bundle)}
 - Input: the whole image, resized to {spec.image_size} x {spec.image_size} pixels
-- Test-time augmentation: `{bundle.tta}`
+- Test-time augmentation: {"that of each network" if members else f"`{bundle.tta}`"}
 - Classes: {", ".join(spec.classes)}{_positive(data)}{sums}
 - Pretrained weights: {provenance["backbone_weights"]}
 - Trained on: {data["name"]}, manifest {data["digest"]}
@@ -59,7 +64,7 @@ def model_card(bundle: Bundle, validation: Mapping[str, Mapping[str, Any]]) -> s
 
 ## Metrics on the validation split
 
-The validation split was used to choose the weights. Evaluations on test splits are listed in `test_log.jsonl`.
+{chosen} Evaluations on test splits are listed in `test_log.jsonl`.
 
 | metric | value | 95 % interval | n |
 |---|---|---|---|
@@ -103,20 +108,24 @@ def _decision_data(bundle: Bundle) -> str:
 def _decisions(bundle: Bundle) -> str:
     rule, lines = bundle.rule, []
     if rule.calibration is None:
-        lines.append("- Calibration: none; the probabilities are those of the network.")
+        what = "the mean of those of the networks" if bundle.provenance.get("members") else "those of the network"
+        lines.append(f"- Calibration: none; the probabilities are {what}.")
     else:
         kind = "temperature" if len(set(rule.calibration.scale)) == 1 else "vector scaling"
+        kind = "Platt scaling" if len(bundle.classes) == 2 and any(rule.calibration.shift) else kind
         scales = ", ".join(f"{value:.3f}" for value in dict.fromkeys(rule.calibration.scale))
         lines.append(f"- Calibration: {kind}; logits are multiplied by {scales}.")
     before, after = (bundle.provenance.get("fit", {}).get(key, {}) for key in ("uncalibrated", "validation"))
     for name, text in (("ece", "ECE"), ("brier", "Brier score")):
-        if name in before and name in after:
+        if rule.calibration and name in before and name in after:
             lines.append(
                 f"- {text} on validation: {_number(before[name]['value'])} before calibration, "
                 f"{_number(after[name]['value'])} after."
             )
     lines.append(f"- Operating point: {operating_point_sentence(rule, bundle.classes[-1])}")
-    if rule.set_thresholds:
+    if rule.set_thresholds and not any(rule.set_thresholds):
+        lines.append("- Conformal sets: too few validation images of each class; every set has all classes.")
+    elif rule.set_thresholds:
         least = ", ".join(
             f"{_cell(name)} from p = {value:.3f} on"
             for name, value in zip(bundle.classes, rule.set_thresholds, strict=True)
@@ -180,8 +189,8 @@ def _shift(bundle: Bundle) -> str:
     if shift is None:
         return ""
     return (
-        f"\n## Threshold\n\nThe logit of {bundle.classes[1]} is shifted by {shift:+.3f}, chosen on validation, so that "
-        "sensitivity and specificity are equal there. Calibration comes after the shift.\n"
+        f"\n## Threshold\n\nThe logit of {bundle.classes[1]} was shifted by {shift:+.3f}, chosen on validation, so "
+        "that sensitivity and specificity are equal there. Calibration and the operating point come after it.\n"
     )
 
 
@@ -204,6 +213,11 @@ def _minutes(provenance: Mapping[str, Any]) -> str:
 
 def _cell(name: str) -> str:
     return name.replace("|", "\\|")  # a bar would end the cell
+
+
+def _interval(metric: Mapping[str, Any]) -> str:
+    ends = [_number(metric[end]) for end in ("ci_low", "ci_high")]
+    return "undefined" if "undefined" in ends else " to ".join(ends)
 
 
 def _number(value: float | None) -> str:

@@ -11,10 +11,12 @@ from pathlib import Path
 import pandas as pd
 
 from nevus._io import sha256_file
-from nevus.bundle.bundle import TRAINING_IMAGES, Bundle
+from nevus.bundle.bundle import DECISION_IMAGES, TRAINING_IMAGES, Bundle
 from nevus.data.manifest import Manifest
 from nevus.models.registry import PRETRAINED
 
+OWN, RULE = "the classifier", "the decision rule"
+"""Names of the indexes of a bundle's own images."""
 _ISIC = re.compile(r"ISIC_\d{7}")
 
 
@@ -36,9 +38,10 @@ def training_indexes(bundle: Bundle) -> Iterator[tuple[str, pd.DataFrame]]:
     columns = ["image", "lesion_id", "digest"]
     if importlib.util.find_spec("pyarrow") is None:  # a part of the extra `train`
         return
-    own = bundle.folder / TRAINING_IMAGES if bundle.folder else None
-    if own is not None and own.is_file():
-        yield "the classifier", pd.read_parquet(own, columns=columns)
+    for name, file in ((OWN, TRAINING_IMAGES), (RULE, DECISION_IMAGES)):
+        path = bundle.folder / file if bundle.folder else None
+        if path is not None and path.is_file():
+            yield name, pd.read_parquet(path, columns=columns)
     backbones = json.loads(PRETRAINED.joinpath("backbones.json").read_text(encoding="utf-8"))
     about = backbones.get(bundle.spec.backbone, {})
     if "images" in about:

@@ -34,9 +34,7 @@ def outcome(prediction: Prediction, rule: DecisionRule) -> str:
     point = rule.operating_point
     if point is None or point.threshold is None:
         return f"Most probable: {prediction.decision}."
-    reached = prediction.probabilities is not None and prediction.probabilities[1] >= point.threshold
-    side = "reaches" if reached else "is below"
-    return f"{prediction.decision}: the probability {side} the threshold of {point.threshold:.3f}."
+    return f"{prediction.decision}, at the threshold for a sensitivity of {point.sensitivity:.0%}."
 
 
 KINDS = {"dermoscopic": "dermoscopic images", "clinical": "clinical photographs"}
@@ -62,6 +60,23 @@ def kind_sentence(rule: DecisionRule, kind: str) -> str:
     if result is not None and result.validated:
         return f"The classifier was validated on {name}{f': {measured}' if measured else ''}."
     return f"The classifier was not validated on {name}{f': {measured}' if measured else ''}."
+
+
+def prevalence_sentence(rule: DecisionRule, positive: str, prevalence: float | None = None) -> str:
+    """Return which share of the positive class the probabilities are for; empty where it is not known.
+
+    Args:
+        rule: of the bundle.
+        positive: name of the positive class.
+        prevalence: that was asked for.
+
+    """
+    if len(rule.class_shares) != 2:
+        return ""
+    own = f"{rule.class_shares[1]:.0%}"
+    if prevalence is None:
+        return f"Probabilities are for a share of {own} {positive}, as among the validation images."
+    return f"Probabilities are for a share of {prevalence:.1%} {positive}; the threshold is for those at {own}."
 
 
 def operating_point_sentence(rule: DecisionRule, positive: str) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from tyro.constructors import PrimitiveConstructorSpec
 
 from nevus.data.cache import CacheConfig
 from nevus.data.splits import SplitConfig
@@ -25,26 +24,6 @@ def flag(default: Any, group: str = "Options", *, advanced: bool = False, show: 
 
     """
     return field(default=default, metadata={"group": group, "advanced": advanced, "show": show})
-
-
-def _number(text: list[str]) -> float:
-    try:
-        return float(text[0])
-    except ValueError:
-        raise ValueError(f"'{text[0]}' is no number") from None
-
-
-OptionalFloat = Annotated[
-    float | None,
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="NUMBER",
-        instance_from_str=_number,
-        is_instance=lambda value: value is None or isinstance(value, int | float),
-        str_from_instance=lambda value: ["none" if value is None else str(value)],
-    ),
-]
-"""A number that need not be given."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from nevus.data.readers.dispatch import DataConfig, read
 from nevus.models.registry import backbone_spec
 from nevus.models.weights import load_pretrained
 from nevus.report.audit import HEADLINE, write_audit
-from nevus.report.evaluation import format_metric
+from nevus.report.page import format_metric
 from nevus.runtime.feature_engine import network_engine
 
 

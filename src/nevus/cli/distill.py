@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nevus._progress import console
-from nevus.cli._flags import DataFlag, OptionalFloat, pairs
+from nevus.cli._flags import DataFlag, pairs
+from nevus.cli._number import OptionalFloat
 from nevus.data.cache import CacheConfig
 from nevus.data.readers.unlabeled import read_unlabeled
 from nevus.pretraining.distill import Distill

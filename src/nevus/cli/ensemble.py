@@ -38,6 +38,8 @@ class Command:
 
     def run(self) -> int:
         """Make the bundle; exit status."""
+        if self.reading.positive is not None:
+            raise NevusError("Cannot use --positive: the bundles define the positive class. Leave it out.")
         try:
             from nevus.training.ensemble import make_ensemble
         except ImportError as error:

@@ -14,12 +14,14 @@ from rich.table import Table
 from nevus._progress import console
 from nevus.bundle.classifier import load
 from nevus.bundle.model_card import DISCLAIMER
-from nevus.cli._flags import DataFlag, OptionalFloat
+from nevus.cli._flags import DataFlag
+from nevus.cli._number import OptionalFloat
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.readers.dispatch import DataConfig, read
 from nevus.errors import NevusError
 from nevus.evaluation import Evaluation, evaluate
-from nevus.report.evaluation import check_output_dir, format_metric, humanize, write_evaluation
+from nevus.report.evaluation import check_output_dir, decided_metrics, warnings_of, write_evaluation
+from nevus.report.page import format_interval, format_metric, humanize
 from nevus.runtime.engines import EngineName
 from nevus.runtime.tta import TTAPolicy
 
@@ -94,8 +96,8 @@ class Command:
             readers=self.readers,
         )
         page = write_evaluation(evaluation, classifier, self.out)
-        for name, count in evaluation.about["training_overlap"].items():
-            console.print(f"{count:,} of these images were used to train {name}.", style="yellow", highlight=False)
+        for warning in warnings_of(evaluation, classifier):
+            console.print(warning, style="yellow", highlight=False)
         Console(markup=False, highlight=False).print(_table(evaluation))
         console.print(f"page: {page}   {DISCLAIMER}", highlight=False)
         return 0
@@ -108,7 +110,6 @@ def _table(evaluation: Evaluation) -> Table:
     table.add_column("metric")
     for name in ("value", "95 % interval", "n"):
         table.add_column(name, justify="right")
-    for name, figure in evaluation.metrics.items():
-        interval = f"{format_metric(figure.ci_low)} to {format_metric(figure.ci_high)}"
-        table.add_row(humanize(name), format_metric(figure.value), interval, str(figure.n))
+    for name, figure in {**evaluation.metrics, **decided_metrics(evaluation)}.items():
+        table.add_row(humanize(name), format_metric(figure.value), format_interval(figure), str(figure.n))
     return table

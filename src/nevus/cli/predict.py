@@ -12,14 +12,14 @@ from typing import Annotated, Literal, TextIO
 
 import tyro
 
-from nevus._io import atomic_path, write_text
+from nevus._io import atomic_path, ensure_writable, write_text
 from nevus._progress import console, progress
 from nevus.bundle.builtin import is_builtin
 from nevus.bundle.classifier import Classifier, Prediction, load, prediction_columns, prediction_row
 from nevus.bundle.decision import CANNOT_JUDGE, UNVALIDATED
 from nevus.bundle.model_card import DISCLAIMER
-from nevus.bundle.wording import FLAGS, kind_sentence, operating_point_sentence
-from nevus.cli._flags import OptionalFloat
+from nevus.bundle.wording import FLAGS, kind_sentence, operating_point_sentence, prevalence_sentence
+from nevus.cli._number import OptionalFloat
 from nevus.data.images import SUFFIXES
 from nevus.data.walker import LeftOut, found_images
 from nevus.errors import NevusError, printable
@@ -76,6 +76,8 @@ class Command:
             raise NevusError(
                 f"Cannot use --engine {self.engine} with --explain: heat maps come from ONNX Runtime. Leave one out."
             )
+        if self.explain is not None:
+            ensure_writable(self.explain, "--explain")
         left_out = LeftOut()
         total = sum(1 for _ in found_images(self.images, left_out))
         left_out.report("the folders")
@@ -109,6 +111,9 @@ class Command:
             console.print(f"{flagged} of {total} images cannot be judged; see their flag.", highlight=False)
         for kind in sorted(kinds):
             console.print(kind_sentence(bundle.rule, kind), highlight=False)
+        shares = prevalence_sentence(bundle.rule, classifier.classes[-1], self.prevalence)
+        if shares:
+            console.print(shares, highlight=False)
         console.print(operating_point_sentence(bundle.rule, classifier.classes[-1]), highlight=False)
         console.print(DISCLAIMER, highlight=False)
         return 3 if bad else 0

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import tyro
 
 from nevus._progress import console
-from nevus.cli._flags import DataFlag, OptionalFloat, pairs
+from nevus.cli._flags import DataFlag, pairs
+from nevus.cli._number import OptionalFloat
 from nevus.data.cache import CacheConfig
 from nevus.data.readers.dispatch import DataConfig, read
 from nevus.pretraining.pretrain import Pretrain

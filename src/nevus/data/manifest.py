@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pyarrow
-import pyarrow.parquet as parquet
 
 from nevus._io import atomic_path, sha256_bytes
 from nevus._progress import console
@@ -166,6 +164,9 @@ class Manifest:
             if path.suffix == ".csv":
                 self.table.to_csv(aside, index=False, lineterminator="\n")
                 return
+            import pyarrow  # a part of the extra `train`: the base package reads csv files and folders
+            import pyarrow.parquet as parquet
+
             arrow = pyarrow.Table.from_pandas(self.table, preserve_index=False)
             meta = {
                 b"nevus.root": str(self.root.absolute()).encode("utf-8", "surrogateescape"),

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nevus._progress import console
 from nevus.data.manifest import Manifest
 from nevus.data.table_file import read_csv
 from nevus.errors import NevusError
@@ -58,7 +59,12 @@ def read_reader_study(path: Path, manifest: Manifest) -> list[Reader]:
     if set(PAIRED) <= set(table.columns):
         return _paired(path, table, places, manifest)
     if set(SUMMARY) <= set(table.columns):
-        return [_summary(path, row, place) for row, place in zip(table.to_dict("records"), places, strict=True)]
+        readers = [_summary(path, row, place) for row, place in zip(table.to_dict("records"), places, strict=True)]
+        names = [one.name for one in readers]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise NevusError(f"Cannot read '{path}': reader {twice} has two rows. Remove one.")
+        return readers
     raise NevusError(
         f"Cannot read '{path}': it has neither the columns {', '.join(PAIRED)} nor {', '.join(SUMMARY)}. Name them so."
     )
@@ -68,6 +74,7 @@ def _paired(path: Path, table: pd.DataFrame, places: Sequence[str], manifest: Ma
     rows_of = _names(manifest)
     classes = {name.casefold(): code for code, name in enumerate(manifest.classes)}
     found: dict[str, dict[int, int]] = {}
+    unknown = 0
     for record, place in zip(table.to_dict("records"), places, strict=True):
         row = rows_of.get(str(record["image"]))
         decision = classes.get(str(record["decision"]).casefold())
@@ -76,7 +83,10 @@ def _paired(path: Path, table: pd.DataFrame, places: Sequence[str], manifest: Ma
                 f"Cannot read '{path}', {place}: the decision '{record['decision']}' is none of the classes "
                 f"{', '.join(manifest.classes)}. Correct it."
             )
+        if not record["reader"]:
+            raise NevusError(f"Cannot read '{path}', {place}: it names no reader. Add the name.")
         if row is None:
+            unknown += 1
             continue
         decided = found.setdefault(str(record["reader"]), {})
         if row in decided:
@@ -85,6 +95,8 @@ def _paired(path: Path, table: pd.DataFrame, places: Sequence[str], manifest: Ma
                 "Remove one."
             )
         decided[row] = decision
+    if unknown and found:
+        console.print(f"{unknown:,} of {len(table):,} rows of {path} are of images that are not in {manifest.name}.")
     if not found:
         raise NevusError(
             f"Cannot use '{path}': none of its images is one of {manifest.name}. Correct the column image."
@@ -108,6 +120,8 @@ def _names(manifest: Manifest) -> dict[str, int]:
 
 
 def _summary(path: Path, record: Mapping[Any, Any], place: str) -> Reader:
+    if not record["reader"]:
+        raise NevusError(f"Cannot read '{path}', {place}: it names no reader. Add the name.")
     values = []
     for name in SUMMARY[1:]:
         try:

@@ -58,12 +58,15 @@ class Calibration:
         return cls(scale, shift)
 
 
-def fit_calibration(logits: NDArray[np.floating], y: Ints) -> Calibration | None:
+def fit_calibration(logits: NDArray[np.floating], y: Ints, *, shift: bool | None = None) -> Calibration | None:
     """Fit temperature scaling (two classes) or vector scaling (more) by maximum likelihood.
 
     Args:
         logits: of images that were not trained on, (n, classes).
         y: their classes, (n,).
+        shift: whether to fit a shift, too: of two classes Platt scaling (1999), a scale and a shift, which keeps the
+            order of the images; by default for more than two classes. Images of another source than the training
+            images need it, because their class shares differ.
 
     Returns:
         The calibration; None where there are fewer than `MIN_IMAGES` images, or a class has fewer than `MIN_CLASS`.
@@ -91,8 +94,21 @@ def fit_calibration(logits: NDArray[np.floating], y: Ints) -> Calibration | None
 
     temperature = minimize(by_temperature, np.zeros(1), jac=True, method="L-BFGS-B", bounds=[(-4, 4)])
     scale = float(np.exp(temperature.x[0]))
-    if k == 2:
+    if not (k > 2 if shift is None else shift):
         return Calibration((scale, scale), (0.0, 0.0))
+
+    if k == 2:
+
+        def by_platt(values: Floats) -> tuple[float, Floats]:
+            loss, grad = negative_log_likelihood(np.exp(values[0]) * np.ones(2), values[1] * half)
+            return loss, np.array([(grad * z).sum() * np.exp(values[0]), grad.sum(0) @ half])
+
+        half = np.array([-0.5, 0.5])
+        platt = minimize(
+            by_platt, np.array([np.log(scale), 0.0]), jac=True, method="L-BFGS-B", bounds=[(-4, 4), (-10, 10)]
+        )
+        scale, moved = float(np.exp(platt.x[0])), float(platt.x[1])
+        return Calibration((scale, scale), (-moved / 2, moved / 2))
 
     def by_vector(values: Floats) -> tuple[float, Floats]:
         factor = np.exp(values[:k])

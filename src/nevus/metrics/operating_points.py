@@ -47,7 +47,11 @@ class OperatingPoint:
             KeyError, TypeError, ValueError: it is no operating point.
 
         """
-        point = cls(**values)
+        threshold, specificity = (None if values[k] is None else float(values[k]) for k in ("threshold", "specificity"))
+        sensitivity, confidence = float(values["sensitivity"]), float(values["confidence"])
+        point = cls(threshold, sensitivity, confidence, int(values["positives"]), int(values["missing"]), specificity)
+        if not (0 < sensitivity < 1 and 0 < confidence < 1):
+            raise ValueError("the operating point has a share that is not between 0 and 1")
         if point.threshold is not None and not 0 <= point.threshold <= 1:
             raise ValueError("the threshold is not between 0 and 1")
         return point

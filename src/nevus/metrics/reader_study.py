@@ -26,7 +26,7 @@ class ReaderComparison:
         classifier: the same of the classifier at its operating point, on these images; empty where n is 0.
         p: of the two differences by McNemar's exact test, after Holm's correction over all readers; empty where n is 0.
         specificity_at_sensitivity: of the classifier on these images, at the largest threshold with at least the
-            reader's sensitivity; None where n is 0.
+            reader's sensitivity; None without images of both classes.
 
     """
 
@@ -71,7 +71,9 @@ def compare_reader(name: str, y: Ints, decisions: Ints, positive: Floats, thresh
         p[metric] = mcnemar(y[of], own[of], decisions[of]).p if of.any() else float("nan")
     scores = np.sort(positive[y == 1])[::-1]
     least = round(reader["sensitivity"].value * len(scores)) if len(scores) else 0
-    matched = 1.0 if not least else float((positive[y == 0] < scores[least - 1]).mean()) if (y == 0).any() else None
+    matched = None
+    if len(scores) and (y == 0).any():
+        matched = float((positive[y == 0] < scores[least - 1]).mean()) if least else 1.0
     return ReaderComparison(name, len(y), reader, classifier, p, matched)
 
 

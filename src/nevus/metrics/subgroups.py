@@ -20,6 +20,8 @@ from nevus.metrics.significance import holm_correction
 
 FEW = 30
 """Images of a class below which a subgroup is marked as too small."""
+MIN_TESTED = 10
+"""Images of a class below which a gap is not tested."""
 AGE_BANDS = (0, 30, 50, 70, 200)
 """Limits of the age bands that `age_group` makes of `age_approx`, in years."""
 
@@ -36,7 +38,8 @@ class Subgroup:
         metrics: `auroc`, `sensitivity`, `specificity`, `accuracy`, each with its interval.
         few: whether a class has fewer than `FEW` images, so that the metrics say little.
         gap: AUROC of this subgroup minus that of all other images; NaN where it is undefined.
-        p: of that gap, by DeLong's variances of the two independent areas, after Holm's correction over the column.
+        p: of that gap, by DeLong's variances of the two independent areas, after Holm's correction over the column;
+            NaN with fewer than `MIN_TESTED` images of a class inside or outside, or where an area has no variance.
 
     """
 
@@ -120,12 +123,14 @@ def _metrics(y: Ints, positive: Floats, call: Ints) -> dict[str, MetricEstimate]
 
 def _gap(y: Ints, positive: Floats, rows: np.ndarray) -> tuple[float, float]:
     """Return the difference of the AUROC inside and outside, and its p value."""
-    areas, variances = [], []
+    areas, variances, least = [], [], len(y)
     for part in (rows, ~rows):
         area = float(scores.auroc(y[part] == 1, positive[part], np.ones(int(part.sum())))) if part.any() else np.nan
         areas.append(area)
         variances.append(delong_variance(y[part] == 1, positive[part]))
-    gap, variance = areas[0] - areas[1], sum(variances)
-    if not variance > 0:
+        least = min(least, int((y[part] == 1).sum()), int((y[part] == 0).sum()))
+    gap = areas[0] - areas[1]
+    # The normal approximation fails on few images, and at an area of 1, whose estimated variance is 0.
+    if least < MIN_TESTED or not min(variances) > 0:
         return gap, float("nan")
-    return gap, float(2 * norm.sf(abs(gap) / variance**0.5))
+    return gap, float(2 * norm.sf(abs(gap) / sum(variances) ** 0.5))

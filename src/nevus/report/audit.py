@@ -13,7 +13,7 @@ from nevus._io import ensure_writable, write_json, write_text
 from nevus.auditing.audit import Audit
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.report import plots
-from nevus.report.evaluation import environment, humanize
+from nevus.report.page import environment, humanize
 from nevus.report.thumbnails import Tile, tile
 
 MAX_PAIRS = 60

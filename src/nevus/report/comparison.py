@@ -18,7 +18,7 @@ from nevus.comparison.table import INITIALIZATIONS, METRICS, comparison_table
 from nevus.comparison.trial import TRIALS, read_trials
 from nevus.report import comparison_plots, plots
 from nevus.report.comparison_plots import label
-from nevus.report.evaluation import environment, humanize
+from nevus.report.page import environment, humanize
 
 DASH = "–"
 Row = Mapping[Any, Any]

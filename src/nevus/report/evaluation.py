@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from nevus._io import ensure_writable, write_json, write_text
@@ -16,6 +15,7 @@ from nevus.bundle.classifier import Classifier
 from nevus.bundle.decision import CANNOT_JUDGE, DecisionRule
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.bundle.test_log import read_test_log
+from nevus.bundle.training_overlap import RULE
 from nevus.bundle.wording import FLAGS, operating_point_sentence
 from nevus.comparison.published import READERS
 from nevus.data.walker import LeftOut
@@ -23,6 +23,7 @@ from nevus.errors import NevusError
 from nevus.evaluation import Evaluation
 from nevus.metrics.report import MetricEstimate
 from nevus.report import plots
+from nevus.report.page import environment
 from nevus.report.thumbnails import Tile, tile
 
 WORST = 24
@@ -33,50 +34,6 @@ MISCALIBRATED = 0.05
 """Calibration error, in the lower end of its interval, from which the page warns."""
 FEW_IMAGES = 30
 """Images of a class below which the page warns of wide intervals."""
-
-
-def environment() -> Environment:
-    """Return the environment of the templates; every value is escaped."""
-    made = Environment(
-        loader=PackageLoader("nevus.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters["figure"] = format_metric
-    made.filters["interval"] = format_interval
-    made.filters["p_value"] = format_p
-    made.filters["words"] = humanize
-    return made
-
-
-def format_interval(metric: MetricEstimate) -> str:
-    """Return the ends of an interval, or an empty string where it is undefined."""
-    if not np.isfinite([metric.ci_low, metric.ci_high]).all():
-        return ""
-    return f"{format_metric(metric.ci_low)} to {format_metric(metric.ci_high)}"
-
-
-def format_p(p: float) -> str:
-    """Return a p value with three digits."""
-    return "< 0.001" if p < 0.001 else format_metric(p)
-
-
-def format_metric(value: float | None) -> str:
-    """Return a metric with three digits, or `undefined`."""
-    return "undefined" if value is None or not np.isfinite(value) else f"{value:.3f}"
-
-
-UPPER = {"auroc": "AUROC", "auprc": "AUPRC", "ppv": "PPV", "npv": "NPV", "f1": "F1", "mcc": "MCC", "ece": "ECE"}
-
-
-def humanize(name: str) -> str:
-    """Return a name for people: `balanced_accuracy` to `balanced accuracy`, `auroc:mel` to `AUROC of mel`."""
-    kind, _, cls = name.partition(":")
-    kind = " ".join(UPPER.get(part, part) for part in kind.split("_"))
-    kind = kind.replace("brier", "Brier score")
-    return f"{kind} of {cls}" if cls else kind
 
 
 def check_output_dir(out: Path, digest: str) -> None:
@@ -119,7 +76,7 @@ def write_evaluation(evaluation: Evaluation, classifier: Classifier, out: Path) 
 
     """
     ensure_writable(out)
-    write_json(out / "evaluation.json", evaluation.as_dict())
+    write_json(out / "evaluation.json", {**evaluation.as_dict(), "warnings": warnings_of(evaluation, classifier)})
     table = evaluation.manifest.table[["image", "label"]].copy()
     table["predicted"] = [classifier.classes[c] for c in evaluation.p.argmax(1)]
     for index, name in enumerate(classifier.classes):
@@ -154,7 +111,7 @@ def write_evaluation(evaluation: Evaluation, classifier: Classifier, out: Path) 
             e=evaluation,
             n_groups=evaluation.manifest.table["group"].nunique(),
             summary=summary(evaluation),
-            warnings=_warnings(evaluation, classifier),
+            warnings=warnings_of(evaluation, classifier),
             next_step=next_step(evaluation),
             methods=METHODS,
             flag_counts=[(flag, FLAGS[flag], n) for flag, n in Counter(f for f in evaluation.flags if f).most_common()],
@@ -173,12 +130,18 @@ def write_evaluation(evaluation: Evaluation, classifier: Classifier, out: Path) 
     return path
 
 
+def decided_metrics(evaluation: Evaluation) -> dict[str, MetricEstimate]:
+    """Return the metrics at the operating point, as `sensitivity_at_operating_point`, and `coverage:<class>`."""
+    at = {f"{name}_at_operating_point": one for name, one in evaluation.decisions.at_threshold.items()}
+    return at | {f"coverage:{name}": one for name, one in evaluation.decisions.coverage.items()}
+
+
 def metrics_table(evaluation: Evaluation) -> pd.DataFrame:
-    """Return a row for each metric: its name, value, interval, method and n."""
+    """Return a row for each metric: its name, value, interval, method and n; those of decisions come last."""
     return pd.DataFrame(
         [
             (name, one.value, one.ci_low, one.ci_high, METHODS[one.method], one.n)
-            for name, one in evaluation.metrics.items()
+            for name, one in {**evaluation.metrics, **decided_metrics(evaluation)}.items()
         ],
         columns=["metric", "value", "ci_low", "ci_high", "method", "n"],
     )
@@ -203,13 +166,18 @@ def summary(evaluation: Evaluation) -> str:
     if counts is None:
         right = int(evaluation.matrix.trace())
         return f"{first}{right:,} of {n:,} images are classified correctly."
+    y, called = evaluation.y, evaluation.called
+    positives, missed = int((y == 1).sum()), int(((y == 1) & (called == 0)).sum())
+    negatives, alarms = int((y == 0).sum()), int(((y == 0) & (called == 1)).sum())
+    where = "At the operating point" if evaluation.decisions.at_threshold else "At threshold 0.5"
     return first + (
-        f"{classes[1]}: {counts.tp:,} of {counts.tp + counts.fn:,} images found, {counts.fn:,} missed. {classes[0]}: "
-        f"{counts.fp:,} of {counts.tn + counts.fp:,} images predicted {classes[1]} (false alarms), at threshold 0.5."
+        f"{where}: {positives - missed:,} of {positives:,} {classes[1]} images found, {missed:,} missed; {alarms:,} of "
+        f"{negatives:,} {classes[0]} images called {classes[1]} (false alarms)."
     )
 
 
-def _warnings(evaluation: Evaluation, classifier: Classifier) -> list[str]:
+def warnings_of(evaluation: Evaluation, classifier: Classifier) -> list[str]:
+    """Return what a reader of the metrics has to know, one sentence each."""
     trained = classifier.bundle.provenance["data"]
     warnings = []
     about, audit = evaluation.about, trained.get("audit") or {}
@@ -221,8 +189,9 @@ def _warnings(evaluation: Evaluation, classifier: Classifier) -> list[str]:
             "If it is of another source, this is an external test, and the threshold may not suit it."
         )
     for name, count in about["training_overlap"].items():
+        verb = "was fitted" if name == RULE else "was trained"
         warnings.append(
-            f"{name[0].upper()}{name[1:]} was trained on {count:,} of these {len(evaluation.y):,} images, by file, "
+            f"{name[0].upper()}{name[1:]} {verb} on {count:,} of these {len(evaluation.y):,} images, by file, "
             "ISIC id or lesion id. Metrics on them do not apply to new images."
         )
     leaks = audit.get("train", 0) and not audit.get("dropped") and not about["leaks_dropped"]
@@ -312,6 +281,7 @@ def methods_paragraph(evaluation: Evaluation, classifier: Classifier) -> str:
             f"{len(table):,} images ({counts}) in {table['group'].nunique():,} groups.",
             "Intervals are 95 % intervals: Wilson for proportions, DeLong for AUROC; for all other metrics, and where",
             f"a group has several images, a bootstrap over groups with {about['bootstrap']['replicates']:,} samples.",
+            _decision_methods(evaluation, bundle.rule),
             f"Bundle {about['bundle']['digest']}.",
         ]
     )
@@ -335,6 +305,27 @@ def published_points(evaluation: Evaluation) -> list[plots.Point]:
     ]
 
 
+def _decision_methods(evaluation: Evaluation, rule: DecisionRule) -> str:
+    parts = []
+    if rule.calibration is not None:
+        with_shift = "Platt scaling" if len(rule.calibration.shift) == 2 else "vector scaling"
+        kind = with_shift if any(rule.calibration.shift) else "temperature scaling"
+        parts.append(f"Probabilities were calibrated by {kind}.")
+    point = rule.operating_point
+    if point is not None and point.threshold is not None:
+        parts.append(
+            f"The operating point is a threshold of {point.threshold:.4f}, chosen on {point.positives:,} positive "
+            f"cases for a sensitivity of at least {point.sensitivity:.0%} with {point.confidence:.0%} confidence."
+        )
+    if rule.set_thresholds:
+        parts.append(f"Prediction sets are class-conditional conformal sets with a coverage of {1 - rule.alpha:.0%}.")
+    if evaluation.decisions.prevalence is not None:
+        parts.append(
+            f"PPV, NPV and net benefit of decisions are for a prevalence of {evaluation.decisions.prevalence}."
+        )
+    return " ".join(parts)
+
+
 def _figures(evaluation: Evaluation, classifier: Classifier) -> dict[str, Figure]:
     y, p, classes = evaluation.y, evaluation.p, classifier.classes
     figures = {
@@ -355,16 +346,16 @@ def _figures(evaluation: Evaluation, classifier: Classifier) -> dict[str, Figure
 def worst_mistakes(
     evaluation: Evaluation, most: int = WORST, link_from: Path | None = None
 ) -> list[tuple[str, list[Tile]]]:
-    """Return contact sheets of wrong predictions, one for each true class, sorted by decreasing confidence.
+    """Return contact sheets of wrong decisions, one for each true class, sorted by decreasing confidence.
 
     Of two classes the positive one comes first: its mistakes are missed.
     """
-    predicted, classes = evaluation.p.argmax(1), evaluation.manifest.classes
+    predicted, classes = evaluation.called, evaluation.manifest.classes
     order = [1, 0] if len(classes) == 2 else list(range(len(classes)))
     sheets = []
     for cls in order:
         wrong = np.flatnonzero((evaluation.y == cls) & (predicted != cls))
-        worst = wrong[np.argsort(-evaluation.p[wrong].max(1), kind="stable")][:most]
+        worst = wrong[np.argsort(-evaluation.p[wrong, predicted[wrong]], kind="stable")][:most]
         tiles = []
         for row in worst:
             other = classes[predicted[row]]

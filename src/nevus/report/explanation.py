@@ -12,7 +12,7 @@ from nevus.bundle.explain import Explanation
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.bundle.wording import operating_point_sentence, outcome
 from nevus.data.images import decode
-from nevus.report.evaluation import environment
+from nevus.report.page import environment
 
 METHODS = {
     "exact": "The map adds up to the logit margin of the class, but for a constant that belongs to no pixel.",
@@ -29,6 +29,7 @@ class Row:
         overlay: name of the file with the heat map; empty if the image cannot be used.
         outcome: in words; or the reason why the image cannot be used.
         probabilities: as text; empty if the image cannot be used.
+        sums: of the parts of an exact map, as text; else empty.
 
     """
 
@@ -36,6 +37,7 @@ class Row:
     overlay: str
     outcome: str
     probabilities: str
+    sums: str = ""
 
 
 class ExplanationReport:
@@ -78,7 +80,11 @@ class ExplanationReport:
             one.overlay(decode(prediction.image)).save(aside, format="PNG")
         numbers = zip(self._classifier.classes, prediction.probabilities, strict=True)
         text = ", ".join(f"{label} {value:.3f}" for label, value in numbers)
-        self._rows.append(Row(name, file, outcome(prediction, self._classifier.bundle.rule), text))
+        sums = ""
+        if one.method == "exact":
+            red, blue = float(one.map[one.map > 0].sum()), float(one.map[one.map < 0].sum())
+            sums = f"red {red:+.1f}, blue {blue:+.1f}, constant {one.constant:+.1f}: {one.margin:+.1f} for {one.target}"
+        self._rows.append(Row(name, file, outcome(prediction, self._classifier.bundle.rule), text, sums))
 
     def write(self) -> Path:
         """Write the page; returns its path."""

@@ -17,7 +17,9 @@ from nevus.metrics.operating_points import fit_operating_point
 from nevus.metrics.scores import Ints
 
 
-def fit_decision_rule(logits: NDArray[np.floating], y: Ints, groups: Ints, images: DecodedDataset) -> DecisionRule:
+def fit_decision_rule(
+    logits: NDArray[np.floating], y: Ints, groups: Ints, images: DecodedDataset, *, shift: bool | None = None
+) -> DecisionRule:
     """Fit calibration, operating point, conformal sets and the limits of the image check.
 
     The validation split also chose the weights, so that its scores are slightly better than those of new images.
@@ -27,10 +29,11 @@ def fit_decision_rule(logits: NDArray[np.floating], y: Ints, groups: Ints, image
         y: their classes, (n,).
         groups: code of each image's lesion or patient, (n,).
         images: the validation images.
+        shift: see `fit_calibration`.
 
     """
     k = logits.shape[1]
-    calibration = fit_calibration(logits, y)
+    calibration = fit_calibration(logits, y, shift=shift)
     p = (calibration or Calibration((1.0,) * k, (0.0,) * k)).apply(logits)
     shares = np.bincount(y, minlength=k) / len(y)
     limits, kinds = image_limits(images)

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from nevus.auditing.contamination import index_images
 from nevus.bundle.bundle import TRAINING_IMAGES, Bundle, save_bundle
 from nevus.bundle.ensemble import Ensemble, EnsembleEngine
 from nevus.bundle.model_card import model_card
-from nevus.bundle.training_overlap import training_overlap
+from nevus.bundle.training_overlap import OWN, training_overlap
 from nevus.data.cache import Cache
 from nevus.data.decoded import decode_dataset
 from nevus.data.manifest import Manifest
@@ -39,11 +41,10 @@ def make_ensemble(bundles: Sequence[Bundle], manifest: Manifest, out: Path, cach
     """
     ensemble = Ensemble.of(bundles)
     for bundle in bundles:
-        seen = training_overlap(bundle, manifest)
-        if seen:
-            what, count = next(iter(seen.items()))
+        count = training_overlap(bundle, manifest).get(OWN, 0)
+        if count:
             raise NevusError(
-                f"Cannot fit the decision rule: {count:,} of the {len(manifest):,} images were used to train {what} of "
+                f"Cannot fit the decision rule: {count:,} of the {len(manifest):,} images were used to train "
                 f"{bundle.folder}. Give --split validation of its manifest, or other images."
             )
     first = bundles[0]
@@ -52,6 +53,8 @@ def make_ensemble(bundles: Sequence[Bundle], manifest: Manifest, out: Path, cach
     images = decode_dataset(rows, spec.image_size, cache)
     logits = run_batched(EnsembleEngine(ensemble), images.pixels, what="predicting")
     y, groups = images.manifest.targets, images.manifest.groups
+    if len(np.unique(y)) < len(spec.classes):
+        raise NevusError(f"Cannot fit the decision rule: {manifest.name} has not all classes. Give other images.")
     rule = fit_decision_rule(logits, y, groups, images)
     validation = compute_metrics(y, rule.probabilities(logits), spec.classes, groups)
     fit = {name: metric.as_dict() for name, metric in validation.items()}
@@ -70,7 +73,10 @@ def make_ensemble(bundles: Sequence[Bundle], manifest: Manifest, out: Path, cach
     provenance["fit"].pop("logit_shift", None)
     known = dict.fromkeys(part for b in bundles for part in b.license.split("; "))
     bundle = Bundle(spec, provenance, "; ".join(known), "none", rule)
-    return save_bundle(bundle, out, ensemble, model_card(bundle, fit), training_images=_training_images(bundles))
+    index = _training_images(bundles)
+    card = model_card(bundle, fit)
+    used = index_images(images)
+    return save_bundle(bundle, out, ensemble, card, training_images=index, decision_images=used)
 
 
 def _training_images(bundles: Sequence[Bundle]) -> pd.DataFrame | None:

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
-import pyarrow
-import pyarrow.parquet as parquet
 
 from nevus.data.image_index import find_in_folder
 from nevus.data.manifest import REQUIRED, Manifest, checked, ordered_classes, without_twins
@@ -93,6 +91,13 @@ def without_missing_labels(
 
 
 def _read_parquet(path: Path) -> tuple[pd.DataFrame, Path | None, tuple[str, ...] | None, str | None]:
+    try:
+        import pyarrow
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise NevusError(
+            f"Cannot read '{path}': pyarrow is missing. Install it with pip install 'nevus[train]', or give a csv."
+        ) from None
     try:
         arrow = parquet.read_table(path)
     except (OSError, pyarrow.ArrowInvalid) as error:
