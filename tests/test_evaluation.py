@@ -289,3 +289,35 @@ def test_subgroups_prevalence_and_readers(classifier, phantoms, tmp_path, capsys
     assert "Cannot evaluate by 'shoe_size'" in capsys.readouterr().err
     assert main([*words, "--readers", str(path)]) == 2
     assert main([*words[:-1], "2"]) == 2
+
+
+def test_decisions_and_warnings_are_in_every_output(phantoms, tmp_path, capsys):
+    """A rule that promises too much: its operating point, coverage and warnings are in files, page and terminal."""
+    from tests.bundle.test_decision import RULE, bundle_with
+
+    from nevus.cli.main import main
+
+    strict = replace(RULE, set_thresholds=(0.999, 0.999), operating_point=replace(RULE.operating_point, threshold=0.99))
+    bundle = bundle_with(strict, tmp_path / "b")
+    out = tmp_path / "out"
+    words = ["evaluate", str(phantoms), "--split=all", "--bootstrap-samples=100", "--bundle", str(bundle.folder)]
+    assert main([*words, "--out", str(out), "--prevalence", "0.1"]) == 0
+    shown = capsys.readouterr()
+    found = json.loads((out / "evaluation.json").read_text())
+    broken = [warning for warning in found["warnings"] if "operating point promises a sensitivity of 95%" in warning]
+    assert len(broken) == 1
+    assert broken[0] in " ".join(shown.err.split())
+    assert "sensitivity at operating point" in shown.out
+    metrics = pd.read_csv(out / "metrics.csv").set_index("metric")["value"]
+    predictions = pd.read_csv(out / "predictions.csv")
+    malignant = predictions["label"] == "malignant"
+    called = predictions["p_malignant"] >= 0.99
+    assert metrics["sensitivity_at_operating_point"] == pytest.approx(called[malignant].mean())
+    assert metrics["coverage:malignant"] == pytest.approx(
+        predictions.loc[malignant, "set"].str.contains("malignant").mean()
+    )
+    methods = (out / "methods.txt").read_text()
+    assert "a threshold of 0.9900" in methods
+    assert "for a prevalence of 0.1" in methods
+    page = (out / "evaluation.html").read_text()
+    assert f"At the operating point: {int(called[malignant].sum())} of {int(malignant.sum())} malignant" in page

@@ -95,3 +95,15 @@ def test_age_groups_are_made_of_ages():
     assert subgroup_values(table, "sex").tolist() == ["f", "unknown", *"mmmmmm"]
     with pytest.raises(KeyError):
         subgroup_values(table, "site")
+
+
+def test_a_gap_of_few_images_is_not_tested():
+    """An area of 1 has no estimated variance: without this rule four images would be significant."""
+    rng = np.random.default_rng(0)
+    y = np.r_[np.tile([0, 1], 100), 0, 0, 1, 1]
+    p = 1 / (1 + np.exp(-rng.normal(2 * y - 1, 1.0)))
+    p[-4:] = [0.1, 0.2, 0.8, 0.9]
+    column = pd.Series(["most"] * 200 + ["few"] * 4)
+    few, most = subgroup_metrics("x", column, y, np.stack([1 - p, p], 1))
+    assert few.gap > 0
+    assert np.isnan([few.p, most.p]).all()
