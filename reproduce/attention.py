@@ -2,8 +2,8 @@
 
     python -m reproduce.attention BUNDLE DATA [DATA ...]
 
-The lesion is the mask of `nevus.models.handcrafted.lesion`, by Otsu's threshold: no public mask is used. Beside the
-share of the map's absolute values stands the share of the image's area, which a map without any preference reaches.
+The lesion is the mask of `nevus.models.handcrafted.lesion`, by Otsu's threshold: no public mask is used. A row
+has the share of the map's absolute values and the share of the area, which a map without any preference reaches.
 Rows of results/attention.csv.
 """
 

@@ -45,7 +45,7 @@ class Prediction:
             probable one where the bundle has none. Empty if the image cannot be used.
         members: the conformal set: the classes that cannot be excluded; empty where the bundle has no sets.
         flag: reason not to trust the number, see `DecisionRule.flags`; empty if there is none.
-        kind: of image, `dermoscopic` or `clinical`, as it is recognized; empty if it was not looked for.
+        kind: of image, recognized as `dermoscopic` or `clinical`; empty if it was not looked for.
         disagreement: of the networks of an ensemble, see `nevus.bundle.ensemble.disagreement`; else None.
 
     """

@@ -59,7 +59,7 @@ class Explanation:
         """Draw the map over the image, red for the target and blue against it.
 
         Args:
-            pixels: uint8 (h, w, 3), the image as it was decoded.
+            pixels: uint8 (h, w, 3), the decoded image.
 
         """
         scale = min(1.0, LONGEST_SIDE / max(pixels.shape[:2]))

@@ -50,9 +50,8 @@ def kind_sentence(rule: DecisionRule, kind: str) -> str:
 
     """
     result, name = rule.kinds.get(kind), KINDS.get(kind, kind)
-    told = result is not None and result.sensitivity is not None
     measured = ""
-    if result is not None and told:
+    if result is not None and result.sensitivity is not None:
         where = f"images of {result.data}" if result.data else "validation images"
         measured = (
             f"sensitivity {result.sensitivity:.1%} on the {result.positives:,} positive of {result.images:,} {where}"

@@ -25,7 +25,7 @@ class Row:
     """An image of the page.
 
     Attributes:
-        name: of the image, as it was given.
+        name: of the image, its path.
         overlay: name of the file with the heat map; empty if the image cannot be used.
         outcome: in words; or the reason why the image cannot be used.
         probabilities: as text; empty if the image cannot be used.
