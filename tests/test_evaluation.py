@@ -10,11 +10,14 @@ from sklearn import metrics as sk
 import nevus
 from nevus._io import sha256_file
 from nevus.bundle.bundle import TRAINING_IMAGES
-from nevus.bundle.test_log import read_test_log
+from nevus.bundle.decision import DecisionRule
+from nevus.bundle.test_log import read_test_log, read_test_result
 from nevus.bundle.training_overlap import training_overlap
+from nevus.bundle.wording import test_result_sentence as result_sentence
 from nevus.data.readers.dispatch import read
 from nevus.errors import NevusError
 from nevus.evaluation import evaluate
+from nevus.metrics.operating_points import OperatingPoint
 from nevus.report.evaluation import worst_mistakes, write_evaluation
 
 
@@ -44,6 +47,19 @@ def test_only_a_look_at_test_is_logged(classifier, phantoms):
     log = read_test_log(classifier.bundle)
     assert [entry["split"] for entry in log] == ["test", "all"]
     assert log[0]["data"]["digest"] == manifest.split("test").digest
+
+
+def test_the_cost_of_the_operating_point_on_test_is_kept(classifier, phantoms):
+    point = OperatingPoint(0.4, 0.95, 0.95, 30, 0, None)
+    classifier.bundle = replace(classifier.bundle, rule=DecisionRule(operating_point=point))
+    evaluate(classifier, read(phantoms), "train", replicates=100)
+    assert result_sentence(classifier.bundle) == ""
+    found = evaluate(classifier, read(phantoms), "test", replicates=100)
+    flagged = found.p[:, 1] >= 0.4
+    result = read_test_result(classifier.bundle)
+    assert result["sensitivity"]["value"] == pytest.approx(flagged[found.y == 1].mean())
+    assert result["specificity"]["value"] == pytest.approx((~flagged)[found.y == 0].mean())
+    assert f"sensitivity {flagged[found.y == 1].mean():.1%}" in result_sentence(classifier.bundle)
 
 
 def test_the_bundle_s_class_order_counts(classifier, phantoms):

@@ -23,18 +23,20 @@ from nevus._io import sha256_file, to_json, write_json, write_text
 from nevus.auditing.contamination import index_images
 from nevus.bundle.builtin import CLASSIFIERS, builtin_names
 from nevus.bundle.bundle import CARD, CONFIG, DECISION_IMAGES, ONNX, TRAINING_IMAGES, VERSION, Bundle, _digest
-from nevus.bundle.classifier import Classifier, make_engine
+from nevus.bundle.classifier import Classifier, load, make_engine
 from nevus.bundle.decision import DecisionRule
 from nevus.bundle.image_check import CLINICAL
 from nevus.bundle.model_card import model_card
+from nevus.bundle.test_log import TEST_RESULTS, read_test_result
 from nevus.bundle.training_overlap import OWN, training_overlap
+from nevus.bundle.wording import test_result_sentence
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.decoded import decode_dataset
 from nevus.data.manifest import Manifest
 from nevus.data.public.corrected_splits import with_corrected_split
 from nevus.data.readers.dispatch import DataConfig, read
 from nevus.data.splits import SplitConfig, with_splits
-from nevus.evaluation import map_labels
+from nevus.evaluation import evaluate, map_labels
 from nevus.models.spec import ModelSpec
 from nevus.runtime.engines import OnnxEngine, run_batched
 from nevus.runtime.onnx_model import write_onnx
@@ -44,6 +46,7 @@ from nevus.training.record import column_counts
 
 TRAINED_ON = ("ham10000", "isic2017")
 LABELS = ("melanoma=mel", "nevus=nv")
+TEST_LABELS = ("melanoma=malignant", "nevus=benign", "seborrheic_keratosis=benign")
 FITTED_ON = {"malignant-benign": "isic-other"}
 PHOTOGRAPHS = "pad-ufes-20"
 """Photographs that the classifier was not trained on: what it finds there is stated, and they remain unvalidated."""
@@ -108,6 +111,16 @@ def validation_images(folder: Path, data: Path, counts: dict[str, int]) -> Manif
     return manifest
 
 
+def measure(name: str, data: Path) -> None:
+    """Write what the threshold costs on the test split of isic2017 into the bundle, for `nevus predict`."""
+    classifier = load(name)
+    evaluate(classifier, read(data / "isic2017", DataConfig(labels=TEST_LABELS)), "test")
+    result = read_test_result(classifier.bundle)
+    assert result is not None
+    write_text(CLASSIFIERS / name / TEST_RESULTS, to_json(result, indent=None) + "\n")
+    print(test_result_sentence(classifier.bundle))
+
+
 def main(data: Path) -> None:
     """Fit and write all rules."""
     for name in builtin_names():
@@ -141,6 +154,8 @@ def main(data: Path) -> None:
         config = json.loads(to_json(config))
         write_json(folder / CONFIG, {**config, "digest": _digest(config)})
         print(name, bundle.rule)
+        if name in FITTED_ON:
+            measure(name, data)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from nevus._progress import console, progress
 from nevus.bundle.bundle import Bundle
 from nevus.bundle.classifier import Classifier
 from nevus.bundle.decision import DecisionRule
-from nevus.bundle.test_log import log_test_evaluation, read_test_log
+from nevus.bundle.test_log import log_test_evaluation, log_test_result, read_test_log
 from nevus.bundle.training_overlap import training_overlap
 from nevus.data.manifest import Manifest
 from nevus.data.reader_study import Reader, read_reader_study
@@ -208,7 +208,7 @@ def evaluate(
         for group in subgroup_metrics(column, subgroup_values(kept.table, column), y, p, threshold)
     ]
     matrix = scores.confusion(y, p.argmax(1), k, np.ones(len(y))).astype(np.int64)
-    return Evaluation(
+    result = Evaluation(
         manifest=kept,
         split=split,
         y=y,
@@ -237,6 +237,30 @@ def evaluate(
         readers=_compared(study, rows, good, p, 0.5 if threshold is None else threshold),
         threshold=threshold,
     )
+    if on_test:
+        _log_result(classifier, result)
+    return result
+
+
+def _log_result(classifier: Classifier, result: Evaluation) -> None:
+    """Log what the operating point cost, for `nevus predict`; of two classes that are both among the images."""
+    at, point = result.decisions.at_threshold, classifier.bundle.rule.operating_point
+    if point and "sensitivity" in at and "specificity" in at and 0 < int(result.y.sum()) < len(result.y):
+        log_test_result(
+            classifier.bundle,
+            {
+                "data": result.about["data"]["name"],
+                "digest": result.about["data"]["digest"],
+                "split": result.split,
+                "n": len(result.y),
+                "positives": int(result.y.sum()),
+                "guaranteed": point.sensitivity,
+                **{
+                    name: {"value": at[name].value, "ci_low": at[name].ci_low, "ci_high": at[name].ci_high}
+                    for name in ("sensitivity", "specificity")
+                },
+            },
+        )
 
 
 def _read_study(path: Path | None, rows: Manifest) -> list[Reader]:

@@ -26,6 +26,7 @@ RULE = DecisionRule(
     class_shares=(0.6, 0.4),
     operating_point=OperatingPoint(0.3, positives=80, specificity=0.7),
     set_thresholds=(0.4, 0.45),
+    other_points=(OperatingPoint(0.5, 0.8, positives=80), OperatingPoint(None, 0.98, positives=80, missing=69)),
     limits=CheckLimits(foreign=1e9, photograph=1e9, sharpness=0.0),
     kinds={"dermoscopic": KindResult(100, 40, 0.975, 0.6)},
 )
@@ -105,8 +106,23 @@ def test_a_rule_for_another_share_decides_the_same():
     assert (moved.called(after) == RULE.called(before)).all()
     assert (moved.sets(after) == RULE.sets(before)).all()
     assert moved.class_shares == (0.9, 0.1)
+    lower, moved = RULE.at_sensitivity(0.8), moved.at_sensitivity(0.8)
+    assert (moved.called(after) == lower.called(before)).all()
     with pytest.raises(ValueError, match="no calibration"):
         DecisionRule().for_share(0.1)
+
+
+def test_decisions_at_another_sensitivity(tmp_path, pictures, capsys):
+    folder = tmp_path / "b"
+    bundle_with(replace(RULE, limits=None, kinds={}), folder)
+    rows = {value: nevus.load(folder, sensitivity=value).predict_frame(pictures) for value in (None, 0.95, 0.8)}
+    assert rows[None].equals(rows[0.95])
+    judged = rows[0.8][rows[0.8]["flag"] == ""]
+    assert ((judged["p_malignant"] >= 0.5) == (judged["decision"] == "malignant")).all()
+    for value in ("0.98", "0.7"):  # too few cases for the first
+        pictures[0].save(tmp_path / "one.png")
+        assert main(["predict", str(tmp_path / "one.png"), "--bundle", str(folder), "--sensitivity", value]) == 2
+        assert "it has thresholds for 0.8, 0.95. Choose one of these." in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_what_cannot_be_judged_comes_first(tmp_path, capsys):

@@ -72,6 +72,8 @@ def test_the_run_folder_is_complete(trained, phantoms):
     again = read(out / "manifest.parquet")
     assert again.splits() == ("train", "validation", "test")
     cut = again.table[again.table["split"] != "test"]  # the test split is the set's own
+    assert set(cut["image_type"]) <= {"dermoscopic", "clinical"}  # recognized from the pixels
+    assert not again.table.loc[again.table["split"] == "test", "image_type"].any()  # test images are not read
     assert cut.groupby("group")["split"].nunique().max() == 1
 
 

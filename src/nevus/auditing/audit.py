@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from nevus._progress import progress
 from nevus.auditing import shortcuts
@@ -20,12 +19,9 @@ from nevus.auditing.file_metadata import file_metadata
 from nevus.auditing.label_errors import find_label_issues
 from nevus.auditing.lesion_groups import LesionGroups, group_lesions
 from nevus.auditing.shortcuts import Embed, OutOfFoldPredictions, ShortcutScore
-from nevus.bundle.image_check import CHECK_IMAGE_SIZE, CheckLimits, check_images
+from nevus.bundle.image_check import image_kinds
 from nevus.data.cache import Cache
-from nevus.data.decoded import DecodedImages
 from nevus.data.manifest import Manifest
-from nevus.data.preprocess import resize_square
-from nevus.runtime.engines import INFERENCE_BATCH_SIZE
 
 ONE_SIDED = 0.98
 """Share of one class from which a source counts as having that class only."""
@@ -166,7 +162,9 @@ def audit(
     pairs = _marked(lesion_groups)
     usable = lesion_groups.usable_rows[own[lesion_groups.usable_rows]]
     squares = lesion_groups.squares.subset(slice(0, len(usable)))
-    audited = audited.with_image_type(_image_types(squares, usable, len(audited)))
+    kinds = np.full(len(audited), "", object)
+    kinds[usable] = image_kinds(squares)
+    audited = audited.with_image_type(kinds.tolist())
     regions = shortcuts.region_features(squares, embed)
     file = shortcuts.file_features(metadata.iloc[usable])
     simple = regions if embed is None else shortcuts.region_features(squares)
@@ -224,20 +222,6 @@ def audit(
         about=about,
     )
     return replace(result, warnings=tuple(_warnings(result)))
-
-
-def _image_types(squares: DecodedImages, rows: NDArray[np.int64], n: int) -> list[str]:
-    """Recognize the kind of each of n images from its pixels; empty for images that cannot be used."""
-    kinds, limits = [""] * n, CheckLimits.default()
-    with progress() as bar:
-        task = bar.add_task("recognizing kinds of image", total=len(rows), note="")
-        for start in range(0, len(rows), INFERENCE_BATCH_SIZE):
-            chunk = rows[start : start + INFERENCE_BATCH_SIZE]
-            pixels = [resize_square(one, CHECK_IMAGE_SIZE) for one in squares[start : start + len(chunk)]]
-            for row, kind in zip(chunk.tolist(), check_images(np.stack(pixels)).kinds(limits), strict=True):
-                kinds[row] = kind
-            bar.advance(task, len(chunk))
-    return kinds
 
 
 def _one_hot(names: Sequence[str]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,7 @@ from nevus.bundle.bundle import Bundle, load_bundle
 from nevus.bundle.decision import CANNOT_JUDGE
 from nevus.bundle.ensemble import Ensemble, EnsembleEngine, disagreement
 from nevus.bundle.image_check import CHECK_IMAGE_SIZE, CheckLimits, check_images
+from nevus.bundle.prediction import Prediction, prediction_columns, prediction_row
 from nevus.data.images import Pixels, Source, decode
 from nevus.data.parallel import prefetch_map
 from nevus.data.preprocess import resize_square
@@ -32,35 +33,6 @@ Images = Source | Sequence[Source] | NDArray[np.uint8]
 """One or several paths, PIL images or uint8 arrays (h, w, 3), or one uint8 array (n, h, w, 3)."""
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """The prediction for one image.
-
-    Attributes:
-        image: as it was given.
-        probabilities: calibrated, by class, float64 (classes,), summing to 1; None if the image cannot be used.
-        error: the reason in one sentence; None if the image can be used.
-        logits: float64 (classes,), before calibration; None if the image cannot be used.
-        decision: `cannot judge` where there is a flag; else the class at the bundle's operating point, or the most
-            probable one where the bundle has none. Empty if the image cannot be used.
-        members: the conformal set: the classes that cannot be excluded; empty where the bundle has no sets.
-        flag: reason not to trust the number, see `DecisionRule.flags`; empty if there is none.
-        kind: of image, recognized as `dermoscopic` or `clinical`; empty if it was not looked for.
-        disagreement: of the networks of an ensemble, see `nevus.bundle.ensemble.disagreement`; else None.
-
-    """
-
-    image: Source
-    probabilities: NDArray[np.float64] | None
-    error: str | None
-    logits: NDArray[np.float64] | None = None
-    decision: str = ""
-    members: tuple[str, ...] = ()
-    flag: str = ""
-    kind: str = ""
-    disagreement: float | None = None
-
-
 class Classifier:
     """A bundle made ready: decoding, preprocessing, the model, and the mean over its test-time augmentation.
 
@@ -74,19 +46,28 @@ class Classifier:
 
     """
 
-    def __init__(self, bundle: Bundle, *, engine: EngineName = "auto", tta: TTAPolicy | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        engine: EngineName = "auto",
+        tta: TTAPolicy | None = None,
+        sensitivity: float | None = None,
+    ) -> None:
         """Make a bundle ready.
 
         Args:
             bundle: a saved one.
             engine: see `nevus.runtime.engines.EngineName`.
             tta: test-time augmentation; by default the bundle's.
+            sensitivity: guaranteed one that decisions are made at, see `DecisionRule.at_sensitivity`.
 
         Raises:
-            NevusError: the engine does not run here, or there is no such policy.
+            NevusError: the engine does not run here, there is no such policy, or no threshold for the sensitivity.
 
         """
-        self.bundle = bundle
+        rule = bundle.rule if sensitivity is None else bundle.rule.at_sensitivity(sensitivity)
+        self.bundle = bundle if sensitivity is None else replace(bundle, rule=rule)
         self.classes = bundle.classes
         self.engine_name = engine
         self.tta: TTAPolicy = bundle.tta if tta is None else tta
@@ -339,44 +320,27 @@ def make_engine(bundle: Bundle, name: EngineName = "auto") -> Engine:
     return file_engine(bundle.onnx, name)
 
 
-def load(folder: Path | str, *, engine: EngineName = "auto", tta: TTAPolicy | None = None) -> Classifier:
+def load(
+    folder: Path | str,
+    *,
+    engine: EngineName = "auto",
+    tta: TTAPolicy | None = None,
+    sensitivity: float | None = None,
+) -> Classifier:
     """Load a classifier from its bundle and check every digest.
 
     Args:
         folder: of the bundle, or the name of a built-in classifier, as `malignant-benign`.
         engine: see `nevus.runtime.engines.EngineName`.
         tta: test-time augmentation; by default the bundle's.
+        sensitivity: guaranteed one that decisions are made at; by default 0.95.
 
     Raises:
-        NevusError: the folder is no bundle, or a damaged one, the engine does not run here, or there is no such
-            policy.
+        NevusError: the folder is no bundle, or a damaged one, the engine does not run here, there is no such policy,
+            or the bundle has no threshold for the sensitivity.
 
     """
-    return Classifier(load_bundle(folder), engine=engine, tta=tta)
-
-
-def prediction_columns(classes: Sequence[str], *, ensemble: bool = False) -> list[str]:
-    """Return the columns of a table of predictions.
-
-    `image`, `label` (the most probable class), `p_<class>` for each class, `error`, `decision`, `set` (the conformal
-    set, its classes separated by `|`) and `flag`; of an ensemble also `disagreement`.
-    """
-    last = ["disagreement"] if ensemble else []
-    return ["image", "label", *(f"p_{name}" for name in classes), "error", "decision", "set", "flag", *last]
-
-
-def prediction_row(
-    prediction: Prediction, classes: Sequence[str], *, ensemble: bool = False
-) -> dict[str, str | float | None]:
-    """Return a prediction by the columns of `prediction_columns`; what does not apply is None."""
-    p = prediction.probabilities
-    values = [None] * len(classes) if p is None else [round(float(value), 6) for value in p]
-    label = None if p is None else classes[int(p.argmax())]
-    judged = [None] * 3 if p is None else [prediction.decision, "|".join(prediction.members), prediction.flag]
-    spread = prediction.disagreement
-    last = [None if spread is None else round(spread, 6)] if ensemble else []
-    cells = [str(prediction.image), label, *values, prediction.error, *judged, *last]
-    return dict(zip(prediction_columns(classes, ensemble=ensemble), cells, strict=True))
+    return Classifier(load_bundle(folder), engine=engine, tta=tta, sensitivity=sensitivity)
 
 
 def is_single(images: Any) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nevus.bundle.image_check import CheckLimits, ImageScores
+from nevus.errors import NevusError
 from nevus.metrics.calibration import Calibration, at_prevalence
 from nevus.metrics.conformal import ALPHA, prediction_sets
 from nevus.metrics.operating_points import OperatingPoint
@@ -70,6 +71,7 @@ class DecisionRule:
         calibration: of the logits; None where validation images were too few.
         class_shares: of the validation images, which the probabilities are calibrated for, (classes,); or empty.
         operating_point: threshold for a guaranteed sensitivity, of two classes; else None.
+        other_points: thresholds for other sensitivities, see `at_sensitivity`.
         alpha: of the conformal sets.
         set_thresholds: smallest probability of each class in a set, (classes,); empty where there are no sets.
         limits: of the image check; None where it was not fitted.
@@ -80,6 +82,7 @@ class DecisionRule:
     calibration: Calibration | None = None
     class_shares: tuple[float, ...] = ()
     operating_point: OperatingPoint | None = None
+    other_points: tuple[OperatingPoint, ...] = ()
     alpha: float = ALPHA
     set_thresholds: tuple[float, ...] = ()
     limits: CheckLimits | None = None
@@ -122,16 +125,44 @@ class DecisionRule:
                 return p
             return float(1 / (1 + (1 - p) / p * np.exp(-sign * (high - low))))
 
-        point, (first, second) = self.operating_point, self.calibration.shift
-        if point is not None and point.threshold is not None:
-            point = replace(point, threshold=moved(point.threshold, 1))
+        def moved_point(point: OperatingPoint) -> OperatingPoint:
+            return point if point.threshold is None else replace(point, threshold=moved(point.threshold, 1))
+
+        first, second = self.calibration.shift
         return replace(
             self,
             calibration=replace(self.calibration, shift=(first + float(low), second + float(high))),
             class_shares=tuple(new.tolist()),
-            operating_point=point,
+            operating_point=moved_point(self.operating_point) if self.operating_point else None,
+            other_points=tuple(map(moved_point, self.other_points)),
             set_thresholds=tuple(moved(p, sign) for p, sign in zip(self.set_thresholds, (-1, 1), strict=False)),
         )
+
+    @property
+    def points(self) -> tuple[OperatingPoint, ...]:
+        """Operating points that have a threshold, by ascending sensitivity."""
+        points = (*([self.operating_point] if self.operating_point else []), *self.other_points)
+        return tuple(sorted((p for p in points if p.threshold is not None), key=lambda p: p.sensitivity))
+
+    def at_sensitivity(self, sensitivity: float) -> DecisionRule:
+        """Return the same rule with the operating point for another guaranteed sensitivity.
+
+        Args:
+            sensitivity: one of `points`.
+
+        Raises:
+            NevusError: the rule has no threshold for it.
+
+        """
+        point = next((p for p in self.points if abs(p.sensitivity - sensitivity) < 1e-9), None)
+        if point is None:
+            known = ", ".join(f"{p.sensitivity:g}" for p in self.points)
+            reason = f"it has thresholds for {known}. Choose one of these" if known else "it has none. Leave it out"
+            raise NevusError(
+                f"Cannot use a sensitivity of {sensitivity:g}: the bundle has no threshold for it; {reason}."
+            )
+        others = (*([self.operating_point] if self.operating_point else []), *self.other_points)
+        return replace(self, operating_point=point, other_points=tuple(p for p in others if p is not point))
 
     def flags(self, scores: ImageScores) -> list[str]:
         """Return for each image the reason not to judge it, or an empty string.
@@ -168,6 +199,7 @@ class DecisionRule:
             "calibration": self.calibration.as_dict() if self.calibration else None,
             "class_shares": list(self.class_shares),
             "operating_point": self.operating_point.as_dict() if self.operating_point else None,
+            "other_points": [point.as_dict() for point in self.other_points],
             "alpha": self.alpha,
             "set_thresholds": list(self.set_thresholds),
             "limits": self.limits.as_dict() if self.limits else None,
@@ -191,6 +223,7 @@ class DecisionRule:
             calibration=Calibration.from_dict(calibration) if calibration else None,
             class_shares=tuple(float(v) for v in values["class_shares"]),
             operating_point=OperatingPoint.from_dict(point) if point else None,
+            other_points=tuple(OperatingPoint.from_dict(other) for other in values.get("other_points", ())),
             alpha=float(values["alpha"]),
             set_thresholds=tuple(float(v) for v in values["set_thresholds"]),
             limits=CheckLimits.from_dict(limits) if limits else None,
@@ -201,6 +234,6 @@ class DecisionRule:
             raise ValueError("the decision rule has a share that is not between 0 and 1")
         sizes = {len(rule.class_shares), len(rule.set_thresholds)} - {0}
         sizes |= {len(rule.calibration.scale)} if rule.calibration else set()
-        if sizes - {classes} or (rule.operating_point and classes != 2):
+        if sizes - {classes} or (rule.points and classes != 2):
             raise ValueError("the decision rule is for another number of classes")
         return rule

@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from nevus.bundle.classifier import Classifier, Prediction
+from nevus.bundle.classifier import Classifier
 from nevus.bundle.image_check import CHECK_IMAGE_SIZE
+from nevus.bundle.prediction import Prediction
 from nevus.data.images import Pixels, Source, decode
 from nevus.data.parallel import prefetch_map
 from nevus.data.preprocess import resize_square

@@ -18,7 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nevus._progress import progress
+from nevus.data.decoded import DecodedImages
 from nevus.data.images import Pixels
+from nevus.data.preprocess import resize_square
 from nevus.data.quality import image_issue, overexposed, sharpness
 from nevus.runtime.engines import INFERENCE_BATCH_SIZE, OnnxEngine
 
@@ -148,6 +151,24 @@ def check_images(squares: Pixels) -> ImageScores:
     return ImageScores(
         np.concatenate(foreign), np.concatenate(photograph), sharpness(squares), tuple(map(_issue, squares))
     )
+
+
+def image_kinds(images: DecodedImages) -> list[str]:
+    """Recognize the kind of decoded images of any size, at the default limit and without the other checks.
+
+    Args:
+        images: n images; a batch of them is in memory at once.
+
+    """
+    limit, kinds = CheckLimits.default().photograph, list[str]()
+    with progress() as bar:
+        task = bar.add_task("recognizing kinds of image", total=len(images), note="")
+        for start in range(0, len(images), INFERENCE_BATCH_SIZE):
+            squares = [resize_square(one, CHECK_IMAGE_SIZE) for one in images[start : start + INFERENCE_BATCH_SIZE]]
+            (scores,) = _engine().outputs(np.stack(squares), [PHOTOGRAPH])
+            kinds += [CLINICAL if score > limit else DERMOSCOPIC for score in scores.tolist()]
+            bar.advance(task, len(squares))
+    return kinds
 
 
 def _issue(pixels: Pixels) -> str:

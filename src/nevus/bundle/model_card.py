@@ -123,6 +123,10 @@ def _decisions(bundle: Bundle) -> str:
                 f"{_number(after[name]['value'])} after."
             )
     lines.append(f"- Operating point: {operating_point_sentence(rule, bundle.classes[-1])}")
+    others = [point for point in rule.points if point is not rule.operating_point]
+    if others:
+        values = ", ".join(f"{one.sensitivity:.0%} from p = {one.threshold:.3f} on" for one in others)
+        lines.append(f"- Thresholds for other sensitivities (`--sensitivity`): {values}.")
     if rule.set_thresholds and not any(rule.set_thresholds):
         lines.append("- Conformal sets: too few validation images of each class; every set has all classes.")
     elif rule.set_thresholds:

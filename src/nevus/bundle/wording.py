@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from nevus.bundle.classifier import Prediction
+from nevus.bundle.bundle import Bundle
 from nevus.bundle.decision import UNVALIDATED, DecisionRule
+from nevus.bundle.prediction import Prediction
+from nevus.bundle.test_log import read_test_result
 
 FLAGS = {
     "blank": "The image is blank.",
@@ -76,6 +78,27 @@ def prevalence_sentence(rule: DecisionRule, positive: str, prevalence: float | N
     if prevalence is None:
         return f"Probabilities are for a share of {own} {positive}, as among the validation images."
     return f"Probabilities are for a share of {prevalence:.1%} {positive}; the threshold is for those at {own}."
+
+
+def test_result_sentence(bundle: Bundle) -> str:
+    """Return what the operating point cost on a test split; empty where no evaluation is known.
+
+    Args:
+        bundle: a saved one of two classes.
+
+    """
+    result = read_test_result(bundle)
+    if result is None:
+        return ""
+    sensitivity, specificity = (
+        f"{name} {one['value']:.1%} ({one['ci_low']:.1%} to {one['ci_high']:.1%})"
+        for name in ("sensitivity", "specificity")
+        if (one := result[name])
+    )
+    return (
+        f"At this threshold on the split {result['split']} of {result['data']} ({result['n']:,} images, "
+        f"{result['positives']:,} {bundle.classes[-1]}): {sensitivity}, {specificity}."
+    )
 
 
 def operating_point_sentence(rule: DecisionRule, positive: str) -> str:

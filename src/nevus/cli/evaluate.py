@@ -53,6 +53,9 @@ class Command:
     prevalence: OptionalFloat = None
     """Share of the positive class where the classifier is used, as 0.02, for PPV, NPV and net benefit. By default that
     of the images."""
+    sensitivity: OptionalFloat = None
+    """Guaranteed sensitivity that decisions are made at: 0.8, 0.9, 0.95 or 0.98, where the bundle has a threshold for
+    it. By default 0.95."""
     readers: Path | None = None
     """A csv file of readers' decisions, reader,image,decision, or of their results, reader,sensitivity,specificity."""
     engine: EngineName = "auto"
@@ -73,7 +76,7 @@ class Command:
             raise NevusError(
                 f"Cannot use --prevalence {self.prevalence}: it is not between 0 and 1. Give 0.02 for 2 %."
             )
-        classifier = load(self.bundle, engine=self.engine, tta=self.tta)
+        classifier = load(self.bundle, engine=self.engine, tta=self.tta, sensitivity=self.sensitivity)
         # Before minutes are spent, and before a look at the test split is.
         check_output_dir(self.out, classifier.bundle.digest)
         manifest, dropped = read(self.data, self.reading), 0

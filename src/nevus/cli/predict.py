@@ -15,10 +15,17 @@ import tyro
 from nevus._io import atomic_path, ensure_writable, write_text
 from nevus._progress import console, progress
 from nevus.bundle.builtin import is_builtin
-from nevus.bundle.classifier import Classifier, Prediction, load, prediction_columns, prediction_row
+from nevus.bundle.classifier import Classifier, load
 from nevus.bundle.decision import CANNOT_JUDGE, UNVALIDATED
 from nevus.bundle.model_card import DISCLAIMER
-from nevus.bundle.wording import FLAGS, kind_sentence, operating_point_sentence, prevalence_sentence
+from nevus.bundle.prediction import Prediction, prediction_columns, prediction_row
+from nevus.bundle.wording import (
+    FLAGS,
+    kind_sentence,
+    operating_point_sentence,
+    prevalence_sentence,
+    test_result_sentence,
+)
 from nevus.cli._number import OptionalFloat
 from nevus.data.images import SUFFIXES
 from nevus.data.walker import LeftOut, found_images
@@ -49,6 +56,9 @@ class Command:
 
     explain: Path | None = None
     """Folder for heat maps of the images and a page, as nevus explain writes them."""
+    sensitivity: OptionalFloat = None
+    """Guaranteed sensitivity that decisions are made at: 0.8, 0.9, 0.95 or 0.98, where the bundle has a threshold for
+    it. By default 0.95."""
     prevalence: OptionalFloat = None
     """Share of the positive class where the classifier is used, as 0.02; probabilities are re-weighted for it. By
     default that of the validation images."""
@@ -83,7 +93,7 @@ class Command:
         left_out.report("the folders")
         if self.out is not None and left_out.entries:
             write_text(self.out.with_name(f"{self.out.stem}.skipped.txt"), "\n".join([*left_out.lines(), ""]))
-        classifier = load(self.bundle, engine=self.engine, tta=self.tta)
+        classifier = load(self.bundle, engine=self.engine, tta=self.tta, sensitivity=self.sensitivity)
         bundle = classifier.bundle
         if bundle.folder and is_builtin(bundle.folder):
             console.print(
@@ -115,6 +125,9 @@ class Command:
         if shares:
             console.print(shares, highlight=False)
         console.print(operating_point_sentence(bundle.rule, classifier.classes[-1]), highlight=False)
+        on_test = test_result_sentence(bundle)
+        if on_test:
+            console.print(on_test, highlight=False)
         console.print(DISCLAIMER, highlight=False)
         return 3 if bad else 0
 

@@ -10,7 +10,7 @@ from nevus._io import atomic_path, ensure_writable, write_text
 from nevus.bundle.classifier import Classifier
 from nevus.bundle.explain import Explanation
 from nevus.bundle.model_card import DISCLAIMER
-from nevus.bundle.wording import operating_point_sentence, outcome
+from nevus.bundle.wording import operating_point_sentence, outcome, test_result_sentence
 from nevus.data.images import decode
 from nevus.report.page import environment
 
@@ -98,7 +98,9 @@ class ExplanationReport:
                 target=self._target or classes[-1],
                 two=len(classes) == 2,
                 method=METHODS[self._method],
-                operating_point=operating_point_sentence(bundle.rule, classes[-1]),
+                operating_point=" ".join(
+                    [operating_point_sentence(bundle.rule, classes[-1]), test_result_sentence(bundle)]
+                ).strip(),
                 bundle=bundle,
             ),
         )

@@ -16,6 +16,9 @@ from nevus.metrics.conformal import class_thresholds
 from nevus.metrics.operating_points import fit_operating_point
 from nevus.metrics.scores import Ints
 
+OTHERS = (0.8, 0.9, 0.98)
+"""Sensitivities, besides `SENSITIVITY`, that a bundle has a threshold for, where validation cases are enough."""
+
 
 def fit_decision_rule(
     logits: NDArray[np.floating], y: Ints, groups: Ints, images: DecodedDataset, *, shift: bool | None = None
@@ -41,6 +44,7 @@ def fit_decision_rule(
         calibration=calibration,
         class_shares=tuple(shares.tolist()) if shares.min() > 0 else (),
         operating_point=fit_operating_point(y, p[:, 1], groups) if k == 2 else None,
+        other_points=tuple(fit_operating_point(y, p[:, 1], groups, value) for value in OTHERS) if k == 2 else (),
         set_thresholds=class_thresholds(y, p, groups),
         limits=limits,
     )

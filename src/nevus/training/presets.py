@@ -165,6 +165,7 @@ def hyperrule(
         resize_size=resize_size,
         crop_scale=(image_size / resize_size, image_size / resize_size),
         batch_size=batch_size,
+        micro_batch_size=min(batch_size, 32),
         steps=_scaled(steps, factor),
         warmup_steps=min(_scaled(warmup, factor), _scaled(steps, factor) - 1),
         schedule="multistep",

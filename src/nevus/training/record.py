@@ -15,6 +15,7 @@ from nevus._io import write_json
 from nevus._progress import console
 from nevus.auditing.contamination import index_images
 from nevus.bundle.bundle import Bundle, save_bundle
+from nevus.bundle.image_check import image_kinds
 from nevus.bundle.model_card import model_card
 from nevus.bundle.wording import operating_point_sentence
 from nevus.data.decoded import DecodedDataset
@@ -143,7 +144,8 @@ def save_result(
 
 def write_result(result: FitResult, run: RunDir) -> None:
     """Write `fit.json` and the bundle."""
-    manifest, settings, val = result.manifest, result.settings, result.val
+    manifest, settings, val = _with_image_types(result), result.settings, result.val
+    manifest.save(run.folder / "manifest.parquet")
     rule = fit_decision_rule(val.logits, val.targets, val.groups, result.val_images)
     validation = compute_metrics(val.targets, rule.probabilities(val.logits), result.spec.classes, val.groups)
     before = compute_metrics(val.targets, softmax(val.logits), result.spec.classes, val.groups)
@@ -187,6 +189,17 @@ def write_result(result: FitResult, run: RunDir) -> None:
         console.print("The probabilities are not calibrated: the validation split has too few images.")
     console.print(operating_point_sentence(rule, result.spec.classes[-1]), highlight=False)
     console.print(f"license of the weights: {license}", highlight=False)
+
+
+def _with_image_types(result: FitResult) -> Manifest:
+    """Recognize the kind of each training and validation image where it is not known; test images are not read."""
+    manifest = result.manifest
+    if "image_type" in manifest.table.columns and manifest.table["image_type"].fillna("").astype(str).all():
+        return manifest
+    kinds: dict[str, str] = {}
+    for part in (result.images, result.val_images):
+        kinds |= zip(part.manifest.table["image"], image_kinds(part.pixels), strict=True)
+    return manifest.with_image_type([kinds.get(image, "") for image in manifest.table["image"]])
 
 
 def column_counts(manifest: Manifest) -> dict[str, dict[str, dict[str, int]]]:
