@@ -204,6 +204,7 @@ class Classifier:
                 inside,
                 flags[row],
                 kinds[row],
+                scores.row(row) if scores else {},
                 spread[row] if spread else None,
             )
 

@@ -20,7 +20,8 @@ CANNOT_JUDGE = "cannot judge"
 NOT_SURE = "not sure"
 UNVALIDATED = "unvalidated kind"
 MIN_VALIDATED = 30
-"""Images of a kind in the validation split from which a bundle counts as validated on it."""
+"""Images of a kind in the validation split from which a bundle counts as validated on it; where the split is small,
+half of its images are enough."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,6 @@ class KindResult:
         if any(share is not None and not 0 <= share <= 1 for share in (sensitivity, specificity)):
             raise ValueError("a share of a kind of image is not between 0 and 1")
         return cls(int(values["images"]), int(values["positives"]), sensitivity, specificity, str(values["data"]))
-
-    @property
-    def validated(self) -> bool:
-        """Whether the bundle counts as validated on this kind."""
-        return not self.data and self.images >= MIN_VALIDATED
 
 
 @dataclass(frozen=True)
@@ -168,14 +164,18 @@ class DecisionRule:
         """Return for each image the reason not to judge it, or an empty string.
 
         `blank`, `cut off`, `no color`, `overexposed`, `foreign`, `blurred`; or `unvalidated kind` where the bundle was
-        not validated on that kind, on fewer than `MIN_VALIDATED` images. A rule without `kinds` knows nothing of it.
+        not validated on that kind, see `is_validated`. A rule without `kinds` knows nothing of it.
         """
         limits = self.limits or CheckLimits.default()
-        known = {kind for kind, result in self.kinds.items() if result.validated}
         return [
-            flag or (UNVALIDATED if self.kinds and kind not in known else "")
+            flag or (UNVALIDATED if self.kinds and not self.is_validated(kind) else "")
             for flag, kind in zip(scores.flags(limits), scores.kinds(limits), strict=True)
         ]
+
+    def is_validated(self, kind: str) -> bool:
+        """Return whether the validation split has enough images of a kind: `MIN_VALIDATED`, or half of a small one."""
+        own = {name: one.images for name, one in self.kinds.items() if not one.data}
+        return own.get(kind, 0) >= max(1, min(MIN_VALIDATED, sum(own.values()) / 2))
 
     def sets(self, p: Floats) -> NDArray[np.bool_] | None:
         """Return the conformal set of each image, bool (n, classes), of probabilities at the validation's shares."""

@@ -65,18 +65,32 @@ class Explanation:
         """
         scale = min(1.0, LONGEST_SIDE / max(pixels.shape[:2]))
         size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
-        image = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR), np.float64)
+        image = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
+        return Image.alpha_composite(image.convert("RGBA"), self.layer(size)).convert("RGB")
+
+    def layer(self, size: tuple[int, int]) -> Image.Image:
+        """Draw the map alone, as an RGBA image that is transparent where the map is 0.
+
+        Args:
+            size: width and height in pixels.
+
+        """
         # Single pixels of early stages are too fine to read: shown is the mean over small squares.
         coarse = Image.fromarray(self.map.astype(np.float32)).resize((SHOWN, SHOWN), Image.Resampling.BOX)
         heat = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC), np.float64)
         strength = np.abs(heat) / max(float(np.quantile(np.abs(heat), 0.99)), 1e-12)
-        alpha = 0.65 * np.clip(strength, 0, 1)[..., None]
+        alpha = 255 * 0.65 * np.clip(strength, 0, 1)[..., None]
         color = np.where(heat[..., None] > 0, np.array([214.0, 39.0, 40.0]), np.array([31.0, 119.0, 180.0]))
-        return Image.fromarray(np.rint(image * (1 - alpha) + color * alpha).astype(np.uint8))
+        return Image.fromarray(np.rint(np.concatenate([color, alpha], axis=-1)).astype(np.uint8))
 
 
 def explain(
-    classifier: Classifier, images: Iterable[Source], target: str | None = None, *, prevalence: float | None = None
+    classifier: Classifier,
+    images: Iterable[Source],
+    target: str | None = None,
+    *,
+    prevalence: float | None = None,
+    engine: OnnxEngine | None = None,
 ) -> Iterator[Explanation]:
     """Explain images, in order, at constant memory; an image that cannot be used is an explanation without a map.
 
@@ -87,6 +101,7 @@ def explain(
         images: paths, PIL images or uint8 arrays (h, w, 3).
         target: class to explain; by default the positive one of two, else the most probable one of each image.
         prevalence: of the positive class where the classifier is used, see `Classifier.stream`.
+        engine: what `evidence_engine` made, to explain one image after the other without loading the model again.
 
     Raises:
         NevusError: there is no such class.
@@ -96,13 +111,16 @@ def explain(
     if target is not None and target not in classes:
         raise NevusError(f"Cannot explain '{target}': the classes are {', '.join(classes)}. Correct --target.")
     given = classes.index(target) if target is not None else 1 if len(classes) == 2 else None
-    return _explained(classifier, images, given, prevalence)
+    return _explained(classifier, images, given, prevalence, engine or evidence_engine(classifier))
 
 
 def _explained(
-    classifier: Classifier, images: Iterable[Source], given: int | None, prevalence: float | None
+    classifier: Classifier,
+    images: Iterable[Source],
+    given: int | None,
+    prevalence: float | None,
+    engine: OnnxEngine | None,
 ) -> Iterator[Explanation]:
-    engine = _evidence_engine(classifier)
     source = iter(images)
     while chunk := list(islice(source, BATCH)):
         decoded = list(prefetch_map(_decoded, chunk))
@@ -133,7 +151,8 @@ def _decoded(image: Source) -> Pixels | str:
         return str(error)
 
 
-def _evidence_engine(classifier: Classifier) -> OnnxEngine | None:
+def evidence_engine(classifier: Classifier) -> OnnxEngine | None:
+    """Load the model for exact maps; None where the bundle has none, and maps are made by occlusion."""
     onnx = classifier.bundle.onnx
     engine = OnnxEngine(onnx) if onnx else None
     return engine if engine and f"{EVIDENCE}_1" in engine.output_names else None

@@ -104,6 +104,10 @@ class ImageScores:
             sharpness=min(default.sharpness, float(np.quantile(self.sharpness, MAX_FLAGGED))),
         )
 
+    def row(self, index: int) -> dict[str, float]:
+        """Return the scores of one image by their names."""
+        return {name: float(getattr(self, name)[index]) for name in ("foreign", "photograph", "sharpness")}
+
     def kinds(self, limits: CheckLimits) -> tuple[str, ...]:
         """Return the kind of each image."""
         return tuple(CLINICAL if score > limits.photograph else DERMOSCOPIC for score in self.photograph)

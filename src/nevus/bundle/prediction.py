@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ class Prediction:
         members: the conformal set: the classes that cannot be excluded; empty where the bundle has no sets.
         flag: reason not to trust the number, see `DecisionRule.flags`; empty if there is none.
         kind: of image, recognized as `dermoscopic` or `clinical`; empty if it was not looked for.
+        scores: of the image check, see `nevus.bundle.image_check.ImageScores`: `foreign`, `photograph`, `sharpness`;
+            empty if it was not made.
         disagreement: of the networks of an ensemble, see `nevus.bundle.ensemble.disagreement`; else None.
 
     """
@@ -37,6 +39,7 @@ class Prediction:
     members: tuple[str, ...] = ()
     flag: str = ""
     kind: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
     disagreement: float | None = None
 
 

@@ -58,7 +58,7 @@ def kind_sentence(rule: DecisionRule, kind: str) -> str:
         measured = (
             f"sensitivity {result.sensitivity:.1%} on the {result.positives:,} positive of {result.images:,} {where}"
         )
-    if result is not None and result.validated:
+    if rule.is_validated(kind):
         return f"The classifier was validated on {name}{f': {measured}' if measured else ''}."
     return f"The classifier was not validated on {name}{f': {measured}' if measured else ''}."
 

@@ -22,6 +22,8 @@ COMMANDS = {
         "explain": "draw heat maps of predictions",
         "evaluate": "compute metrics with intervals on a labeled data set",
         "audit": "find duplicates, leakage, shortcuts and label errors in a data set",
+        "serve": "serve a bundle over HTTP, with a web page and a register",
+        "monitor": "show volume, drift and results of a register",
         "models": "list backbones and built-in classifiers",
     },
     "Sharing": {
@@ -147,7 +149,25 @@ def _terminable() -> signal.Handlers | Callable[[int, FrameType | None], Any] | 
     return signal.signal(signal.SIGTERM, leave)
 
 
-EXTRAS = {"pydicom": "dicom", "onnx": "export", "openvino": "export"}
+EXTRAS = {
+    **dict.fromkeys(("pydicom", "pynetdicom", "highdicom"), "dicom"),
+    **dict.fromkeys(("onnx", "openvino"), "export"),
+    **dict.fromkeys(
+        (
+            "fastapi",
+            "starlette",
+            "uvicorn",
+            "sqlalchemy",
+            "alembic",
+            "multipart",
+            "python_multipart",
+            "prometheus_client",
+            "markdown_it",
+            "pydantic",
+        ),
+        "serve",
+    ),
+}
 """Extra that brings a package; `train` brings the others."""
 
 

@@ -123,7 +123,25 @@ def decode(source: Source, limits: Limits = LIMITS) -> Pixels:
         return _guarded(source, "the image", limits)
     if not isinstance(source, str | Path):
         raise ImageError(f"Cannot read {type(source).__name__}: it is no image. Give a path, PIL image or uint8 array.")
-    name, content = str(source), _content(source, limits)
+    return decode_content(_content(source, limits), str(source), limits)
+
+
+def decode_content(content: bytes, name: str, limits: Limits = LIMITS) -> Pixels:
+    """Decode the content of an image file, as `decode` does.
+
+    Args:
+        content: of the file.
+        name: of the file, for messages.
+        limits: see `Limits`; of `bytes` and `pixels` whichever is met first counts.
+
+    Raises:
+        ImageError: one sentence with the name and the reason.
+
+    """
+    if not content:
+        raise ImageError(f"Cannot read '{name}': it is empty (0 bytes). Get the file again.")
+    if len(content) > limits.bytes:
+        raise ImageError(f"Cannot read '{name}': it has more than {limits.bytes:,} bytes. Save it smaller.")
     try:
         if is_dicom(content):
             image: Image.Image = dicom_picture(content, name, limits.pixels)

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nevus.metrics.intervals import wilson_interval
 from nevus.metrics.operating_points import called
-from nevus.metrics.report import MetricEstimate
+from nevus.metrics.report import MetricEstimate, proportion
 from nevus.metrics.scores import Floats, Ints
 from nevus.metrics.significance import holm_correction, mcnemar
 
@@ -66,8 +65,8 @@ def compare_reader(name: str, y: Ints, decisions: Ints, positive: Floats, thresh
     reader, classifier, p = {}, {}, {}
     for metric, c in (("sensitivity", 1), ("specificity", 0)):
         of = y == c
-        reader[metric] = _share(decisions[of] == c)
-        classifier[metric] = _share(own[of] == c)
+        reader[metric] = proportion(decisions[of] == c)
+        classifier[metric] = proportion(own[of] == c)
         p[metric] = mcnemar(y[of], own[of], decisions[of]).p if of.any() else float("nan")
     scores = np.sort(positive[y == 1])[::-1]
     least = round(reader["sensitivity"].value * len(scores)) if len(scores) else 0
@@ -85,9 +84,3 @@ def corrected(readers: list[ReaderComparison]) -> list[ReaderComparison]:
     for (row, metric), value in zip(places, values, strict=True):
         found[row][metric] = value
     return [replace(one, p=p) for one, p in zip(readers, found, strict=True)]
-
-
-def _share(hits: np.ndarray) -> MetricEstimate:
-    n = len(hits)
-    value = float(hits.mean()) if n else float("nan")
-    return MetricEstimate(value, n, *wilson_interval(int(hits.sum()), n), "wilson")

@@ -41,6 +41,13 @@ class MetricEstimate:
         return asdict(self)
 
 
+def proportion(hits: np.ndarray) -> MetricEstimate:
+    """Return the share of hits, bool (n,), with Wilson's interval; undefined for n = 0."""
+    n = len(hits)
+    value = float(hits.mean()) if n else float("nan")
+    return MetricEstimate(value, n, *wilson_interval(int(hits.sum()), n), "wilson")
+
+
 @dataclass(frozen=True)
 class ConfusionCounts:
     """The four cells of a two-class confusion matrix."""

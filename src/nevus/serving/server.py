@@ -1,0 +1,63 @@
+"""A running service: uvicorn with the application."""
+
+from __future__ import annotations
+
+import signal
+import socket
+
+import uvicorn
+
+from nevus.errors import NevusError
+from nevus.serving.config import ServeLimits
+from nevus.serving.guard import Guard
+
+HEADER_TIMEOUT = 15
+"""Seconds after which an idle connection is closed."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind a port; 0 takes a free one.
+
+    Raises:
+        NevusError: the address or port cannot be bound.
+
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        bound = socket.create_server((host, port), family=family, backlog=512)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise NevusError(f"Cannot serve on {host} port {port}: {reason}. Choose another --host or --port.") from None
+    bound.set_inheritable(True)
+    return bound
+
+
+def run(app: Guard, bound: socket.socket, limits: ServeLimits) -> None:
+    """Serve until SIGTERM or SIGINT; what is under way is finished first.
+
+    Args:
+        app: the application.
+        bound: the port.
+        limits: whose `request_timeout` bounds the time to finish.
+
+    """
+    # uvicorn raises the signal again when it has finished; the command then simply ends.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        lifespan="on",
+        timeout_keep_alive=HEADER_TIMEOUT,
+        timeout_graceful_shutdown=int(limits.request_timeout) + 1,
+        h11_max_incomplete_event_size=64 * 1024,
+        ws="none",
+        http="h11",
+    )
+    server = uvicorn.Server(config)
+    server.run(sockets=[bound])
+    if not server.started:
+        raise NevusError("Cannot serve: the start failed, for the reason above. Correct it and start again.")
