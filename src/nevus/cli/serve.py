@@ -80,15 +80,15 @@ class Command:
                 f"Cannot use --prevalence: {self.bundle} does not know the shares of two classes. Leave it out."
             )
         register = Register(self.database or default_url())
-        bound = listen(self.host, self.port)
         service = Service(classifier, register, self.limits, prevalence=self.prevalence, keep_images=self.keep_images)
+        companions = [] if self.dicom_port is None else [self._dicom_node(service)]
+        bound = listen(self.host, self.port)
         port = bound.getsockname()[1]
         host = f"[{self.host}]" if ":" in self.host else self.host
         console.print(f"page: http://{host}:{port}   API: http://{host}:{port}/openapi.json", highlight=False)
         console.print(f"register: {register.url}   {'token needed' if access.token else 'no token'}", highlight=False)
         console.print(operating_point_sentence(classifier.bundle.rule, classifier.classes[-1]), highlight=False)
         console.print(DISCLAIMER, highlight=False)
-        companions = [] if self.dicom_port is None else [self._dicom_node(service)]
         run(create_app(service, access, self.bundle.name, companions), bound, self.limits)
         return 0
 

@@ -98,6 +98,7 @@ def create_app(service: Service, access: Access, name: str, companions: Sequence
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
     _add_errors(app)
     _add_predictions(app, service, name)

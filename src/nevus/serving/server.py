@@ -22,11 +22,13 @@ def listen(host: str, port: int) -> socket.socket:
         NevusError: the address or port cannot be bound.
 
     """
+    if not 0 <= port < 65536:
+        raise NevusError(f"Cannot serve on {host} port {port}: ports are from 0 to 65535. Choose another --port.")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         bound = socket.create_server((host, port), family=family, backlog=512)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise NevusError(f"Cannot serve on {host} port {port}: {reason}. Choose another --host or --port.") from None
     bound.set_inheritable(True)
     return bound
