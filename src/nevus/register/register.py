@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from filelock import FileLock
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from nevus.errors import NevusError
@@ -21,6 +23,10 @@ from nevus.register.tables import outcomes, predictions
 if TYPE_CHECKING:
     import pandas as pd
 
+ADVISORY_LOCK = 7_405_113
+"""Two servers that start at once on PostgreSQL migrate one after the other."""
+_MIGRATING = threading.Lock()
+"""alembic keeps its context in global variables."""
 MAX_ERROR = 500
 """Longest error that is kept, in characters."""
 
@@ -67,7 +73,12 @@ class Register:
             self._engine = sa.create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
             if parsed.get_backend_name() == "sqlite":
                 sa.event.listen(self._engine, "connect", _durable)
-            self._migrate()
+            try:
+                with _MIGRATING, _file_lock(parsed):
+                    self._migrate()
+            except BaseException:
+                self._engine.dispose()
+                raise
         except (ArgumentError, NoSuchModuleError):
             raise NevusError(
                 "Cannot open the register: --database is no URL of SQLite or PostgreSQL. Write sqlite:///PATH or "
@@ -87,6 +98,8 @@ class Register:
         config = Config()
         config.set_main_option("script_location", str(files("nevus.register") / "migrations"))
         with self._engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
@@ -186,7 +199,7 @@ class Register:
         """Close every connection."""
         self._engine.dispose()
 
-    @contextmanager
+    @contextlib.contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
         try:
             with self._engine.begin() as connection:
@@ -194,13 +207,20 @@ class Register:
         except DBAPIError as error:
             raise NevusError(f"Cannot write to the register {self.url}: {_short(error)}. Check the database.") from None
 
-    @contextmanager
+    @contextlib.contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
         try:
             with self._engine.connect() as connection:
                 yield connection
         except DBAPIError as error:
             raise NevusError(f"Cannot read the register {self.url}: {_short(error)}. Check the database.") from None
+
+
+def _file_lock(url: sa.URL) -> contextlib.AbstractContextManager[object]:
+    """Lock an SQLite file while it is migrated: two servers may start at once."""
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        return contextlib.nullcontext()
+    return FileLock(f"{url.database}.lock", timeout=60)
 
 
 def _durable(connection: Any, _record: object) -> None:

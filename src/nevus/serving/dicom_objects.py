@@ -80,8 +80,7 @@ def structured_report(image: Dataset, entry: Entry, outcome: str) -> Dataset:
     report = hd.sr.MeasurementReport(
         observation_context=hd.sr.ObservationContext(observer_device_context=device),
         procedure_reported=_concept("classification", "Image classification"),
-        imaging_measurements=[group],
-        referenced_images=[image],
+        imaging_measurements=[group],  # with the image; highdicom's image library knows no dermoscopic photographs
     )
     for key, name, text in (("outcome", "Outcome", outcome), ("disclaimer", "Disclaimer", DISCLAIMER)):
         item = hd.sr.TextContentItem(_concept(key, name), text, hd.sr.RelationshipTypeValues.CONTAINS)
