@@ -221,7 +221,7 @@ def test_every_outcome_has_its_words(tmp_path, pictures):
     assert outcome(other, measured).endswith("photographs: sensitivity 87.5% on the 80 positive of 260 images of pad.")
     assert outcome(replace(one, members=("benign", "malignant")), RULE).startswith("Not sure: benign or malignant.")
     sure = replace(one, members=("benign",), decision="benign", probabilities=np.array([0.9, 0.1]))
-    assert outcome(sure, RULE) == "benign, at the threshold for a sensitivity of 95%."
+    assert outcome(sure, RULE) == "Decision: benign, at the threshold for a sensitivity of 95%."
     assert prevalence_sentence(RULE, "malignant") == (
         "Probabilities are for a share of 40% malignant, as among the validation images."
     )

@@ -45,10 +45,10 @@ class Running:
         return self.process.wait(30)
 
 
-def start(folder: Path, bundle, *flags, database: str | None = None, **environment) -> Running:
-    """Start `nevus serve` on a free port and wait until it is ready."""
+def start(folder: Path, bundle, *flags, port: int = 0, database: str | None = None, **environment) -> Running:
+    """Start `nevus serve`, by default on a free port, and wait until it is ready."""
     log = folder / "serve.log"
-    command = [sys.executable, "-m", "nevus", "serve", "--bundle", str(bundle), "--port", "0"]
+    command = [sys.executable, "-m", "nevus", "serve", "--bundle", str(bundle), "--port", str(port)]
     database = database or f"sqlite:///{folder / 'register.sqlite'}"
     with log.open("wb") as file:
         process = subprocess.Popen(

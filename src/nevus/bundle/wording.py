@@ -36,7 +36,7 @@ def outcome(prediction: Prediction, rule: DecisionRule) -> str:
     point = rule.operating_point
     if point is None or point.threshold is None:
         return f"Most probable: {prediction.decision}."
-    return f"{prediction.decision}, at the threshold for a sensitivity of {point.sensitivity:.0%}."
+    return f"Decision: {prediction.decision}, at the threshold for a sensitivity of {point.sensitivity:.0%}."
 
 
 KINDS = {"dermoscopic": "dermoscopic images", "clinical": "clinical photographs"}

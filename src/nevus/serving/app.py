@@ -1,6 +1,7 @@
-"""The HTTP application: routes, documents and errors."""
+"""The HTTP application: routes, documents and errors.
 
-from __future__ import annotations
+FastAPI reads the annotations of the routes, which name local values: they must not be strings.
+"""
 
 import asyncio
 import sys
@@ -20,6 +21,7 @@ from starlette.exceptions import HTTPException
 
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.errors import NevusError
+from nevus.metrics.operating_points import SENSITIVITY
 from nevus.register.entry import Entry, Outcome
 from nevus.serving.config import Access
 from nevus.serving.guard import Guard
@@ -42,6 +44,7 @@ from nevus.serving.service import Service, png_of
 STATIC = Path(str(files("nevus.serving"))) / "static"
 HEATMAP_SIDE = 512
 """Side of a heat map in pixels."""
+FORMATS = "JPEG, PNG, TIFF, WebP, HEIC or DICOM files."
 Identifier = Annotated[str, PathParameter(pattern=ID, description="Of the prediction.")]
 
 
@@ -130,6 +133,9 @@ def _add_errors(app: FastAPI) -> None:
 
 def _add_predictions(app: FastAPI, service: Service, name: str) -> None:
     limits, bundle = service.limits, service.classifier.bundle
+    known = [point.sensitivity for point in bundle.rule.points]
+    point = bundle.rule.operating_point
+    default = point.sensitivity if point else SENSITIVITY
 
     @app.post(
         "/v1/predictions",
@@ -139,19 +145,21 @@ def _add_predictions(app: FastAPI, service: Service, name: str) -> None:
     )
     async def predict(
         request: Request,
-        files: Annotated[list[UploadFile], File(description="JPEG, PNG, TIFF, WebP, HEIC or DICOM files.")],
-        sensitivity: Annotated[float | None, Form(description="That decisions are made at.")] = None,
+        files: Annotated[list[UploadFile], File(min_length=1, description=FORMATS)],
+        sensitivity: Annotated[
+            float, Form(description="That decisions are made at.", json_schema_extra={"enum": known or [default]})
+        ] = default,
     ) -> PredictionsOut:
         """Predict one or several images. A file that cannot be used is an entry with an `error`."""
         began = time.perf_counter()
         if len(files) > limits.max_files:
             raise HTTPException(413, f"Cannot predict more than {limits.max_files} files at once. Send fewer.")
         try:
-            service.checked_sensitivity(sensitivity)
+            chosen = None if sensitivity == default else service.checked_sensitivity(sensitivity)
         except NevusError as error:
             raise HTTPException(422, str(error)) from None
         uploads = [(file.filename or "", await file.read()) for file in files]
-        request_id, served = await service.predict(uploads, _client(request), sensitivity)
+        request_id, served = await service.predict(uploads, _client(request), chosen)
         seconds = time.perf_counter() - began
         service.metrics.seconds.observe(seconds)
         return PredictionsOut(

@@ -34,7 +34,7 @@ class PredictionOut(BaseModel):
                     "decision": "malignant",
                     "set": ["benign"],
                     "flag": "",
-                    "outcome": "malignant, at the threshold for a sensitivity of 95%.",
+                    "outcome": "Decision: malignant, at the threshold for a sensitivity of 95%.",
                     "error": None,
                 }
             ]

@@ -107,15 +107,14 @@ class Service:
         await self._decoder.close()
         self.register.close()
 
-    def checked_sensitivity(self, sensitivity: float | None) -> float | None:
+    def checked_sensitivity(self, sensitivity: float) -> float:
         """Return a sensitivity that the bundle has a threshold for.
 
         Raises:
             NevusError: it has none.
 
         """
-        if sensitivity is not None:
-            self.classifier.bundle.rule.at_sensitivity(sensitivity)
+        self.classifier.bundle.rule.at_sensitivity(sensitivity)
         return sensitivity
 
     async def predict(
