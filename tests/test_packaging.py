@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+import time
 import tomllib
 import zipfile
 from pathlib import Path
 
+import httpx
 import pandas as pd
 import pytest
 
@@ -64,6 +66,35 @@ def test_it_predicts_with_base_dependencies_alone(wheel, picture, tmp_path):
     ):
         done = subprocess.run([words[0], *more], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+    # Without its extra the service says what is missing; with it, it runs, still without PyTorch.
+    command = [str(tmp_path / "venv" / "bin" / "nevus"), "serve", "--port", "0"]
+    command += ["--database", f"sqlite:///{tmp_path / 'register.sqlite'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert 'pip install "nevus[serve]"' in " ".join(done.stderr.split())
+    done = subprocess.run([*install, *constraints, f"{wheel}[serve]"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    served(command, tmp_path / "serve.log")
+    assert subprocess.run([str(python), "-c", "import torch"], capture_output=True, check=False).returncode != 0
+
+
+def served(command, log):
+    """Start the service, and read its page and its script."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+    try:
+        until = time.monotonic() + 60
+        while "page: http" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        url = log.read_text().partition("page: ")[2].split()[0]
+        for path in ("/", "/static/app.js", "/v1/model"):
+            answer = httpx.get(url + path, timeout=30)
+            assert answer.status_code == 200
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
 
 
 def test_the_pages_are_rendered_from_the_committed_tables():

@@ -132,3 +132,27 @@ def test_a_decoder_that_hangs_is_replaced(bundle_folder, tmp_path, jpeg):
         assert "nevus_decoder_restarts 4.0" in httpx.get(f"{running.url}/metrics").text
     finally:
         running.stop()
+
+
+@pytest.mark.long
+def test_memory_is_flat_over_many_requests(bundle_folder, tmp_path, jpeg):
+    """10,000 requests; between the 2,000th and the last the memory of all processes grows by less than 5 %."""
+    import psutil
+
+    running = start(tmp_path, bundle_folder)
+    parent = psutil.Process(running.process.pid)
+
+    def memory() -> int:
+        return sum(one.memory_info().rss for one in (parent, *parent.children()))
+
+    contents = [jpeg(seed, size=(300 + seed, 200)) for seed in range(40)]
+    early = 0
+    try:
+        with httpx.Client(base_url=running.url, timeout=60) as client:
+            for number in range(10_000):
+                assert client.post("/v1/predictions", files=sent(contents[number % 40])).status_code == 200
+                if number == 2000:
+                    early = memory()
+        assert memory() < 1.05 * early
+    finally:
+        running.stop()

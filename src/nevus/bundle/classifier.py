@@ -16,7 +16,7 @@ from PIL import Image
 from nevus.bundle.bundle import Bundle, load_bundle
 from nevus.bundle.decision import CANNOT_JUDGE
 from nevus.bundle.ensemble import Ensemble, EnsembleEngine, disagreement
-from nevus.bundle.image_check import CHECK_IMAGE_SIZE, CheckLimits, check_images
+from nevus.bundle.image_check import CHECK_IMAGE_SIZE, CheckLimits, ImageScores, check_images
 from nevus.bundle.prediction import Prediction, prediction_columns, prediction_row
 from nevus.data.images import Pixels, Source, decode
 from nevus.data.parallel import prefetch_map
@@ -152,7 +152,8 @@ class Classifier:
         if not pixels:
             return
         logits, spread = self.logits(pixels)
-        yield from self.decide(logits, checked, prevalence, spread)
+        scores = check_images(np.stack(checked)) if checked else None
+        yield from self.decide(logits, scores, prevalence, spread)
 
     def logits(self, squares: Sequence[Pixels]) -> tuple[NDArray[np.float64], Sequence[float]]:
         """Return logits before calibration, float64 (n, classes), and the disagreement of an ensemble, (n,) or empty.
@@ -169,7 +170,7 @@ class Classifier:
     def decide(
         self,
         logits: NDArray[np.float64],
-        checked: Sequence[Pixels] = (),
+        scores: ImageScores | None = None,
         prevalence: float | None = None,
         spread: Sequence[float] = (),
     ) -> Iterator[Prediction]:
@@ -177,7 +178,7 @@ class Classifier:
 
         Args:
             logits: float64 (n, classes).
-            checked: the images as uint8 (CHECK_IMAGE_SIZE, CHECK_IMAGE_SIZE, 3); none for no check.
+            scores: of the image check; None for no check.
             prevalence: see `stream`.
             spread: disagreement of each image, of an ensemble.
 
@@ -185,7 +186,6 @@ class Classifier:
         rule, classes = self.bundle.rule, self.classes
         p = rule.probabilities(logits)
         shown = p if prevalence is None else rule.probabilities(logits, prevalence)
-        scores = check_images(np.stack(checked)) if checked else None
         flags = rule.flags(scores) if scores else [""] * len(p)
         kinds = scores.kinds(rule.limits or CheckLimits.default()) if scores else ("",) * len(p)
         member, called = rule.sets(p), rule.called(p)

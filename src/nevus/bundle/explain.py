@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from nevus.bundle.classifier import Classifier
-from nevus.bundle.image_check import CHECK_IMAGE_SIZE
+from nevus.bundle.image_check import CHECK_IMAGE_SIZE, check_images
 from nevus.bundle.prediction import Prediction
 from nevus.data.images import Pixels, Source, decode
 from nevus.data.parallel import prefetch_map
@@ -187,7 +187,7 @@ def _exact(
                 maps[row] += enlarged(np.tensordot(contrast, one[row].astype(np.float64), 1), spec.image_size)
         views.append(maps)
     heat = np.mean(untransform(views, tta), axis=0)
-    predictions = classifier.decide(logits, checked, prevalence)
+    predictions = classifier.decide(logits, check_images(np.stack(checked)), prevalence)
     return [
         Explanation(prediction, classifier.classes[target], one, margin, margin - float(one.sum()), "exact")
         for prediction, one, target, margin in zip(
@@ -248,7 +248,7 @@ def _occluded(
     size = classifier.bundle.spec.image_size
     edges = np.linspace(0, size, min(GRID, size) + 1).round().astype(int)
     logits, spread = classifier.logits(squares)
-    predictions = classifier.decide(logits, checked, prevalence, spread)
+    predictions = classifier.decide(logits, check_images(np.stack(checked)), prevalence, spread)
     found = []
     for square, prediction, row, target in zip(squares, predictions, logits, _targets(logits, given), strict=True):
         margin = _margin(row, target)

@@ -8,22 +8,24 @@ were left out.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nevus._progress import progress
-from nevus.data.decoded import DecodedImages
 from nevus.data.images import Pixels
 from nevus.data.preprocess import resize_square
 from nevus.data.quality import image_issue, overexposed, sharpness
 from nevus.runtime.engines import INFERENCE_BATCH_SIZE, OnnxEngine
+
+if TYPE_CHECKING:
+    from nevus.data.decoded import DecodedImages
 
 CHECK_IMAGE_SIZE = 128
 FOREIGN, PHOTOGRAPH = "foreign", "photograph"
@@ -103,6 +105,12 @@ class ImageScores:
             photograph=default.photograph,
             sharpness=min(default.sharpness, float(np.quantile(self.sharpness, MAX_FLAGGED))),
         )
+
+    def subset(self, rows: Sequence[int]) -> ImageScores:
+        """Return the scores of some images."""
+        of = list(rows)
+        issues = tuple(self.issues[row] for row in of)
+        return ImageScores(self.foreign[of], self.photograph[of], self.sharpness[of], issues)
 
     def row(self, index: int) -> dict[str, float]:
         """Return the scores of one image by their names."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
-
-from nevus.data.cache import CacheConfig
-from nevus.data.splits import SplitConfig
 
 
 def flag(default: Any, group: str = "Options", *, advanced: bool = False, show: tuple[str, ...] = ()) -> Any:
@@ -24,24 +21,6 @@ def flag(default: Any, group: str = "Options", *, advanced: bool = False, show: 
 
     """
     return field(default=default, metadata={"group": group, "advanced": advanced, "show": show})
-
-
-@dataclass(frozen=True)
-class PreparationFlags:
-    """How a data set is made ready before a training.
-
-    Attributes:
-        check_duplicates: Whether to search for near-duplicates and same-lesion images, and keep them in one split.
-        drop_leaks: Exclude training images that share a lesion with a test image.
-        use_corrected_split: Use the leak-free split that comes with nevus (isic-malignant-benign, ham10000).
-
-    """
-
-    check_duplicates: bool = True
-    drop_leaks: bool = False
-    use_corrected_split: bool = False
-    split: Annotated[SplitConfig, tyro.conf.arg(name="")] = SplitConfig()
-    cache: CacheConfig = CacheConfig()
 
 
 def pairs(flag_name: str, entries: tuple[str, ...], example: str) -> Mapping[str, str]:

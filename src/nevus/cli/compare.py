@@ -13,7 +13,8 @@ from rich.console import Console
 from nevus._progress import console
 from nevus.baselines.methods import MethodName
 from nevus.bundle.model_card import DISCLAIMER
-from nevus.cli._flags import DataFlag, PreparationFlags, flag, pairs
+from nevus.cli._flags import DataFlag, flag, pairs
+from nevus.cli._preparation import PreparationFlags
 from nevus.cli.train import preparation_of
 from nevus.comparison.config import ComparisonConfig
 from nevus.comparison.runner import compare

@@ -16,9 +16,10 @@ from rich.table import Table
 from nevus._progress import console
 from nevus.baselines.methods import MethodName, is_network, method_spec, resolve_method
 from nevus.baselines.train import HandcraftedTrainer
-from nevus.cli._flags import DataFlag, PreparationFlags, flag, pairs
+from nevus.cli._flags import DataFlag, flag, pairs
 from nevus.cli._help import field_docs
 from nevus.cli._number import OptionalFloat
+from nevus.cli._preparation import PreparationFlags
 from nevus.data.readers.dispatch import DataConfig, read
 from nevus.errors import NevusError
 from nevus.models.registry import AUTO

@@ -5,10 +5,13 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from nevus.bundle.classifier import Classifier
+from nevus.bundle.image_check import check_images
 from nevus.bundle.prediction import Prediction
 from nevus.data.images import Pixels
 from nevus.errors import NevusError
@@ -35,9 +38,9 @@ class Job:
 
 
 class Batcher:
-    """A thread that predicts whatever waits, as one batch.
+    """Threads that predict whatever waits, as one batch each.
 
-    It never waits for more images: a single request is as fast as without it. While one batch is computed the next
+    They never wait for more images: a single request is as fast as without them. While batches are computed the next
     one gathers.
     """
 
@@ -47,15 +50,17 @@ class Batcher:
         register: Register,
         max_batch: int,
         *,
+        threads: int = 2,
         prevalence: float | None = None,
         seen: Callable[[int], None] = lambda n: None,
     ) -> None:
-        """Start the thread.
+        """Start the threads.
 
         Args:
             classifier: a bundle made ready.
             register: where every entry is written before its result is given.
             max_batch: largest number of images at once.
+            threads: that predict.
             prevalence: see `Classifier.stream`.
             seen: is called with the size of each batch.
 
@@ -68,8 +73,10 @@ class Batcher:
         }
         self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="nevus-batcher", daemon=True)
-        self._thread.start()
+        self._checks = ThreadPoolExecutor(threads, thread_name_prefix="nevus-check")
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, job: Job) -> Future[tuple[Entry, Prediction | None]]:
         """Hand over an image; its result comes when it is recorded.
@@ -87,23 +94,27 @@ class Batcher:
         return self._waiting.qsize()
 
     def close(self) -> None:
-        """Finish what waits, and end the thread."""
+        """Finish what waits, and end the threads."""
         self._closed = True
         self._waiting.put(None)
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
+        self._checks.shutdown()
 
     def _run(self) -> None:
         while (job := self._waiting.get()) is not None:
-            jobs, last = [job], False
-            while len(jobs) < self._max_batch and not self._waiting.empty():
-                more = self._waiting.get()
+            jobs = [job]
+            while len(jobs) < self._max_batch:
+                try:
+                    more = self._waiting.get_nowait()
+                except queue.Empty:
+                    break
                 if more is None:
-                    last = True
+                    self._waiting.put(None)
                     break
                 jobs.append(more)
             self._finish(jobs)
-            if last:
-                return
+        self._waiting.put(None)  # for the next thread
 
     def _finish(self, jobs: list[Job]) -> None:
         jobs = [job for job in jobs if job.result.set_running_or_notify_cancel()]
@@ -124,13 +135,16 @@ class Batcher:
     def _predict(self, jobs: list[Job]) -> dict[int, Prediction]:
         if not jobs:
             return {}
+        # The check runs beside the model, whose views are made by one core.
+        checked = self._checks.submit(check_images, np.stack([job.squares[1] for job in jobs]))
         logits, spread = self._rules[None].logits([job.squares[0] for job in jobs])
+        scores = checked.result()
         found: dict[int, Prediction] = {}
         for sensitivity in dict.fromkeys(job.sensitivity for job in jobs):
             rows = [row for row, job in enumerate(jobs) if job.sensitivity == sensitivity]
             decided = self._rules[sensitivity].decide(
                 logits[rows],
-                [jobs[row].squares[1] for row in rows],
+                scores.subset(rows),
                 self._prevalence,
                 [spread[row] for row in rows] if spread else (),
             )

@@ -41,7 +41,7 @@ class ServeLimits:
     decode_timeout: float = 20.0
     decode_memory: int = 1536 * 1024 * 1024
     decode_workers: int = 2
-    max_batch: int = 16
+    max_batch: int = 4
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

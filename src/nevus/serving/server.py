@@ -57,7 +57,7 @@ def run(app: Guard, bound: socket.socket, limits: ServeLimits) -> None:
         timeout_graceful_shutdown=int(limits.request_timeout) + 1,
         h11_max_incomplete_event_size=64 * 1024,
         ws="none",
-        http="h11",
+        http="auto",
     )
     server = uvicorn.Server(config)
     server.run(sockets=[bound])

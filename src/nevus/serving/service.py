@@ -22,6 +22,7 @@ from nevus.bundle.wording import outcome
 from nevus.errors import ImageError
 from nevus.register.entry import Entry
 from nevus.register.register import Register
+from nevus.runtime.engines import OnnxEngine, cpu_threads
 from nevus.serving.batcher import Batcher, Job
 from nevus.serving.config import ServeLimits
 from nevus.serving.decoder import DecodedUpload, Decoder
@@ -77,7 +78,7 @@ class Service:
         self._prevalence, self._keep = prevalence, keep_images
         self._batcher: Batcher | None = None
         self._explaining = asyncio.Lock()
-        self._evidence = evidence_engine(classifier)
+        self._evidence: OnnxEngine | None = None
 
     async def start(self) -> None:
         """Start the processes that decode, and run the model once."""
@@ -86,6 +87,7 @@ class Service:
             self.classifier,
             self.register,
             self.limits.max_batch,
+            threads=cpu_threads(),
             prevalence=self._prevalence,
             seen=self.metrics.batches.observe,
         )
@@ -177,6 +179,8 @@ class Service:
             return await asyncio.to_thread(self._explain, image), image
 
     def _explain(self, image: RecentImage) -> Explanation:
+        if self._evidence is None:  # loaded for the first heat map, and kept
+            self._evidence = evidence_engine(self.classifier)
         return next(explain(self.classifier, [image.square], engine=self._evidence))
 
     async def _kept(self, identifier: str) -> RecentImage | None:
