@@ -339,9 +339,27 @@ def startup() -> str:
                 "seconds": number(row["seconds"], 2),
                 "memory MB": number(row["memory_mb"]),
                 "time / import torch": number(row["seconds_ratio"], 2),
-                "memory / import torch": number(row["memory_ratio"], 2),
             }
             for _, row in read("startup").iterrows()
+        ]
+    )
+
+
+def serving() -> str:
+    """Return throughput and latency of the service and its peers."""
+    return markdown(
+        [
+            {
+                "server": row["server"],
+                "clients": number(row["clients"]),
+                "images/s": number(row["images_per_second"], 1),
+                "p50 ms": number(row["p50_ms"]),
+                "p99 ms": number(row["p99_ms"]),
+                "start s": number(row["ready_seconds"], 1),
+                "MB": number(row["memory_mb"]),
+            }
+            for _, row in read("serving").iterrows()
+            if row["clients"] != 8
         ]
     )
 
@@ -388,6 +406,7 @@ TABLES = {
     "scale": scale,
     "speed": speed,
     "startup": startup,
+    "serving": serving,
     "engines": engines,
     "evaluations": evaluations,
 }

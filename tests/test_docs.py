@@ -7,8 +7,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 from scripts.links import broken_links
 
@@ -69,7 +71,7 @@ def test_what_a_shell_must_read_is_left_to_it():
 def test_commands_of_a_page_run(page, workplace, capfd):
     """A start of Python with torch takes seconds: what needs no shell is run here, by the same entry."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    ran = 0
+    ran, services = 0, []
     for language, text in BLOCK.findall(page.read_text(encoding="utf-8")):
         if LONG.search(text):
             continue
@@ -79,13 +81,32 @@ def test_commands_of_a_page_run(page, workplace, capfd):
                 exec(compile(text, str(page), "exec"), {"__name__": "__main__"})
             elif commands is not None:
                 for words in commands:
+                    if words[0] == "serve":  # it runs while the rest of the page does
+                        services.append(_served(words, workplace / "serve.log"))
+                        continue
                     assert _status(words) == 0, f"nevus {shlex.join(words)}\n{capfd.readouterr()}"
             else:
                 shell = ["bash", "-euo", "pipefail", "-c", text]
                 done = subprocess.run(shell, env=environment, capture_output=True, text=True, check=False)
                 assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
         ran += 1
+    for service in services:
+        service.terminate()
+        assert service.wait(30) == 0
     assert ran or page.name == "README.md"
+
+
+def _served(words, log):
+    with log.open("wb") as file:
+        process = subprocess.Popen([sys.executable, "-m", "nevus", *words], stdout=file, stderr=file)
+    until = time.monotonic() + 60
+    while time.monotonic() < until and process.poll() is None:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get("http://127.0.0.1:8080/readyz", timeout=5).status_code == 200:
+                return process
+        time.sleep(0.05)
+    process.kill()
+    raise AssertionError(log.read_text())
 
 
 def _status(words):

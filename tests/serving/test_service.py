@@ -321,7 +321,7 @@ def test_the_service_starts_without_torch(tmp_path):
         "import sys\n"
         "class Missing:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.partition('.')[0] in ('torch', 'timm', 'torchvision', 'sklearn', 'cv2', 'skimage', 'pandas', 'matplotlib'):\n"
+        "        if name.partition('.')[0] in 'torch timm torchvision sklearn cv2 skimage pandas matplotlib'.split():\n"
         "            raise ImportError(name, name=name)\n"
         "sys.meta_path.insert(0, Missing())\n"
         "from nevus.cli.main import main\n"
