@@ -81,7 +81,9 @@ def test_drift_is_found(tmp_path):
     drifted = [period.start for period in found.periods if period.drift["sharpness"] < 0.01]
     assert drifted == [period.start for period in found.periods][4:]
     assert all(not period.drift["foreign"] < 0.01 for period in found.periods)
-    assert any("Drift in the period from 2026-02-02: sharpness" in warning for warning in found.warnings)
+    assert any(
+        "from 2026-02-02, compared with the first 200 images: sharpness." in warning for warning in found.warnings
+    )
 
 
 def test_periods_and_models(tmp_path):

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -50,17 +51,16 @@ def postgresql(tmp_path_factory):
     folder = programs()
     if folder is None:
         pytest.skip("PostgreSQL is not installed; scripts/debian-packages installs it")
-    data = tmp_path_factory.mktemp("postgresql")
+    data = Path(tempfile.mkdtemp(prefix="nevus-postgresql-"))  # a short path, open to another user: for its socket
     user = getpass.getuser()
     prefix: list[str] = []
+    logs = tmp_path_factory.mktemp("postgresql")
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         prefix, user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"], "nobody"
-        for parent in (data, *data.parents[:2]):
-            parent.chmod(0o755)
         shutil.chown(data, 65534, 65534)
 
     def run(*command):
-        out = data.parent / "programs.log"  # no pipe: the server would keep it open
+        out = logs / "programs.log"  # no pipe: the server would keep it open
         with out.open("ab") as file:
             done = subprocess.run([*prefix, *map(str, command)], stdout=file, stderr=file, cwd=data, timeout=120)
         assert done.returncode == 0, out.read_text()
@@ -70,6 +70,7 @@ def postgresql(tmp_path_factory):
     run(folder / "pg_ctl", "-D", data / "db", "-w", "-l", data / "log", "-o", options, "start")
     yield f"postgresql://{user}@/postgres?host={data}"
     run(folder / "pg_ctl", "-D", data / "db", "-m", "immediate", "stop")
+    shutil.rmtree(data)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -219,8 +219,8 @@ def _warnings(found: Monitoring) -> list[str]:
         moved = [name for name, p in period.drift.items() if p < DRIFT_P]
         if moved:
             warnings.append(
-                f"Drift in the period from {period.start}: {', '.join(moved)} differ from the first {REFERENCE} "
-                "images. Check camera, software and patients."
+                f"Drift in the period from {period.start}, compared with the first {REFERENCE} images: "
+                f"{', '.join(moved)}. Check camera, software and patients."
             )
     if found.others:
         n = sum(found.others.values())

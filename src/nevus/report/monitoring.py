@@ -91,13 +91,17 @@ def _cells(one: Period) -> list[str]:
     return [
         str(one.images),
         str(one.errors),
-        format_metric(one.not_judged.value),
-        format_metric(one.positive.value),
-        "not tested" if np.isnan(p) else format_metric(p),
+        _short(one.not_judged.value),
+        _short(one.positive.value),
+        _short(p),
         str(one.results.known),
-        format_metric(one.results.sensitivity.value),
-        format_metric(one.results.specificity.value),
+        _short(one.results.sensitivity.value),
+        _short(one.results.specificity.value),
     ]
+
+
+def _short(value: float) -> str:
+    return "–" if np.isnan(value) else format_metric(value)
 
 
 def figures(found: Monitoring) -> dict[str, Figure]:
@@ -126,8 +130,9 @@ def figures(found: Monitoring) -> dict[str, Figure]:
         made["Results"] = results
     for figure in made.values():
         ax = figure.axes[0]
-        ax.set_ylim(0, None if figure is volume else 1.02)
-        ax.legend(frameon=False, fontsize=8)
+        top = 1.25 * max(one.images for one in found.periods) if figure is volume else 1.02
+        ax.set_ylim(0, top)
+        ax.legend(frameon=False, fontsize=8, ncols=3, loc="upper right" if figure is volume else "best")
         step = max(1, len(starts) // 8)
         ax.set_xticks(range(0, len(starts), step), starts[::step], rotation=30, ha="right")
     return made

@@ -58,6 +58,7 @@ def run(app: Guard, bound: socket.socket, limits: ServeLimits) -> None:
         h11_max_incomplete_event_size=64 * 1024,
         ws="none",
         http="auto",
+        loop="asyncio",
     )
     server = uvicorn.Server(config)
     server.run(sockets=[bound])
