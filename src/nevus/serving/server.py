@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 
@@ -24,10 +25,15 @@ def listen(host: str, port: int) -> socket.socket:
     """
     if not 0 <= port < 65536:
         raise NevusError(f"Cannot serve on {host} port {port}: ports are from 0 to 65535. Choose another --port.")
+    # asyncio switches off Nagle's delay, which costs 40 ms an answer, only where the protocol is named.
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        bound = socket.create_server((host, port), family=family, backlog=512)
+        if os.name == "posix":
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.listen(512)
     except OSError as error:
+        bound.close()
         reason = error.strerror or str(error)
         raise NevusError(f"Cannot serve on {host} port {port}: {reason}. Choose another --host or --port.") from None
     bound.set_inheritable(True)
