@@ -31,6 +31,7 @@ def filled(tmp_path, *, weeks=6, each=120, shifted=None, seed=0, known=False):
                 replace(
                     ENTRY,
                     id=f"{week:016x}{number:016x}",
+                    image_digest=f"{week:032x}{number:032x}",
                     time=START + datetime.timedelta(weeks=week, minutes=number),
                     probabilities={"benign": 1 - p, "malignant": p},
                     label="malignant" if p > 0.5 else "benign",
@@ -95,6 +96,24 @@ def test_periods_and_models(tmp_path):
     assert monitor(register.frame()).others == {"other": 1}
     with pytest.raises(NevusError, match="has predictions of"):
         monitor(register.frame(), model="none")
+
+
+def test_other_settings_and_images_that_came_again_are_left_out(tmp_path):
+    register = filled(tmp_path, weeks=2)
+    one = register.get(f"{0:016x}{0:016x}")
+    register.record(
+        [
+            replace(one, id="a" * 32, time=START + datetime.timedelta(days=1)),
+            replace(one, id="b" * 32, image_digest="other", sensitivity=0.8),
+            replace(one, id="c" * 32, image_digest="another", prevalence=0.02),
+        ]
+    )
+    found = monitor(register.frame())
+    assert sum(period.images for period in found.periods) == 240
+    notes = " ".join(found.warnings)
+    assert "1 predictions at another threshold are left out" in notes
+    assert "1 predictions at another prevalence are left out" in notes
+    assert "1 predictions of an image that came again are left out" in notes
 
 
 def test_the_command(tmp_path, capsys):

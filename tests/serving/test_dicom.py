@@ -143,11 +143,15 @@ def test_results_wait_for_a_node_that_is_away(node, image, tmp_path):
     assert store(port, image) == 0x0000
     folder = tmp_path / "results"
     assert len(list(folder.glob("*.dcm"))) == 2
+    (folder / "mine.dcm").write_bytes(image.read_bytes())
     server = ae.start_server(("127.0.0.1", peer_port), block=False, evt_handlers=[(evt.EVT_C_STORE, keep)])
     try:
         assert store(port, image) == 0x0000
+        until = time.monotonic() + 15
+        while list(folder.glob("nevus-*.dcm")) and time.monotonic() < until:
+            time.sleep(0.05)
         assert sorted(received) == ["OT", "OT", "SR", "SR"]
-        assert not list(folder.glob("*.dcm"))
+        assert [path.name for path in folder.glob("*.dcm")] == ["mine.dcm"]  # other files are not sent
     finally:
         server.shutdown()
 

@@ -135,7 +135,7 @@ def test_a_bad_file_and_a_good_one(opened, builtin, lesion, tmp_path):
     page.set_input_files("#files", [tmp_path / "notes.jpg", lesion])
     expect(page.locator("#rows tr")).to_have_count(2)
     bad = page.locator(".result", has_text="notes.jpg")
-    expect(bad.locator(".outcome")).to_contain_text("Cannot judge. Cannot read 'notes.jpg'")
+    expect(bad.locator(".outcome")).to_contain_text("Cannot judge. Cannot read the image: it is no JPEG")
     with page.expect_download() as download:
         page.click("#csv")
     lines = Path(download.value.path()).read_text().splitlines()

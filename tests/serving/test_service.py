@@ -155,6 +155,42 @@ def test_wrong_requests_are_refused_in_one_sentence(server, jpeg):
         assert "site-packages" not in error
 
 
+def test_decisions_at_a_chosen_sensitivity(tmp_path, jpeg):
+    """A value that differs from a known one by rounding is that one."""
+    running = start(tmp_path, "malignant-benign")
+    try:
+        for value, recorded in (("0.8", 0.8), ("0.900000000001", 0.9), ("0.95", 0.95)):
+            answer = running.post("/v1/predictions", files=sent(jpeg()), data={"sensitivity": value})
+            identifier = answer.json()["predictions"][0]["id"]
+            register = Register(running.database)
+            assert register.get(identifier).sensitivity == recorded
+            register.close()
+        answer = running.post("/v1/predictions", files=sent(jpeg()), data={"sensitivity": "0.98"})
+        assert answer.status_code == 422
+        assert "it has thresholds for 0.8, 0.9, 0.95" in answer.json()["error"]
+    finally:
+        running.stop()
+
+
+def test_names_are_not_recorded_and_control_characters_are_refused(server, jpeg):
+    answer = server.post("/v1/predictions", files=sent(b"bad", name="Jane Doe.jpg")).json()["predictions"][0]
+    assert answer["image"] == "Jane Doe.jpg"
+    assert "Jane" not in answer["error"]
+    assert "Jane" not in server.get(f"/v1/predictions/{answer['id']}").text
+    good = server.post("/v1/predictions", files=sent(jpeg())).json()["predictions"][0]
+    for outcome in ({"label": "benign\0"}, {"label": "benign", "confirmed_by": "\0"}):
+        assert server.post("/v1/outcomes", json={"outcomes": [{"id": good["id"], **outcome}]}).status_code == 422
+
+
+def test_odd_headers_are_refused(server):
+    assert server.get("/healthz", headers={"Origin": "http://["}).status_code == 403
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert server.get("/", headers=link).status_code == 200  # a link to the page
+    assert server.get("/v1/model", headers=link).status_code == 403
+    large = {"outcomes": [{"id": "0" * 32, "label": "x" * 2_000_000}]}
+    assert server.post("/v1/outcomes", json=large).status_code == 413
+
+
 def test_concurrent_requests_give_what_single_ones_give(server, jpeg):
     contents = [jpeg(seed, size=(50 + seed, 40)) for seed in range(24)]
     alone = [server.post("/v1/predictions", files=sent(one)).json()["predictions"][0] for one in contents]

@@ -31,6 +31,7 @@ class Entry:
         kind: of image, or empty.
         scores: of the image check.
         sensitivity: guaranteed one that the decision was made at; None without a threshold.
+        prevalence: share of the positive class that the probabilities are for; None for that of the validation images.
         error: why the image cannot be used; None if it can.
 
     """
@@ -49,6 +50,7 @@ class Entry:
     kind: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
     sensitivity: float | None = None
+    prevalence: float | None = None
     error: str | None = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -121,7 +121,7 @@ def monitor(table: pd.DataFrame, length: PeriodLength = "week", model: str | Non
         raise NevusError(
             f"Cannot monitor {chosen}: the register has predictions of {', '.join(map(str, counts.index))}."
         )
-    rows = table[table["model_digest"] == chosen].reset_index(drop=True)
+    rows, left_out = _comparable(table[table["model_digest"] == chosen])
     usable = rows["error"].isna() & rows["probabilities"].notna()
     classes = _classes(rows[usable])
     scores = _quantities(rows, usable.to_numpy(bool), classes)
@@ -148,7 +148,26 @@ def monitor(table: pd.DataFrame, length: PeriodLength = "week", model: str | Non
     found = _results(rows[usable], classes)
     others = {str(name): int(n) for name, n in counts.items() if name != chosen}
     result = Monitoring(chosen, classes, others, tuple(periods), found, ())
-    return Monitoring(chosen, classes, others, tuple(periods), found, tuple(_warnings(result)))
+    return replace(result, warnings=(*left_out, *_warnings(result)))
+
+
+def _comparable(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Keep what was predicted at one threshold and prevalence, each image once; return why others are left out."""
+    notes = []
+    last = rows.iloc[-1]
+    for column, name in (("sensitivity", "threshold"), ("prevalence", "prevalence")):
+        usable = rows["error"].isna()
+        most = rows.loc[usable, column].mode(dropna=False) if column == "sensitivity" else None
+        value = most.iloc[0] if most is not None and len(most) else last[column]
+        same = rows[column].isna() if pd.isna(value) else rows[column] == value
+        other = int((usable & ~same).sum())
+        rows = rows[~usable | same]
+        if other:
+            notes.append(f"{other:,} predictions at another {name} are left out.")
+    again = rows.duplicated("image_digest", keep="last")
+    if again.any():
+        notes.append(f"{int(again.sum()):,} predictions of an image that came again are left out.")
+    return rows[~again].reset_index(drop=True), notes
 
 
 def _classes(usable: pd.DataFrame) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from filelock import FileLock
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from nevus.errors import NevusError
 from nevus.register.entry import Entry, Outcome, utc_now
@@ -27,6 +27,8 @@ ADVISORY_LOCK = 7_405_113
 """Two servers that start at once on PostgreSQL migrate one after the other."""
 _MIGRATING = threading.Lock()
 """alembic keeps its context in global variables."""
+POSTGRESQL_TIMEOUTS = {"connect_timeout": 10, "tcp_user_timeout": 10_000, "options": "-c statement_timeout=10000"}
+"""A server that does not answer is an error, not a wait."""
 MAX_ERROR = 500
 """Longest error that is kept, in characters."""
 
@@ -70,7 +72,8 @@ class Register:
             self.url = parsed.render_as_string(hide_password=True)
             if parsed.get_backend_name() == "sqlite" and parsed.database:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            self._engine = sa.create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
+            waits = POSTGRESQL_TIMEOUTS if parsed.get_backend_name() == "postgresql" else {}
+            self._engine = sa.create_engine(parsed, pool_pre_ping=True, hide_parameters=True, connect_args=waits)
             if parsed.get_backend_name() == "sqlite":
                 sa.event.listen(self._engine, "connect", _durable)
             try:
@@ -84,7 +87,7 @@ class Register:
                 "Cannot open the register: --database is no URL of SQLite or PostgreSQL. Write sqlite:///PATH or "
                 "postgresql://USER@HOST/NAME."
             ) from None
-        except (DBAPIError, OSError) as error:
+        except (SQLAlchemyError, OSError) as error:
             raise NevusError(f"Cannot open the register {self.url}: {_short(error)}. Correct --database.") from None
         except ImportError as error:
             raise NevusError(
@@ -191,7 +194,7 @@ class Register:
         try:
             with self._engine.connect() as connection:
                 connection.execute(sa.text("SELECT 1"))
-        except DBAPIError:
+        except SQLAlchemyError:
             return False
         return True
 
@@ -204,7 +207,7 @@ class Register:
         try:
             with self._engine.begin() as connection:
                 yield connection
-        except DBAPIError as error:
+        except SQLAlchemyError as error:
             raise NevusError(f"Cannot write to the register {self.url}: {_short(error)}. Check the database.") from None
 
     @contextlib.contextmanager
@@ -212,7 +215,7 @@ class Register:
         try:
             with self._engine.connect() as connection:
                 yield connection
-        except DBAPIError as error:
+        except SQLAlchemyError as error:
             raise NevusError(f"Cannot read the register {self.url}: {_short(error)}. Check the database.") from None
 
 

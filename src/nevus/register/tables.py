@@ -29,6 +29,7 @@ predictions = sa.Table(
     sa.Column("kind", sa.String(32), nullable=False),
     sa.Column("scores", sa.JSON, nullable=False),
     sa.Column("sensitivity", sa.Float),
+    sa.Column("prevalence", sa.Float),
     sa.Column("error", sa.String(500)),
 )
 """A row for each image, in UTC: what came in, which model, and what it gave. The image itself is not here."""

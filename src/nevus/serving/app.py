@@ -39,7 +39,7 @@ from nevus.serving.schemas import (
     PredictionsOut,
     StatusOut,
 )
-from nevus.serving.service import Service, png_of
+from nevus.serving.service import BusyError, Service, png_of
 
 STATIC = Path(str(files("nevus.serving"))) / "static"
 HEATMAP_SIDE = 512
@@ -121,6 +121,10 @@ def _add_errors(app: FastAPI) -> None:
     async def refused(_request: Request, error: HTTPException) -> JSONResponse:
         return JSONResponse({"error": str(error.detail)}, error.status_code, headers=error.headers)
 
+    @app.exception_handler(BusyError)
+    async def waiting(_request: Request, error: BusyError) -> JSONResponse:
+        return JSONResponse({"error": str(error)}, 503, headers={"Retry-After": "1"})
+
     @app.exception_handler(NevusError)
     async def busy(_request: Request, error: NevusError) -> JSONResponse:
         print(f"nevus: {error}", file=sys.stderr)  # it may name the database, which is not the client's to know
@@ -158,7 +162,7 @@ def _add_predictions(app: FastAPI, service: Service, name: str) -> None:
             chosen = None if sensitivity == default else service.checked_sensitivity(sensitivity)
         except NevusError as error:
             raise HTTPException(422, str(error)) from None
-        uploads = [(file.filename or "", await file.read()) for file in files]
+        uploads = [(_plain(file.filename or ""), await file.read()) for file in files]
         request_id, served = await service.predict(uploads, _client(request), chosen)
         seconds = time.perf_counter() - began
         service.metrics.seconds.observe(seconds)
@@ -198,9 +202,12 @@ def _add_predictions(app: FastAPI, service: Service, name: str) -> None:
         if found is None:
             raise HTTPException(404, "Cannot draw the heat map: the image is no longer kept. Send it again.")
         explanation, image = found
-        layer = explanation.layer((HEATMAP_SIDE, HEATMAP_SIDE))
-        picture = layer if background == "none" else explanation.overlay(image.square)
-        return Response(await asyncio.to_thread(png_of, picture), media_type="image/png")
+
+        def drawn() -> bytes:
+            side = (HEATMAP_SIDE, HEATMAP_SIDE)
+            return png_of(explanation.layer(side) if background == "none" else explanation.overlay(image.square))
+
+        return Response(await service.draw(drawn), media_type="image/png")
 
     @app.get(
         "/v1/predictions/{identifier}/preview.jpg",
@@ -218,7 +225,7 @@ def _add_predictions(app: FastAPI, service: Service, name: str) -> None:
 
 def _add_others(app: FastAPI, service: Service, name: str) -> None:
     bundle = service.classifier.bundle
-    page = render_page(service.classifier, name, service.limits)
+    page = render_page(service.classifier, name, service.limits, service.prevalence)
 
     @app.post("/v1/outcomes", response_model=OutcomesOut, responses=_errors(400, 422), summary="Later diagnoses")
     async def outcomes(found: OutcomesIn) -> OutcomesOut:
@@ -244,7 +251,7 @@ def _add_others(app: FastAPI, service: Service, name: str) -> None:
                 )
                 for one in bundle.rule.points
             ],
-            statements=statements(bundle),
+            statements=statements(bundle, service.prevalence),
             card=card_of(bundle),
             disclaimer=DISCLAIMER,
         )
@@ -280,6 +287,11 @@ def _out(entry: Entry, name: str | None, words: str) -> PredictionOut:
         outcome=words,
         error=entry.error,
     )
+
+
+def _plain(name: str) -> str:
+    """Return a name that is valid text: a client may send half a surrogate pair."""
+    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _client(request: Request) -> str:

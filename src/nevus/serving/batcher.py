@@ -72,7 +72,7 @@ class Batcher:
             for point in classifier.bundle.rule.points
         }
         self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._closed = False
+        self._closed, self._closing = False, threading.Lock()
         self._checks = ThreadPoolExecutor(threads, thread_name_prefix="nevus-check")
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
         for thread in self._threads:
@@ -83,9 +83,10 @@ class Batcher:
 
         The result raises `NevusError` where the model fails or the register cannot be written.
         """
-        if self._closed:
-            raise NevusError("Cannot predict: the service is stopping. Try again later.")
-        self._waiting.put(job)
+        with self._closing:  # nothing may come after the end of the queue
+            if self._closed:
+                raise NevusError("Cannot predict: the service is stopping. Try again later.")
+            self._waiting.put(job)
         return job.result
 
     @property
@@ -93,13 +94,14 @@ class Batcher:
         """Number of images that wait, about."""
         return self._waiting.qsize()
 
-    def close(self) -> None:
-        """Finish what waits, and end the threads."""
-        self._closed = True
-        self._waiting.put(None)
+    def close(self, timeout: float = 60.0) -> None:
+        """Finish what waits, and end the threads; a thread that hangs (in a dead database) is left after `timeout`."""
+        with self._closing:
+            self._closed = True
+            self._waiting.put(None)
         for thread in self._threads:
-            thread.join()
-        self._checks.shutdown()
+            thread.join(timeout)
+        self._checks.shutdown(wait=False)
 
     def _run(self) -> None:
         while (job := self._waiting.get()) is not None:
@@ -117,16 +119,19 @@ class Batcher:
         self._waiting.put(None)  # for the next thread
 
     def _finish(self, jobs: list[Job]) -> None:
-        jobs = [job for job in jobs if job.result.set_running_or_notify_cancel()]
+        jobs = [job for job in jobs if job.result.running() or job.result.set_running_or_notify_cancel()]
         if not jobs:
             return
         try:
             predictions = self._predict([job for job in jobs if job.squares])
             found = [(self._filled(job, predictions.get(id(job))), predictions.get(id(job))) for job in jobs]
             self._register.record([entry for entry, _ in found])
-        except BaseException as error:  # the thread must live on; each request gets the error
-            for job in jobs:
-                job.result.set_exception(error)
+        except BaseException as error:  # the thread must live on
+            if len(jobs) > 1:  # one may be at fault; the others are of other requests
+                for job in jobs:
+                    self._finish([job])
+            else:
+                jobs[0].result.set_exception(error)
             return
         self._seen(len(jobs))
         for job, result in zip(jobs, found, strict=True):
@@ -166,5 +171,6 @@ class Batcher:
             flag=prediction.flag,
             kind=prediction.kind,
             scores=dict(prediction.scores),
+            prevalence=self._prevalence,
             sensitivity=point.sensitivity if point and point.threshold is not None else None,
         )

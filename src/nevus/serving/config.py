@@ -23,6 +23,7 @@ class ServeLimits:
         max_files: Largest number of files in a request.
         max_request_bytes: Largest request.
         max_pixels: Largest number of pixels of an image.
+        max_waiting_bytes: Bytes of all requests that are received or wait; more are answered with status 503.
         max_waiting: Requests with images that are received or wait at once; more are answered with status 503.
         request_timeout: Seconds for a request; a longer one is answered with status 503.
         decode_timeout: Seconds for the decoding of one image.
@@ -35,6 +36,7 @@ class ServeLimits:
     max_file_bytes: int = 32 * 1024 * 1024
     max_files: int = 32
     max_request_bytes: int = 128 * 1024 * 1024
+    max_waiting_bytes: int = 256 * 1024 * 1024
     max_pixels: int = 50_000_000
     max_waiting: int = 64
     request_timeout: float = 60.0

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 from pydicom import dcmread
@@ -35,6 +38,7 @@ from nevus.errors import NevusError
 from nevus.serving.dicom_objects import secondary_capture, structured_report
 from nevus.serving.service import Served, Service
 
+T = TypeVar("T")
 DERMOSCOPIC = UID("1.2.840.10008.5.1.4.1.1.77.1.7")
 """Dermoscopic Photography Image Storage (PS3.4, B.5)."""
 RECEIVED = (DERMOSCOPIC, VLPhotographicImageStorage, SecondaryCaptureImageStorage)
@@ -48,6 +52,10 @@ SYNTAXES = (
 )
 SUCCESS, REFUSED, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xC000
 """Statuses of C-STORE (PS3.4, B.2.3)."""
+PREFIX = "nevus-"
+"""Of the names of results: other files in the folder are not sent."""
+PEER_SECONDS = 10
+ANSWER_SECONDS = 0.3
 MAX_ASSOCIATIONS = 10
 AE_TITLE = re.compile(r"[ -\[\]-~]{1,16}")
 """Printable ASCII without the backslash, at most 16 characters (PS3.5, 6.2)."""
@@ -119,6 +127,10 @@ class DicomNode:
         self._title, self._peer = title, peer
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: Any = None
+        self._active, self._stopping = 0, False
+        self._counting = threading.Condition()
+        self._wanted = threading.Event()
+        self._delivery = threading.Thread(target=self._deliver_all, name="nevus-dicom-delivery", daemon=True)
         self._ae = AE(ae_title=title)
         self._ae.maximum_associations = MAX_ASSOCIATIONS
         self._ae.require_called_aet = True
@@ -150,45 +162,72 @@ class DicomNode:
                 f"Cannot receive DICOM on {self._host} port {self._port}: {error.strerror or error}. Choose another "
                 "--dicom-port."
             ) from None
+        if self._peer is not None:
+            self._wanted.set()  # for what was left by an earlier run
+            self._delivery.start()
         console.print(f"DICOM: {self._title}@{self._host}:{self.port}, results in {self._folder}", highlight=False)
 
     async def stop(self) -> None:
-        """Finish the associations that are open, and close the port."""
+        """Finish the images that are under way, refuse others, and close the port."""
+        self._stopping = True
         if self._server is not None:
             await asyncio.to_thread(self._server.shutdown)
+            await asyncio.to_thread(self._finish)
             await asyncio.to_thread(self._ae.shutdown)
+        self._wanted.set()
+
+    def _finish(self) -> None:
+        with self._counting:
+            self._counting.wait_for(lambda: not self._active, timeout=self._service.limits.request_timeout)
+        time.sleep(ANSWER_SECONDS)  # the answer of the last image is on its way
 
     def _received(self, event: Any) -> int:
-        """Predict one image; in a thread of pynetdicom. The image is acknowledged once everything is on the disk."""
+        """Answer one C-STORE; in a thread of pynetdicom."""
+        if self._stopping:
+            return REFUSED
+        with self._counting:
+            self._active += 1
+        try:
+            return self._stored(event)
+        finally:
+            with self._counting:
+                self._active -= 1
+                self._counting.notify_all()
+
+    def _waited(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine of the service, and wait for it as long as a request may take."""
         assert self._loop is not None
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result(self._service.limits.request_timeout)
+        except TimeoutError:
+            future.cancel()
+            raise
+
+    def _stored(self, event: Any) -> int:
+        """Predict one image. It is acknowledged once everything is on the disk."""
         content = event.encoded_dataset()
         if len(content) > self._service.limits.max_file_bytes:
             return REFUSED
         client = f"dicom:{event.assoc.requestor.ae_title}"
         try:
             name = str(event.request.AffectedSOPInstanceUID)
-            coroutine = self._service.predict([(name, content)], client)
-            _, (served,) = asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(
-                self._service.limits.request_timeout
-            )
+            _, (served,) = self._waited(self._service.predict([(name, content)], client))
             if served.entry.probabilities is None:
                 return NOT_UNDERSTOOD
             self._write(served, dcmread(DicomBytesIO(content), stop_before_pixels=True))
-        except (NevusError, TimeoutError) as error:
-            console.print(f"DICOM: {error}", style="red", highlight=False)
+        except (NevusError, TimeoutError, CancelledError) as error:
+            console.print(f"DICOM: an image was refused: {error}", style="red", highlight=False)
             return REFUSED
         except Exception as error:  # a hostile header may raise anything in pydicom or highdicom
             console.print(f"DICOM: an image was refused: {type(error).__name__}", style="red", highlight=False)
             return NOT_UNDERSTOOD
-        if self._peer is not None:
-            self.deliver()
+        self._wanted.set()
         return SUCCESS
 
     def _write(self, served: Served, image: Dataset) -> None:
         """Write the results of an image; each file is written whole or not at all."""
-        assert self._loop is not None
-        explaining = self._service.explanation(served.entry.id)
-        found = asyncio.run_coroutine_threadsafe(explaining, self._loop).result(self._service.limits.request_timeout)
+        found = self._waited(self._service.explanation(served.entry.id))
         results = [structured_report(image, served.entry, served.outcome)]
         if found is not None:
             explanation, recent = found
@@ -196,16 +235,26 @@ class DicomNode:
             overlay = Image.alpha_composite(picture.convert("RGBA"), explanation.layer(picture.size))
             results.append(secondary_capture(image, served.entry, served.outcome, overlay))
         for result in results:
-            with atomic_path(self._folder / f"{result.SOPInstanceUID}.dcm") as aside:
+            with atomic_path(self._folder / f"{PREFIX}{result.SOPInstanceUID}.dcm") as aside:
                 result.save_as(aside, enforce_file_format=True)
+
+    def _deliver_all(self) -> None:
+        """Send whenever something was written; in a thread of its own, so that no sender waits for the peer."""
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            if self._stopping:
+                return
+            self.deliver()
 
     def deliver(self) -> int:
         """Send what is in the folder to the peer; return how many files remain."""
         assert self._peer is not None
-        waiting = sorted(self._folder.glob("*.dcm"))
+        waiting = sorted(self._folder.glob(f"{PREFIX}*.dcm"))
         if not waiting:
             return 0
         ae = AE(ae_title=self._title)
+        ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = PEER_SECONDS
         for sop_class in (EnhancedSRStorage, SecondaryCaptureImageStorage):
             ae.add_requested_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
         association = ae.associate(self._peer.host, self._peer.port, ae_title=self._peer.title)
@@ -214,8 +263,8 @@ class DicomNode:
             for path in waiting:
                 try:
                     status = association.send_c_store(path)
-                except (ValueError, RuntimeError, OSError):
-                    break
+                except Exception:  # a peer may accept one kind of object and not the other
+                    continue
                 if status and status.Status == SUCCESS:
                     path.unlink(missing_ok=True)
                     left -= 1

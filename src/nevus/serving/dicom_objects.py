@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
+from nevus.bundle.decision import CANNOT_JUDGE
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.data.images import Pixels
 from nevus.register.entry import Entry
@@ -54,6 +55,7 @@ def structured_report(image: Dataset, entry: Entry, outcome: str) -> Dataset:
     """
     image = _completed(image)
     assert entry.probabilities is not None
+    classes = {name: _concept(f"class-{index}", name) for index, name in enumerate(entry.probabilities)}
     group = hd.sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(uid=hd.UID(), identifier=entry.id),
         algorithm_id=hd.sr.AlgorithmIdentification("nevus", version("nevus"), parameters=[entry.model_digest]),
@@ -63,12 +65,16 @@ def structured_report(image: Dataset, entry: Entry, outcome: str) -> Dataset:
             for index, (name, p) in enumerate(entry.probabilities.items())
         ],
         qualitative_evaluations=[
-            hd.sr.QualitativeEvaluation(_concept(key, name), _concept(f"{key}-value", value or "none"))
-            for key, name, value in (
-                ("decision", "Decision", entry.decision),
-                ("set", "Classes that cannot be excluded", ", ".join(entry.set)),
-                ("flag", "Reason not to trust the numbers", entry.flag),
-            )
+            hd.sr.QualitativeEvaluation(_concept("decision", "Decision"), classes.get(entry.decision, _CANNOT_JUDGE)),
+            *(
+                hd.sr.QualitativeEvaluation(_concept("set", "Class that cannot be excluded"), classes[name])
+                for name in entry.set
+            ),
+            *(
+                [hd.sr.QualitativeEvaluation(_concept("flag", "Reason not to trust the numbers"), _flag(entry.flag))]
+                if entry.flag
+                else []
+            ),
         ],
     )
     device = hd.sr.ObserverContext(
@@ -129,7 +135,10 @@ def secondary_capture(image: Dataset, entry: Entry, outcome: str, picture: Image
     )
     made.PatientOrientation = None  # a photograph of the skin has none that is known
     made.ImageComments = f"{outcome} {DISCLAIMER} Prediction {entry.id}."
-    made.BurnedInAnnotation = "NO"  # the caption does not identify the patient
+    if "BurnedInAnnotation" in image:  # the caption does not identify the patient; the image may
+        made.BurnedInAnnotation = image.BurnedInAnnotation
+    elif "BurnedInAnnotation" in made:
+        del made.BurnedInAnnotation
     return made
 
 
@@ -161,3 +170,10 @@ def _completed(image: Dataset) -> Dataset:
 
 def _concept(code: str, meaning: str) -> hd.sr.CodedConcept:
     return hd.sr.CodedConcept(code[:16], SCHEME, meaning[:64])
+
+
+def _flag(flag: str) -> hd.sr.CodedConcept:
+    return _concept(f"flag-{flag.replace(' ', '-')}", flag)
+
+
+_CANNOT_JUDGE = _concept("cannot-judge", CANNOT_JUDGE)

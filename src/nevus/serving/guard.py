@@ -32,6 +32,8 @@ HEADERS = {
     "permissions-policy": "geolocation=(), microphone=()",
     "cache-control": "no-store",
 }
+MAX_OTHER_BYTES = 1024 * 1024
+"""Largest request that has no images."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 
 
@@ -53,7 +55,7 @@ class Guard:
 
         """
         self._app, self._access, self._limits, self._metrics = app, access, limits, metrics
-        self._waiting = 0
+        self._waiting = self._bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -65,15 +67,16 @@ class Guard:
             return
         answer = _Answer(send)
         refused = self._refusal(scope)
-        if refused:
-            status, reason, more = refused
-            await answer.error(status, reason, more)
-        else:
-            await self._serve(scope, receive, answer)
-        method = scope["method"] if scope["method"] in METHODS else "other"
-        # The template of the route, not the path: ids would make a counter each.
-        route = getattr(scope.get("route"), "path", "none")
-        self._metrics.requests.labels(method, route, str(answer.status)).inc()
+        try:
+            if refused:
+                await answer.error(*refused)
+            else:
+                await self._serve(scope, receive, answer)
+        finally:
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            # The template of the route, not the path: ids would make a counter each.
+            route = getattr(scope.get("route"), "path", "none")
+            self._metrics.requests.labels(method, route, str(answer.status)).inc()
 
     async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         predicts = scope["path"] == PREDICTIONS and scope["method"] == "POST"
@@ -82,9 +85,10 @@ class Guard:
             return
         self._waiting += predicts
         self._metrics.waiting.set(self._waiting)
+        received = _Received()
         try:
             async with asyncio.timeout(self._limits.request_timeout):
-                await self._app(scope, self._limited(receive, answer), answer.send)
+                await self._app(scope, self._limited(scope, receive, answer, received), answer.send)
         except TimeoutError:
             seconds = f"{self._limits.request_timeout:g}"
             await answer.error(
@@ -93,6 +97,7 @@ class Guard:
         except _TooLargeError:
             pass  # it is answered
         finally:
+            self._bytes -= received.bytes
             self._waiting -= predicts
             self._metrics.waiting.set(self._waiting)
 
@@ -102,7 +107,8 @@ class Guard:
         if self._access.hosts and _without_port(host) not in self._access.hosts:
             return 403, "Cannot serve this host name: only this machine may use the service.", {}
         origin = headers.get("origin")
-        if (origin is not None and urlsplit(origin).netloc != host) or headers.get("sec-fetch-site") == "cross-site":
+        foreign = headers.get("sec-fetch-site") == "cross-site" and not _is_link(scope, headers)
+        if foreign or (origin is not None and _host_of(origin) != host):
             return 403, "Cannot serve a page of another site.", {}
         path = scope["path"]
         if self._access.token and path not in PUBLIC and not path.startswith(STATIC):
@@ -111,28 +117,41 @@ class Guard:
             if not hmac.compare_digest(given, self._access.token.encode()):
                 return 401, "Cannot serve without the token: send the header Authorization: Bearer TOKEN.", _BEARER
         length = headers.get("content-length", "0")
-        if not length.isascii() or not length.isdigit() or int(length[:20]) > self._limits.max_request_bytes:
-            return 413, self._too_large(), {"connection": "close"}
+        if not length.isascii() or not length.isdigit() or int(length[:20]) > self._most(scope):
+            return 413, self._too_large(scope), {"connection": "close"}
         return None
 
-    def _too_large(self) -> str:
-        return (
-            f"Cannot receive the request: it has more than {self._limits.max_request_bytes:,} bytes. Send fewer files."
-        )
+    def _most(self, scope: Scope) -> int:
+        most = self._limits.max_request_bytes
+        return most if scope["path"] == PREDICTIONS else min(most, MAX_OTHER_BYTES)
 
-    def _limited(self, receive: Receive, answer: _Answer) -> Receive:
-        left = self._limits.max_request_bytes
+    def _too_large(self, scope: Scope) -> str:
+        return f"Cannot receive the request: it has more than {self._most(scope):,} bytes. Send fewer files."
 
+    def _limited(self, scope: Scope, receive: Receive, answer: _Answer, received: _Received) -> Receive:
         async def limited() -> Message:
-            nonlocal left
             message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:  # answered here: the parser of forms turns every error into one of its own
-                await answer.error(413, self._too_large(), {"connection": "close"})
+            size = len(message.get("body", b""))
+            received.bytes += size
+            self._bytes += size
+            # Answered here: the parser of forms turns every error into one of its own.
+            if received.bytes > self._most(scope):
+                await answer.error(413, self._too_large(scope), {"connection": "close"})
+                raise _TooLargeError
+            if self._bytes > self._limits.max_waiting_bytes:
+                reason = "Cannot receive the request now: too many bytes wait. Try again in a second."
+                await answer.error(503, reason, {**_RETRY, "connection": "close"})
                 raise _TooLargeError
             return message
 
         return limited
+
+
+class _Received:
+    """Bytes of a request so far."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
 
 
 class _Answer:
@@ -166,6 +185,18 @@ class _Answer:
 
 _RETRY = {"retry-after": "1"}
 _BEARER = {"www-authenticate": "Bearer"}
+
+
+def _host_of(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
+
+
+def _is_link(scope: Scope, headers: dict[str, str]) -> bool:
+    """Whether a user followed a link to the page."""
+    return scope["method"] == "GET" and scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate"
 
 
 def _without_port(host: str) -> str:

@@ -18,17 +18,19 @@ from nevus.bundle.wording import (
 from nevus.serving.config import ServeLimits
 
 
-def render_page(classifier: Classifier, name: str, limits: ServeLimits) -> str:
+def render_page(classifier: Classifier, name: str, limits: ServeLimits, prevalence: float | None = None) -> str:
     """Return the page as HTML.
 
     Args:
         classifier: a bundle made ready.
         name: of the bundle, for people.
         limits: of files, which the page checks before it sends them.
+        prevalence: that the probabilities are for.
 
     """
     environment = Environment(loader=PackageLoader("nevus.serving"), autoescape=True, undefined=StrictUndefined)
     bundle = classifier.bundle
+    chosen = bundle.rule.operating_point
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     return environment.get_template("page.html").render(
         disclaimer=DISCLAIMER,
@@ -37,21 +39,22 @@ def render_page(classifier: Classifier, name: str, limits: ServeLimits) -> str:
         two=len(bundle.classes) == 2,
         positive=bundle.classes[-1],
         points=bundle.rule.points,
-        chosen=bundle.rule.operating_point.sensitivity if bundle.rule.operating_point else None,
-        statements=statements(bundle),
+        chosen=chosen.sensitivity if chosen and chosen.threshold is not None else None,
+        statements=statements(bundle, prevalence),
+        prevalence=prevalence,
         card=markdown.render(_without_front_matter(card_of(bundle))),
         max_bytes=limits.max_file_bytes,
     )
 
 
-def statements(bundle: Bundle) -> list[str]:
+def statements(bundle: Bundle, prevalence: float | None = None) -> list[str]:
     """Return what is known of the decisions of a bundle, a sentence each."""
     rule, positive = bundle.rule, bundle.classes[-1]
     found = [
         *(kind_sentence(rule, kind) for kind in KINDS),
         operating_point_sentence(rule, positive) if len(bundle.classes) == 2 else "",
         test_result_sentence(bundle) if len(bundle.classes) == 2 else "",
-        prevalence_sentence(rule, positive),
+        prevalence_sentence(rule, positive, prevalence),
     ]
     return [sentence for sentence in found if sentence]
 

@@ -7,6 +7,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 ID = r"^[0-9a-f]{32}$"
+TEXT = r"^[^\x00-\x1f]*$"
+"""No control characters: PostgreSQL cannot store NUL."""
 _EXAMPLE_ID = "0f8fad5bd9cb469fa16570867728950e"
 
 
@@ -63,8 +65,10 @@ class OutcomeIn(BaseModel):
     """A later diagnosis."""
 
     id: Annotated[str, Field(pattern=ID, description="Of the prediction.")]
-    label: Annotated[str, Field(min_length=1, max_length=200, description="The true class, one of the model's.")]
-    confirmed_by: Annotated[str, Field(max_length=200, description="How it is known.")] = ""
+    label: Annotated[
+        str, Field(min_length=1, max_length=200, pattern=TEXT, description="The true class, one of the model's.")
+    ]
+    confirmed_by: Annotated[str, Field(max_length=200, pattern=TEXT, description="How it is known.")] = ""
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from nevus.errors import NevusError
 from nevus.serving.config import ServeLimits
@@ -14,6 +16,32 @@ from nevus.serving.guard import Guard
 
 HEADER_TIMEOUT = 15
 """Seconds after which an idle connection is closed."""
+
+
+class _Protocol(HttpToolsProtocol):
+    """Closes a connection that sends no whole header in time; uvicorn does so only after the first answer."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._header_timer = self.loop.call_later(HEADER_TIMEOUT, transport.close)
+
+    def on_headers_complete(self) -> None:
+        self._header_timer.cancel()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._header_timer.cancel()
+        super().connection_lost(exc)
+
+
+def raise_file_limit() -> None:
+    """Raise the soft limit of open files to the hard one: each connection and larger upload takes one (POSIX)."""
+    try:
+        import resource
+    except ImportError:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else 65536, hard))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -52,6 +80,7 @@ def run(app: Guard, bound: socket.socket, limits: ServeLimits) -> None:
     # uvicorn raises the signal again when it has finished; the command then simply ends.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: None)
+    raise_file_limit()
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -63,7 +92,8 @@ def run(app: Guard, bound: socket.socket, limits: ServeLimits) -> None:
         timeout_graceful_shutdown=int(limits.request_timeout) + 1,
         h11_max_incomplete_event_size=64 * 1024,
         ws="none",
-        http="auto",
+        http=_Protocol,
+        proxy_headers=False,
         loop="asyncio",
     )
     server = uvicorn.Server(config)

@@ -6,9 +6,11 @@ import asyncio
 import hashlib
 import io
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -19,7 +21,7 @@ from nevus.bundle.explain import Explanation, evidence_engine, explain
 from nevus.bundle.image_check import CHECK_IMAGE_SIZE, check_images
 from nevus.bundle.prediction import Prediction
 from nevus.bundle.wording import outcome
-from nevus.errors import ImageError
+from nevus.errors import ImageError, NevusError
 from nevus.register.entry import Entry
 from nevus.register.register import Register
 from nevus.runtime.engines import OnnxEngine, cpu_threads
@@ -31,6 +33,14 @@ from nevus.serving.recent import RecentImage, RecentImages
 
 SUFFIXES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"RIFF": ".webp", b"II*\0": ".tif", b"MM\0*": ".tif"}
 """Suffixes of kept images by their first bytes; others are DICOM or HEIC."""
+OTHER_SUFFIX = ".bin"
+MAX_DRAWINGS = 16
+"""Heat maps that may wait."""
+T = TypeVar("T")
+
+
+class BusyError(NevusError):
+    """Too much is asked for at once."""
 
 
 @dataclass(frozen=True)
@@ -75,20 +85,22 @@ class Service:
         self.metrics, self.recent = ServiceMetrics(), RecentImages()
         self._sizes = (classifier.bundle.spec.image_size, CHECK_IMAGE_SIZE)
         self._decoder = Decoder(self._sizes, limits)
-        self._prevalence, self._keep = prevalence, keep_images
+        self.prevalence, self._keep = prevalence, keep_images
         self._batcher: Batcher | None = None
-        self._explaining = asyncio.Lock()
-        self._evidence: OnnxEngine | None = None
+        self._drawing = ThreadPoolExecutor(1, thread_name_prefix="nevus-heat-map")
+        self._drawing_waits = 0
+        self._evidence: list[OnnxEngine | None] = []
 
     async def start(self) -> None:
         """Start the processes that decode, and run the model once."""
+        self._loop = asyncio.get_running_loop()
         await asyncio.gather(self._decoder.start(), asyncio.to_thread(self._warm_up))
         self._batcher = Batcher(
             self.classifier,
             self.register,
             self.limits.max_batch,
             threads=cpu_threads(),
-            prevalence=self._prevalence,
+            prevalence=self.prevalence,
             seen=self.metrics.batches.observe,
         )
 
@@ -105,7 +117,8 @@ class Service:
     async def close(self) -> None:
         """Finish what waits, and end threads and processes."""
         if self._batcher is not None:
-            await asyncio.to_thread(self._batcher.close)
+            await asyncio.to_thread(self._batcher.close, self.limits.request_timeout)
+        self._drawing.shutdown(wait=False, cancel_futures=True)
         await self._decoder.close()
         self.register.close()
 
@@ -116,8 +129,9 @@ class Service:
             NevusError: it has none.
 
         """
-        self.classifier.bundle.rule.at_sensitivity(sensitivity)
-        return sensitivity
+        point = self.classifier.bundle.rule.at_sensitivity(sensitivity).operating_point
+        assert point is not None
+        return point.sensitivity
 
     async def predict(
         self, uploads: Sequence[tuple[str, bytes]], client: str, sensitivity: float | None = None
@@ -137,16 +151,23 @@ class Service:
 
         """
         request_id = uuid.uuid4().hex
-        found = [self._one(request_id, name, content, client, sensitivity) for name, content in uploads]
-        return request_id, list(await asyncio.gather(*found))
+        try:
+            async with asyncio.TaskGroup() as group:  # one that fails ends the others
+                tasks = [
+                    group.create_task(self._one(request_id, name, content, client, sensitivity))
+                    for name, content in uploads
+                ]
+        except* NevusError as errors:
+            raise NevusError(str(errors.exceptions[0])) from None
+        return request_id, [task.result() for task in tasks]
 
     async def _one(self, request_id: str, name: str, content: bytes, client: str, sensitivity: float | None) -> Served:
-        digest = hashlib.sha256(content).hexdigest()
+        digest = (await asyncio.to_thread(hashlib.sha256, content)).hexdigest()
         bundle = self.classifier.bundle
         entry = Entry(uuid.uuid4().hex, request_id, digest, bundle.digest, client[:128])
         decoded: DecodedUpload | None = None
         try:
-            decoded = await self._decoder.decode(content, name)
+            decoded = await self._decoder.decode(content)
         except ImageError as error:
             entry = replace(entry, error=str(error))
         if decoded is not None and self._keep is not None:
@@ -164,6 +185,8 @@ class Service:
         """Return a recorded prediction in words; of an image that cannot be used the error."""
         if entry.probabilities is None:
             return f"Cannot judge. {entry.error}"
+        if entry.model_digest != self.classifier.bundle.digest:
+            return f"Decision: {entry.decision}, by another model ({entry.model_digest})."
         rule = self.classifier.bundle.rule
         if entry.sensitivity is not None and any(p.sensitivity == entry.sensitivity for p in rule.points):
             rule = rule.at_sensitivity(entry.sensitivity)
@@ -171,27 +194,53 @@ class Service:
         return outcome(given, rule)
 
     async def explanation(self, identifier: str) -> tuple[Explanation, RecentImage] | None:
-        """Return the heat map of a prediction and its image, or None where the image is no longer kept."""
+        """Return the heat map of a prediction and its image, or None where the image is no longer kept.
+
+        Raises:
+            BusyError: too many heat maps wait.
+
+        """
         image = self.recent.get(identifier) or await self._kept(identifier)
         if image is None:
             return None
-        async with self._explaining:  # one at a time: maps take memory
-            return await asyncio.to_thread(self._explain, image), image
+        return await self.draw(lambda: self._explain(image)), image
+
+    async def draw(self, work: Callable[[], T]) -> T:
+        """Do work for a heat map in the one thread for it: maps take memory and time.
+
+        Raises:
+            BusyError: too many heat maps wait.
+
+        """
+        if self._drawing_waits >= MAX_DRAWINGS:
+            raise BusyError("Cannot draw the heat map now: too many wait. Try again in a second.")
+        self._drawing_waits += 1
+        done = self._drawing.submit(work)
+        done.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._drawn))
+        return await asyncio.wrap_future(done)
+
+    def _drawn(self) -> None:
+        self._drawing_waits -= 1
 
     def _explain(self, image: RecentImage) -> Explanation:
-        if self._evidence is None:  # loaded for the first heat map, and kept
-            self._evidence = evidence_engine(self.classifier)
-        return next(explain(self.classifier, [image.square], engine=self._evidence))
+        if not self._evidence:  # loaded for the first heat map, and kept
+            self._evidence = [evidence_engine(self.classifier)]
+        return next(explain(self.classifier, [image.square], engine=self._evidence[0]))
 
     async def _kept(self, identifier: str) -> RecentImage | None:
         entry = await asyncio.to_thread(self.register.get, identifier) if self._keep else None
-        if entry is None or self._keep is None:
+        if entry is None or self._keep is None or entry.model_digest != self.classifier.bundle.digest:
             return None
-        paths = sorted(self._keep.glob(f"{entry.image_digest}.*"))
-        if not paths:
+        for suffix in (*SUFFIXES.values(), OTHER_SUFFIX):
+            try:
+                content = await asyncio.to_thread((self._keep / f"{entry.image_digest}{suffix}").read_bytes)
+                break
+            except OSError:
+                continue
+        else:
             return None
         try:
-            decoded = await self._decoder.decode(await asyncio.to_thread(paths[0].read_bytes), "the image")
+            decoded = await self._decoder.decode(content)
         except ImageError:
             return None
         return RecentImage(decoded.squares[0], decoded.preview)
@@ -199,7 +248,7 @@ class Service:
     def _keep_image(self, digest: str, content: bytes) -> None:
         """Keep an image under its digest: the client's name never becomes a path."""
         assert self._keep is not None
-        suffix = next((suffix for head, suffix in SUFFIXES.items() if content.startswith(head)), ".bin")
+        suffix = next((suffix for head, suffix in SUFFIXES.items() if content.startswith(head)), OTHER_SUFFIX)
         path = self._keep / f"{digest}{suffix}"
         if not path.exists():
             with atomic_path(path) as aside:

@@ -54,7 +54,7 @@ function request(job) {
     const body = new FormData(), call = new XMLHttpRequest(), bar = find("progress", job.card);
     body.append("files", job.file, job.name);
     const sensitivity = find("#sensitivity");
-    if (sensitivity) body.append("sensitivity", sensitivity.value);
+    if (sensitivity && sensitivity.value) body.append("sensitivity", sensitivity.value);
     call.open("POST", "/v1/predictions");
     call.timeout = TIMEOUT;
     call.responseType = "json";
@@ -120,7 +120,7 @@ function show(job, one) {
   const name = settings.two ? positive : one.label, p = one.probabilities[name];
   find(".meaning", card).textContent = cannot
     ? "The probabilities below were not validated for such an image. Do not use them."
-    : `The probability of ${name} is ${percent(p)}: of 100 images like the validation images with this value, about ${Math.round(100 * p)} are ${name}.`;
+    : `The probability of ${name} is ${percent(p)}: of 100 ${settings.like} with this value, about ${Math.round(100 * p)} are ${name}.`;
   pictures(job, one);
 }
 

@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(32), nullable=False),
         sa.Column("scores", sa.JSON(), nullable=False),
         sa.Column("sensitivity", sa.Float()),
+        sa.Column("prevalence", sa.Float()),
         sa.Column("error", sa.String(500)),
         sa.PrimaryKeyConstraint("id", name="pk_predictions"),
     )
