@@ -120,7 +120,7 @@ function show(job, one) {
   const name = settings.two ? positive : one.label, p = one.probabilities[name];
   find(".meaning", card).textContent = cannot
     ? "The probabilities below were not validated for such an image. Do not use them."
-    : `The probability of ${name} is ${percent(p)}: of 100 ${settings.like} with this value, about ${Math.round(100 * p)} are ${name}.`;
+    : `The probability of ${name} is ${percent(p)}: about ${Math.round(100 * p)} of 100 images with this value are ${name}, ${settings.like}.`;
   pictures(job, one);
 }
 
