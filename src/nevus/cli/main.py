@@ -33,6 +33,7 @@ COMMANDS = {
         "cache": "show or clear the cache",
     },
     "Research": {
+        "crossval": "cross-validate by lesion or patient, or leave one source out",
         "compare": "train several methods on the same split, with intervals and tests",
         "pretrain": "pretrain a backbone on labeled images",
         "distill": "train a backbone from other networks, without labels",

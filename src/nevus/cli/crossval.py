@@ -1,0 +1,134 @@
+"""`nevus crossval`."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from nevus._io import ensure_writable
+from nevus._progress import console
+from nevus.auditing.leakage import group_duplicates
+from nevus.baselines.methods import MethodName, is_network
+from nevus.baselines.train import HandcraftedTrainer
+from nevus.bundle.model_card import DISCLAIMER
+from nevus.cli import train
+from nevus.cli._flags import DataFlag, flag
+from nevus.cli._number import OptionalFloat
+from nevus.cli._preparation import PreparationFlags
+from nevus.cross_validation import (
+    AT_POINT,
+    AVERAGED,
+    By,
+    CrossValidation,
+    Fits,
+    cross_validate,
+    group_folds,
+    say,
+    source_folds,
+)
+from nevus.data.cache import Cache
+from nevus.data.manifest import Manifest
+from nevus.data.readers.dispatch import DataConfig, read
+from nevus.report.cross_validation import write_cross_validation
+from nevus.report.page import format_metric, humanize
+from nevus.training.config import Tuning
+
+
+@dataclass(frozen=True)
+class Command:
+    """Train once for each fold, and compute metrics on the images that were left out.
+
+    Lesions and patients are never cut. A test split of the data is not used. The command goes on where it was
+    interrupted. Research use only, not a medical device.
+    """
+
+    data: DataFlag
+    """Data sets, as nevus train takes them; several are joined."""
+    out: Path = flag(Path("crossval"), "Output")
+    """Folder for the runs, predictions.csv, metrics.csv and crossval.html."""
+    by: By = flag("group", "Options")
+    """group: folds of whole lesions or patients; source: each source is left out in turn."""
+    folds: int = flag(5, "Options")
+    """Number of folds, by group."""
+    reading: Annotated[DataConfig, tyro.conf.arg(name="")] = flag(
+        DataConfig(), "Data", advanced=True, show=("labels", "positive")
+    )
+    preparation: Annotated[PreparationFlags, tyro.conf.arg(name="")] = flag(PreparationFlags(), "Data", advanced=True)
+    backbone: str = flag("auto", "Model")
+    """Name of the network, see nevus models; auto chooses the largest that this machine can train."""
+    method: MethodName = flag("bit", "Model", advanced=True)
+    """bit, bit-bn (batch normalization), one of four other networks, or a method on handcrafted features."""
+    preset: Literal["best", "fast", "paper", "hyperrule"] = flag("best", "Optimization")
+    """Training configuration, see nevus train."""
+    tuning: Tuning | None = flag(None, "Optimization")
+    """linear-probe, full (every weight) or lp-ft (every weight, from the linear probe); by default the preset's."""
+    epochs: OptionalFloat = flag(None, "Optimization")
+    """Passes over the training images; by default the preset's length."""
+    seed: int = flag(0, "Optimization")
+    """Seed of the folds and of the training."""
+    set: tuple[str, ...] = flag((), "Optimization")
+    """Override fields of the training configuration, as in lr=0.01 batch_size=64."""
+    bootstrap_samples: int = flag(2000, "Options", advanced=True)
+    """Number of bootstrap samples of the intervals."""
+
+    def run(self) -> int:
+        """Cross-validate; exit status."""
+        ensure_writable(self.out)
+        manifest = self._grouped(read(self.data, self.reading))
+        folds = group_folds(manifest, self.folds, self.seed) if self.by == "group" else source_folds(manifest)
+        found = cross_validate(
+            manifest, folds, self._trainer(), self.out, self.by, replicates=self.bootstrap_samples, on_fold=say
+        )
+        page = write_cross_validation(found, manifest, self.out)
+        Console(markup=False, highlight=False).print(_table(found))
+        console.print(f"page: {page}   {DISCLAIMER}", highlight=False)
+        return 0
+
+    def _grouped(self, manifest: Manifest) -> Manifest:
+        """Leave the test split out, and join the groups of near-duplicates and same-lesion images."""
+        test = (manifest.table["split"] == "test").to_numpy(bool)
+        if test.any():
+            console.print(f"{int(test.sum()):,} images of the test split are not used.", highlight=False)
+            manifest = manifest.where(~test)
+        manifest = manifest.with_table(manifest.table.assign(split=""))
+        if self.preparation.check_duplicates:
+            with contextlib.closing(Cache(self.preparation.cache)) as cache:
+                manifest, _ = group_duplicates(manifest, cache)
+        return manifest
+
+    def _trainer(self) -> Fits:
+        preparation = replace(train.preparation_of(self.preparation), check_duplicates=False)
+        if not is_network(self.method):
+            return HandcraftedTrainer(self.method, self.seed, preparation)
+        command = train.Command(
+            data=self.data,
+            backbone=self.backbone,
+            method=self.method,
+            preset=self.preset,
+            tuning=self.tuning,
+            epochs=self.epochs,
+            seed=self.seed,
+            set=self.set,
+        )
+        return replace(command.trainer(), preparation=preparation)
+
+
+def _table(found: CrossValidation) -> Table:
+    names = [name for name in (*AVERAGED, *AT_POINT) if name in found.pooled]
+    table = Table(title=f"{len(found.folds)} folds by {found.by}")
+    for head in ("fold", "n", *map(humanize, names)):
+        table.add_column(head, justify="left" if head == "fold" else "right")
+    for fold in found.folds:
+        table.add_row(fold.name, str(fold.n), *(format_metric(fold.metrics[name].value) for name in names))
+    summary = found.summary()
+    for row, title in enumerate(("mean", "worst")):
+        cells = [format_metric(summary[name][row]) if name in summary else "undefined" for name in names]
+        table.add_row(title, "", *cells, style="bold")
+    table.add_row("pooled", str(sum(f.n for f in found.folds)), *(format_metric(found.pooled[n].value) for n in names))
+    return table
