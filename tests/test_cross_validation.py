@@ -82,6 +82,11 @@ def test_the_command_is_right_and_goes_on(data, tmp_path, capsys):
         assert metrics[str(name), "auroc"] == pytest.approx(folds[-1])
     assert f"{np.mean(folds):.3f}" in out
     assert "Research use only" in (tmp_path / "cv" / "crossval.html").read_text()
+    for code, name in enumerate(("benign", "malignant")):
+        rows = table["label"] == name
+        expected = (table.loc[rows, "called"] == name).mean()
+        what = ("specificity", "sensitivity")[code]
+        assert metrics["pooled", f"{what}_at_operating_point"] == pytest.approx(expected)
     # A fold is deleted, as if the command had been interrupted: the others are used again, and the result is the same.
     import shutil
 

@@ -87,7 +87,7 @@ def test_commands_of_a_page_run(page, workplace, capfd):
                     assert _status(words) == 0, f"nevus {shlex.join(words)}\n{capfd.readouterr()}"
             else:
                 shell = ["bash", "-euo", "pipefail", "-c", text]
-                done = subprocess.run(shell, env=environment, capture_output=True, text=True, check=False)
+                done = subprocess.run(shell, env=environment, capture_output=True, text=True, check=False, timeout=300)
                 assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
         ran += 1
     for service in services:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -17,7 +17,9 @@ from nevus._progress import console, ignored_warnings, progress
 from nevus.bundle.classifier import Classifier
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
+from nevus.metrics.intervals import bootstrap
 from nevus.metrics.report import MetricEstimate, compute_metrics, proportion
+from nevus.metrics.scores import Floats, ratio
 
 By = Literal["group", "source"]
 AVERAGED = ("accuracy", "balanced_accuracy", "auroc", "sensitivity", "specificity")
@@ -244,15 +246,34 @@ def _rows(fold: Fold, classifier: Classifier, rows: Manifest) -> Iterator[dict[s
 def _metrics(table: pd.DataFrame, classes: tuple[str, ...], replicates: int) -> dict[str, MetricEstimate]:
     """Return the metrics of the usable predictions; of two classes also those of the decisions at the threshold."""
     good = table[table["error"].isna()]
-    y = good["label"].map({name: code for code, name in enumerate(classes)}).to_numpy(np.int64)
+    codes = {name: code for code, name in enumerate(classes)}
+    y: NDArray[np.int64] = np.array([codes[label] for label in good["label"]], np.int64)
     p = good[[f"p_{name}" for name in classes]].to_numpy(np.float64)
     groups = pd.factorize(good["group"])[0].astype(np.int64)
-    found = dict(compute_metrics(y.astype(np.int64), p, classes, groups, replicates=replicates))
+    found = dict(compute_metrics(y, p, classes, groups, replicates=replicates))
     if len(classes) == 2:
         called = good["called"].to_numpy(object)
-        for name, code in zip(AT_POINT, (1, 0), strict=True):
-            found[name] = proportion(called[y == code] == classes[code])
+        found |= _at_points(y, called == classes[1], groups, replicates)
     return found
+
+
+def _at_points(
+    y: NDArray[np.int64], positive: NDArray[np.bool_], groups: NDArray[np.int64], replicates: int
+) -> dict[str, MetricEstimate]:
+    """Return sensitivity and specificity of the decisions; a lesion with several images is resampled whole."""
+    right = {name: (y == code, positive if code else ~positive) for name, code in zip(AT_POINT, (1, 0), strict=True)}
+    found = {name: proportion(hits[rows]) for name, (rows, hits) in right.items()}
+    if len(np.unique(groups)) == len(groups):
+        return found
+
+    def score(rows: NDArray[np.bool_], hits: NDArray[np.bool_]) -> Callable[[Floats], Floats]:
+        return lambda w: ratio((w * (rows & hits)).sum(-1), (w * rows).sum(-1))
+
+    ends = bootstrap({name: score(*pair) for name, pair in right.items()}, groups, replicates=replicates)
+    return {
+        name: replace(one, ci_low=ends[name][0], ci_high=ends[name][1], method="bootstrap")
+        for name, one in found.items()
+    }
 
 
 def say(fold: Fold) -> None:
