@@ -18,7 +18,7 @@ def run(server, examples):
         "--no-color",
         "--phases=examples,coverage,fuzzing",
     ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=900)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=server.folder)
 
 
 def test_the_description_holds(server):
