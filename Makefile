@@ -56,7 +56,6 @@ bench: .venv/ready
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.engines
 	$(BIN)/python -m benchmarks.serving
-	$(BIN)/python -m benchmarks.sizes
 	$(BIN)/python -m benchmarks.memory
 
 clean:

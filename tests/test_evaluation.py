@@ -49,6 +49,25 @@ def test_only_a_look_at_test_is_logged(classifier, phantoms):
     assert log[0]["data"]["digest"] == manifest.split("test").digest
 
 
+def test_the_command_evaluates_at_another_sensitivity(phantoms, tmp_path):
+    from nevus.cli.main import main
+
+    words = ["evaluate", str(phantoms), "--split", "all", "--bundle", "malignant-benign", "--bootstrap-samples", "100"]
+    found = {}
+    for value in ("0.8", "0.95"):
+        out = tmp_path / value
+        assert main([*words, "--sensitivity", value, "--out", str(out)]) == 0
+        metrics = pd.read_csv(out / "metrics.csv").set_index("metric")["value"]
+        table = pd.read_csv(out / "predictions.csv")
+        rule = nevus.load("malignant-benign", sensitivity=float(value)).bundle.rule
+        positive = table["p_malignant"] >= rule.operating_point.threshold
+        sick = table["label"] == "malignant"
+        assert metrics["sensitivity_at_operating_point"] == pytest.approx(positive[sick].mean())
+        assert metrics["specificity_at_operating_point"] == pytest.approx((~positive)[~sick].mean())
+        found[value] = metrics
+    assert found["0.8"]["specificity_at_operating_point"] >= found["0.95"]["specificity_at_operating_point"]
+
+
 def test_the_cost_of_the_operating_point_on_test_is_kept(classifier, phantoms):
     point = OperatingPoint(0.4, 0.95, 0.95, 30, 0, None)
     classifier.bundle = replace(classifier.bundle, rule=DecisionRule(operating_point=point))

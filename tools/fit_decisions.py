@@ -23,8 +23,9 @@ from nevus._io import sha256_file, to_json, write_json, write_text
 from nevus.auditing.contamination import index_images
 from nevus.bundle.builtin import CLASSIFIERS, builtin_names
 from nevus.bundle.bundle import CARD, CONFIG, DECISION_IMAGES, ONNX, TRAINING_IMAGES, VERSION, Bundle, _digest
-from nevus.bundle.classifier import Classifier, load, make_engine
+from nevus.bundle.classifier import Classifier, load
 from nevus.bundle.decision import DecisionRule
+from nevus.bundle.engine import make_engine
 from nevus.bundle.image_check import CLINICAL
 from nevus.bundle.model_card import model_card
 from nevus.bundle.test_log import TEST_RESULTS, read_test_result

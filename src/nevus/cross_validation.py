@@ -59,7 +59,7 @@ class FoldResult:
     Attributes:
         name: of the fold.
         n: number of usable images.
-        metrics: by name, of two classes also those at the operating point.
+        metrics: by name; of two classes also those at the operating point, where the fold has one.
 
     """
 
@@ -75,8 +75,9 @@ class CrossValidation:
     Attributes:
         by: what was kept together.
         folds: in order.
-        pooled: metrics of all predictions out of fold; the folds' probabilities are calibrated each by itself.
-        table: the predictions: image, label, group, source, fold, p_<class>, decision, set, flag, error.
+        pooled: metrics of all predictions out of fold; each fold's probabilities have their own calibration.
+        table: the predictions: image, label, group, source, fold, p_<class>, called (the class at the
+            threshold, or the most probable one), threshold, decision, set, flag, error.
 
     """
 
@@ -224,6 +225,7 @@ def _predictions(fold: Fold, trainer: Fits, folder: Path) -> tuple[pd.DataFrame,
 
 def _rows(fold: Fold, classifier: Classifier, rows: Manifest) -> Iterator[dict[str, object]]:
     known = rows.table[["image", "label", "group", "source"]].to_dict("records")
+    point = classifier.bundle.rule.operating_point
     with progress() as bar:
         task = bar.add_task(f"predicting fold {fold.name}", total=len(rows), note="")
         for row, one in zip(known, classifier.stream(rows.paths), strict=True):
@@ -235,6 +237,7 @@ def _rows(fold: Fold, classifier: Classifier, rows: Manifest) -> Iterator[dict[s
                 "fold": fold.name,
                 **{f"p_{name}": value for name, value in zip(classifier.classes, values, strict=True)},
                 "called": called,
+                "threshold": point.threshold if point else None,
                 "decision": one.decision or None,
                 "set": "|".join(one.members),
                 "flag": one.flag,
@@ -244,14 +247,14 @@ def _rows(fold: Fold, classifier: Classifier, rows: Manifest) -> Iterator[dict[s
 
 
 def _metrics(table: pd.DataFrame, classes: tuple[str, ...], replicates: int) -> dict[str, MetricEstimate]:
-    """Return the metrics of the usable predictions; of two classes also those of the decisions at the threshold."""
+    """Return the metrics of the usable predictions, and of two classes those at the thresholds, if all folds have one."""
     good = table[table["error"].isna()]
     codes = {name: code for code, name in enumerate(classes)}
     y: NDArray[np.int64] = np.array([codes[label] for label in good["label"]], np.int64)
     p = good[[f"p_{name}" for name in classes]].to_numpy(np.float64)
     groups = pd.factorize(good["group"])[0].astype(np.int64)
     found = dict(compute_metrics(y, p, classes, groups, replicates=replicates))
-    if len(classes) == 2:
+    if len(classes) == 2 and good["threshold"].notna().all():
         called = good["called"].to_numpy(object)
         found |= _at_points(y, called == classes[1], groups, replicates)
     return found

@@ -131,28 +131,28 @@ def test_16_bit_colors(tmp_path):
 def test_faults_in_one_sentence(tmp_path, picture):
     path = tmp_path / "a.dcm"
 
-    def told(made):
+    def message(made):
         written(path, made)
         with pytest.raises(ImageError) as caught:
             decode(path, Limits(pixels=10_000))
         assert str(path) in str(caught.value)
         return str(caught.value)
 
-    assert "without a picture" in told(dataset(None))
+    assert "without a picture" in message(dataset(None))
     huge = dataset(colors(picture))
     huge.Rows = huge.Columns = 60_000
-    assert "over the limit of 10,000" in told(huge)
-    assert "deflated as a whole" in told(dataset(colors(picture), syntax=DeflatedExplicitVRLittleEndian))
+    assert "over the limit of 10,000" in message(huge)
+    assert "deflated as a whole" in message(dataset(colors(picture), syntax=DeflatedExplicitVRLittleEndian))
     short = dataset(colors(picture))
     short.PixelData = short.PixelData[:100]
-    assert "damaged" in told(short)
+    assert "damaged" in message(short)
     strange = dataset(colors(picture), syntax=MPEG2MPML)
     strange.PixelData = encapsulate([b"\xff\xd8" + bytes(100)])
     strange["PixelData"].is_undefined_length = True
-    assert "compressed as MPEG2" in told(strange)
+    assert "compressed as MPEG2" in message(strange)
     cmyk = dataset(colors(picture)[..., 0], "MONOCHROME2")
     cmyk.PhotometricInterpretation = "CMYK"
-    assert "CMYK" in told(cmyk)
+    assert "CMYK" in message(cmyk)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -98,3 +98,20 @@ def test_net_benefit_of_calling_all_is_zero_at_the_prevalence():
     y, _ = data()
     assert net_benefit_of_all(y, np.array([y.mean()])) == pytest.approx([0], abs=1e-12)
     assert net_benefit_of_all(y, np.array([0.02]), 0.02) == pytest.approx([0], abs=1e-12)
+
+
+def test_cases_that_a_threshold_needs_are_those_of_the_docs():
+    """Help and docs name the sensitivities and the number of positive cases of each."""
+    from pathlib import Path
+
+    from nevus.metrics.operating_points import SENSITIVITY
+    from nevus.training.decisions import OTHERS
+
+    y, p = np.ones(1, np.int64), np.ones(1)
+    needed = {s: 1 + fit_operating_point(y, p, y, s).missing for s in sorted((*OTHERS, SENSITIVITY))}
+    assert needed == {0.8: 14, 0.9: 29, 0.95: 59, 0.98: 149}
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    assert "80, 90, 95, 98 % | 14, 29, 59, 149 malignant" in (docs / "how-to" / "train.md").read_text()
+    assert (
+        "80, 90 and 98 %, where the cases are enough (14, 29 and 149)" in (docs / "how-to" / "predict.md").read_text()
+    )

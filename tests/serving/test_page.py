@@ -72,10 +72,10 @@ def opened(browser):
     assert problems == []
 
 
-def drop(page, path):
-    """Drop a file onto the page."""
+def transfer_of(page, path):
+    """Make what the browser hands over when a file is dropped or pasted."""
     content = base64.b64encode(path.read_bytes()).decode()
-    transfer = page.evaluate_handle(
+    return page.evaluate_handle(
         """([content, name, type]) => {
             const bytes = Uint8Array.from(atob(content), c => c.charCodeAt(0)), transfer = new DataTransfer();
             transfer.items.add(new File([bytes], name, { type }));
@@ -83,7 +83,11 @@ def drop(page, path):
         }""",
         [content, path.name, "image/png" if path.suffix == ".png" else "image/jpeg"],
     )
-    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+
+
+def drop(page, path):
+    """Drop a file onto the page."""
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer_of(page, path)})
 
 
 def check_accessibility(page):
@@ -114,6 +118,16 @@ def test_from_a_dropped_file_to_the_result(opened, builtin, lesion, width, schem
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.get_by_text("Research use only").first.is_visible()
     check_accessibility(page)
+
+
+def test_an_image_is_pasted(opened, builtin, lesion):
+    page = opened(builtin.url)
+    transfer = transfer_of(page, lesion)
+    page.evaluate(
+        "data => document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true }))", transfer
+    )
+    expect(page.locator("#rows tr")).to_have_count(1)
+    expect(page.locator(".result .heat")).to_be_visible()
 
 
 def test_words_come_before_numbers(opened, builtin, tmp_path):

@@ -1,7 +1,9 @@
 """The API against the classifier itself, its limits, its records, and its end."""
 
 import hashlib
+import io
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -51,6 +53,21 @@ def test_every_format_is_read(server, jpeg):
     assert one[1]["probabilities"] == pytest.approx(one[2]["probabilities"], abs=1e-6)  # both are lossless
 
 
+def test_a_photograph_of_a_phone_is_read(server, jpeg, tmp_path):
+    """HEIC, as iPhones write it; a browser does not show it, so that it gets a preview."""
+    if shutil.which("heif-enc") is None:
+        pytest.skip("heif-enc is not installed; scripts/debian-packages installs it")
+    (tmp_path / "photo.jpg").write_bytes(jpeg(1, size=(128, 96)))
+    command = ["heif-enc", "-q", "90", str(tmp_path / "photo.jpg"), "-o", str(tmp_path / "photo.heic")]
+    subprocess.run(command, check=True, capture_output=True)
+    contents = [(tmp_path / name).read_bytes() for name in ("photo.heic", "photo.jpg")]
+    heic = server.post("/v1/predictions", files=sent(contents[0])).json()["predictions"][0]
+    assert heic["error"] is None
+    preview = server.get(f"/v1/predictions/{heic['id']}/preview.jpg").content
+    shown, original = (np.asarray(Image.open(io.BytesIO(one)), float) for one in (preview, contents[1]))
+    assert np.abs(shown - original).mean() < 8  # the same picture, in gray levels, after two lossy formats
+
+
 def test_a_file_that_cannot_be_read_is_an_entry(server, jpeg):
     whole = jpeg()
     contents = [b"no image", whole, b"", whole[: len(whole) // 2], b"<svg/>"]
@@ -68,7 +85,7 @@ def test_a_prediction_its_heat_map_and_its_diagnosis(server, jpeg):
     for background, mode in (("image", "RGB"), ("none", "RGBA")):
         answer = server.get(f"/v1/predictions/{one['id']}/heatmap.png?background={background}")
         assert answer.headers["content-type"] == "image/png"
-        with Image.open(__import__("io").BytesIO(answer.content)) as image:
+        with Image.open(io.BytesIO(answer.content)) as image:
             assert image.mode == mode
             assert len(np.unique(np.asarray(image))) >= 4
     outcomes = [{"id": one["id"], "label": "malignant"}, {"id": "0" * 32, "label": "benign"}]
@@ -212,7 +229,7 @@ def test_concurrent_requests_give_what_single_ones_give(server, jpeg):
     assert 'route="/v1/predictions",status="200"' in sizes
 
 
-def test_a_token_is_needed_elsewhere(bundle_folder, tmp_path, jpeg):
+def test_a_token_is_needed_on_other_addresses(bundle_folder, tmp_path, jpeg):
     command = [
         sys.executable,
         "-m",

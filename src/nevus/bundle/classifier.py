@@ -15,15 +15,16 @@ from PIL import Image
 
 from nevus.bundle.bundle import Bundle, load_bundle
 from nevus.bundle.decision import CANNOT_JUDGE
-from nevus.bundle.ensemble import Ensemble, EnsembleEngine, disagreement
+from nevus.bundle.engine import make_engine
+from nevus.bundle.ensemble import EnsembleEngine, disagreement
 from nevus.bundle.image_check import CHECK_IMAGE_SIZE, CheckLimits, ImageScores, check_images
 from nevus.bundle.prediction import Prediction, prediction_columns, prediction_row
 from nevus.data.images import Pixels, Source, decode
 from nevus.data.parallel import prefetch_map
 from nevus.data.preprocess import resize_square
 from nevus.errors import ImageError, NevusError
-from nevus.models.spec import ENSEMBLE, HANDCRAFTED
-from nevus.runtime.engines import INFERENCE_BATCH_SIZE, Engine, EngineName, file_engine
+from nevus.models.spec import ENSEMBLE
+from nevus.runtime.engines import INFERENCE_BATCH_SIZE, Engine, EngineName
 from nevus.runtime.tta import TTAPolicy, check_policy, with_tta
 
 if TYPE_CHECKING:
@@ -282,43 +283,6 @@ class Classifier:
             raise NevusError(
                 f"Cannot save to {target}: {error.strerror or error}. Free space or choose another folder."
             ) from error
-
-
-def make_engine(bundle: Bundle, name: EngineName = "auto") -> Engine:
-    """Make the engine of a bundle, without test-time augmentation.
-
-    Args:
-        bundle: a saved one.
-        name: an estimator on handcrafted features runs in the same way whatever it is.
-
-    Raises:
-        NevusError: the engine does not run here.
-
-    """
-    if bundle.spec.backbone == HANDCRAFTED:
-        try:
-            return bundle.load_estimator()
-        except ImportError as error:
-            raise NevusError(
-                f'Cannot use {bundle.folder}: {error.name} is missing. Install it with pip install "nevus[train]".'
-            ) from None
-    if bundle.spec.backbone == ENSEMBLE:
-        if name == "torch":
-            raise NevusError(f"Cannot use --engine torch: {bundle.folder} is an ensemble. Use --engine onnx.")
-        assert bundle.folder is not None
-        return EnsembleEngine(Ensemble.load(bundle.folder), name)
-    if name == "torch" or (name == "auto" and bundle.onnx is None):
-        try:
-            from nevus.bundle.torch_engine import bundle_engine
-
-            return bundle_engine(bundle)
-        except ImportError as error:
-            raise NevusError(
-                f'Cannot use PyTorch: {error.name} is missing. Install it with pip install "nevus[train]".'
-            ) from None
-    if bundle.onnx is None:
-        raise NevusError(f"Cannot use --engine {name}: {bundle.folder} has no model.onnx. Use --engine torch.")
-    return file_engine(bundle.onnx, name)
 
 
 def load(

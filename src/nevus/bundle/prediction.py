@@ -16,7 +16,7 @@ class Prediction:
     """The prediction for one image.
 
     Attributes:
-        image: as it was given.
+        image: the path, PIL image or array that was given.
         probabilities: calibrated, by class, float64 (classes,), summing to 1; None if the image cannot be used.
         error: the reason in one sentence; None if the image can be used.
         logits: float64 (classes,), before calibration; None if the image cannot be used.

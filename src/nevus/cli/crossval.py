@@ -20,7 +20,6 @@ from nevus.bundle.model_card import DISCLAIMER
 from nevus.cli import train
 from nevus.cli._flags import DataFlag, flag
 from nevus.cli._number import OptionalFloat
-from nevus.cli._preparation import PreparationFlags
 from nevus.cross_validation import (
     AT_POINT,
     AVERAGED,
@@ -32,12 +31,14 @@ from nevus.cross_validation import (
     say,
     source_folds,
 )
-from nevus.data.cache import Cache
+from nevus.data.cache import Cache, CacheConfig
 from nevus.data.manifest import Manifest
 from nevus.data.readers.dispatch import DataConfig, read
+from nevus.data.splits import SplitConfig
 from nevus.report.cross_validation import write_cross_validation
 from nevus.report.page import format_metric, humanize
 from nevus.training.config import Tuning
+from nevus.training.preparation import Preparation
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Command:
 
     data: DataFlag
     """Data sets, as nevus train takes them; several are joined."""
-    out: Path = flag(Path("crossval"), "Output")
+    out: Path
     """Folder for the runs, predictions.csv, metrics.csv and crossval.html."""
     by: By = flag("group", "Options")
     """group: folds of whole lesions or patients; source: each source is left out in turn."""
@@ -59,7 +60,11 @@ class Command:
     reading: Annotated[DataConfig, tyro.conf.arg(name="")] = flag(
         DataConfig(), "Data", advanced=True, show=("labels", "positive")
     )
-    preparation: Annotated[PreparationFlags, tyro.conf.arg(name="")] = flag(PreparationFlags(), "Data", advanced=True)
+    check_duplicates: bool = flag(True, "Data", advanced=True)
+    """Whether to search for near-duplicates and same-lesion images, and keep them in one fold."""
+    val_fraction: float = flag(0.15, "Data", advanced=True)
+    """Share of the groups of each training that becomes its validation split."""
+    cache: CacheConfig = flag(CacheConfig(), "Data", advanced=True)
     backbone: str = flag("auto", "Model")
     """Name of the network, see nevus models; auto chooses the largest that this machine can train."""
     method: MethodName = flag("bit", "Model", advanced=True)
@@ -97,14 +102,16 @@ class Command:
             console.print(f"{int(test.sum()):,} images of the test split are not used.", highlight=False)
             manifest = manifest.where(~test)
         manifest = manifest.with_table(manifest.table.assign(split=""))
-        if self.preparation.check_duplicates:
-            with contextlib.closing(Cache(self.preparation.cache)) as cache:
+        if self.check_duplicates:
+            with contextlib.closing(Cache(self.cache)) as cache:
                 manifest, _ = group_duplicates(manifest, cache)
         return manifest
 
     def _trainer(self) -> Fits:
-        preparation = replace(train.preparation_of(self.preparation), check_duplicates=False)
+        split = SplitConfig(val_fraction=self.val_fraction, split_seed=self.seed)
+        preparation = Preparation(split, self.cache, check_duplicates=False)
         if not is_network(self.method):
+            train.refuse_network_flags(self, ("backbone", "preset", "tuning", "epochs", "set"))
             return HandcraftedTrainer(self.method, self.seed, preparation)
         command = train.Command(
             data=self.data,

@@ -20,7 +20,8 @@ from nevus.data.cache import Cache, CacheConfig
 from nevus.data.readers.dispatch import DataConfig, read
 from nevus.errors import NevusError
 from nevus.evaluation import Evaluation, evaluate
-from nevus.report.evaluation import check_output_dir, decided_metrics, warnings_of, write_evaluation
+from nevus.report.evaluation import check_output_dir, decided_metrics, write_evaluation
+from nevus.report.evaluation_text import warnings_of
 from nevus.report.page import format_interval, format_metric, humanize
 from nevus.runtime.engines import EngineName
 from nevus.runtime.tta import TTAPolicy

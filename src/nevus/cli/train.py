@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -141,10 +141,7 @@ class Command:
 
     def _train_baseline(self) -> int:
         fixed = ("backbone", "weights", "preset", "tuning", "epochs", "group_labels", "class_prior", "set", "config")
-        for name in (*fixed, "permissive_only", "dry_run"):
-            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
-                word = name.replace("_", "-")
-                raise NevusError(f"Cannot use --{word} with --method {self.method}: it is for networks. Leave it out.")
+        refuse_network_flags(self, (*fixed, "permissive_only", "dry_run"))
         out = self._out()
         check_startable(out, resume=self.resume)
         trainer = HandcraftedTrainer(self.method, self.seed, preparation_of(self.preparation))
@@ -163,6 +160,23 @@ class Command:
             words = ["nevus", "evaluate", str(table), "--bundle", bundle, "--out", folder]
             console.print(f"test-set evaluation, once all choices are made: {shlex.join(words)}", highlight=False)
         return 0
+
+
+def refuse_network_flags(command: Any, names: Sequence[str]) -> None:
+    """Refuse flags that a method on handcrafted features does not use.
+
+    Args:
+        command: a dataclass with the field `method`.
+        names: of its fields that are for networks.
+
+    Raises:
+        NevusError: one of them is not its default.
+
+    """
+    for name in names:
+        if getattr(command, name) != type(command).__dataclass_fields__[name].default:
+            word = name.replace("_", "-")
+            raise NevusError(f"Cannot use --{word} with --method {command.method}: it is for networks. Leave it out.")
 
 
 def preparation_of(flags: PreparationFlags) -> Preparation:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
 from filelock import FileLock
@@ -114,7 +114,7 @@ class Register:
 
         """
         rows = [{**asdict(one), "set": list(one.set), "error": one.error and one.error[:MAX_ERROR]} for one in entries]
-        with self._writing() as connection:
+        with self._connected("write to") as connection:
             connection.execute(sa.insert(predictions), rows)
 
     def get(self, identifier: str) -> Entry | None:
@@ -124,7 +124,7 @@ class Register:
             NevusError: the register cannot be read.
 
         """
-        with self._reading() as connection:
+        with self._connected("read") as connection:
             row = connection.execute(sa.select(predictions).where(predictions.c.id == identifier)).mappings().first()
         return None if row is None else Entry(**{**row, "set": tuple(row["set"])})
 
@@ -139,7 +139,7 @@ class Register:
 
         """
         problems, rows = [], []
-        with self._writing() as connection:
+        with self._connected("write to") as connection:
             for one in found:
                 query = sa.select(predictions.c.probabilities).where(predictions.c.id == one.id)
                 row = connection.execute(query).first()
@@ -170,7 +170,7 @@ class Register:
         """
         import pandas as pd
 
-        with self._reading() as connection:
+        with self._connected("read") as connection:
             rows = (
                 connection.execute(sa.select(predictions).order_by(predictions.c.time, predictions.c.id))
                 .mappings()
@@ -203,20 +203,12 @@ class Register:
         self._engine.dispose()
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
+    def _connected(self, verb: Literal["read", "write to"]) -> Iterator[sa.Connection]:
         try:
-            with self._engine.begin() as connection:
+            with self._engine.connect() if verb == "read" else self._engine.begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
-            raise NevusError(f"Cannot write to the register {self.url}: {_short(error)}. Check the database.") from None
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.connect() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            raise NevusError(f"Cannot read the register {self.url}: {_short(error)}. Check the database.") from None
+            raise NevusError(f"Cannot {verb} the register {self.url}: {_short(error)}. Check the database.") from None
 
 
 def _file_lock(url: sa.URL) -> contextlib.AbstractContextManager[object]:

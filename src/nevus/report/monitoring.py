@@ -13,7 +13,7 @@ from rich.table import Table
 from nevus._io import ensure_writable, write_text
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.metrics.report import MetricEstimate
-from nevus.register.monitor import Monitoring, Period
+from nevus.register.monitor import MIN_TESTED, REFERENCE, Monitoring, Period
 from nevus.report import plots
 from nevus.report.page import environment, format_metric
 
@@ -40,6 +40,8 @@ def write_monitoring(found: Monitoring, register: str, out: Path) -> Path:
             disclaimer=DISCLAIMER,
             m=found,
             register=register,
+            reference=REFERENCE,
+            min_tested=MIN_TESTED,
             images=sum(one.images for one in found.periods),
             plots=[(name, plots.data_uri(figure)) for name, figure in figures(found).items()],
         )

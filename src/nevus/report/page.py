@@ -8,10 +8,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from nevus.metrics.report import MetricEstimate
 
 
-def environment() -> Environment:
-    """Return the environment of the templates; every value is escaped."""
+def environment(package: str = "nevus.report") -> Environment:
+    """Return the environment of the templates of a package; every value is escaped."""
     made = Environment(
-        loader=PackageLoader("nevus.report"),
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

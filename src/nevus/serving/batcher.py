@@ -27,7 +27,7 @@ class Job:
         entry: of the register; its outputs are filled in.
         squares: for the model and for the image check; empty where the image cannot be used.
         sensitivity: that the decision is made at; None for the bundle's.
-        result: the entry as it was recorded, and the prediction; None for an image that cannot be used.
+        result: the recorded entry and the prediction; None for an image that cannot be used.
 
     """
 
@@ -89,11 +89,6 @@ class Batcher:
             self._waiting.put(job)
         return job.result
 
-    @property
-    def waiting(self) -> int:
-        """Number of images that wait, about."""
-        return self._waiting.qsize()
-
     def close(self, timeout: float = 60.0) -> None:
         """Finish what waits, and end the threads; a thread that hangs (in a dead database) is left after `timeout`."""
         with self._closing:
@@ -126,7 +121,7 @@ class Batcher:
             predictions = self._predict([job for job in jobs if job.squares])
             found = [(self._filled(job, predictions.get(id(job))), predictions.get(id(job))) for job in jobs]
             self._register.record([entry for entry, _ in found])
-        except BaseException as error:  # the thread must live on
+        except Exception as error:  # the thread must live on
             if len(jobs) > 1:  # one may be at fault; the others are of other requests
                 for job in jobs:
                     self._finish([job])

@@ -76,7 +76,7 @@ def access_of(host: str, token_file: Path | None, *, insecure: bool) -> Access:
     Args:
         host: name or address that is bound.
         token_file: with the token; by default the token is that of the environment variable NEVUS_TOKEN.
-        insecure: bind elsewhere without a token.
+        insecure: bind another address without a token.
 
     Raises:
         NevusError: there is no token although one is needed, or it is too short.

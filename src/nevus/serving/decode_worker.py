@@ -19,13 +19,15 @@ from nevus.data.images import Limits, Pixels, decode_content
 from nevus.data.preprocess import resize_square
 from nevus.errors import ImageError
 
-REQUEST = struct.Struct(">II")
-"""Bytes of the name (UTF-8) and of the content, which follow."""
+REQUEST = struct.Struct(">I")
+"""Bytes of the content, which follows."""
 REPLY = struct.Struct(">II")
 """Bytes of a JSON object and of the data, which follow."""
 SHOWN_BY_BROWSERS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF")
 """First bytes of JPEG, PNG and WebP files. Of others a preview is made."""
 PREVIEW_SIDE = 768
+NAME = "image"
+"""What messages call an upload: its own name may name a patient."""
 
 
 def main() -> None:
@@ -36,23 +38,21 @@ def main() -> None:
     limits = Limits(pixels=int(settings["pixels"]), bytes=int(settings["bytes"]))
     source, out = sys.stdin.buffer, sys.stdout.buffer
     while head := source.read(REQUEST.size):
-        name_size, content_size = REQUEST.unpack(head)
-        name = source.read(name_size).decode("utf-8", "replace")
-        content = source.read(content_size)
+        content = source.read(*REQUEST.unpack(head))
         try:
-            pixels = decode_content(content, name, limits)
+            pixels = decode_content(content, NAME, limits)
             squares = [resize_square(pixels, int(size)) for size in settings["sizes"]]
             preview = b"" if content.startswith(SHOWN_BY_BROWSERS) else _preview(pixels)
         except ImageError as error:
-            _reply(out, {"error": str(error)})
+            _reply(out, {"error": str(error).replace(f"'{NAME}'", "the image")})
         except MemoryError:
-            _reply(out, {"error": f"Cannot read '{name}': it needs too much memory. Save it smaller."})
+            _reply(out, {"error": "Cannot read the image: it needs too much memory. Save it smaller."})
         else:
             _reply(out, {"preview": len(preview)}, *(one.tobytes() for one in squares), preview)
 
 
 def _restrict(memory: int) -> None:
-    """Limit the address space, and forbid files (POSIX; elsewhere the time limit alone protects)."""
+    """Limit the address space, and forbid files (POSIX; on other systems the time limit alone protects)."""
     try:
         import resource
     except ImportError:

@@ -19,8 +19,6 @@ from nevus.serving.decode_worker import REPLY, REQUEST
 
 RENEWED_AFTER = 2000
 """Images after which a process is replaced: decoders leak memory."""
-NAME = "image"
-"""What messages call an upload."""
 MAX_HEAD = 64 * 1024
 MAX_PREVIEW = 8 * 1024 * 1024
 """Largest parts of a reply, in bytes: a process that was taken over could announce more."""
@@ -94,7 +92,7 @@ class Decoder:
             else:
                 self._idle.put_nowait(worker)
         if "error" in head:
-            raise ImageError(str(head["error"]).replace(f"'{NAME}'", "the image"))
+            raise ImageError(str(head["error"]))
         squares, start = [], 0
         for size in self._sizes:
             end = start + size * size * 3
@@ -152,8 +150,7 @@ class _Worker:
         assert source is not None
         assert out is not None
         self.served += 1
-        encoded = NAME.encode()
-        out.write(REQUEST.pack(len(encoded), len(content)) + encoded)
+        out.write(REQUEST.pack(len(content)))
         out.write(content)
         await out.drain()
         head_size, data_size = REPLY.unpack(await source.readexactly(REPLY.size))

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 from pydicom.filebase import DicomBytesIO
 from pydicom.uid import (
     JPEG2000,
@@ -263,7 +264,8 @@ class DicomNode:
             for path in waiting:
                 try:
                     status = association.send_c_store(path)
-                except Exception:  # a peer may accept one kind of object and not the other
+                except (ValueError, RuntimeError, AttributeError, OSError, InvalidDicomError):
+                    # A peer may accept one kind of object and not the other; a file may be gone.
                     continue
                 if status and status.Status == SUCCESS:
                     path.unlink(missing_ok=True)

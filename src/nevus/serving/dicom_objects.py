@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from importlib.metadata import version
+from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -94,13 +95,9 @@ def structured_report(image: Dataset, entry: Entry, outcome: str) -> Dataset:
     made: Dataset = hd.sr.EnhancedSR(
         evidence=[image],
         content=report[0],
-        series_instance_uid=hd.UID(),
         series_number=9001,
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
         is_complete=True,
-        series_description=SERIES,
+        **_new_object(),
     )
     return made
 
@@ -126,12 +123,8 @@ def secondary_capture(image: Dataset, entry: Entry, outcome: str, picture: Image
         bits_allocated=8,
         coordinate_system="PATIENT",
         patient_orientation=("L", "F"),
-        series_instance_uid=hd.UID(),
         series_number=9002,
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        series_description=SERIES,
+        **_new_object(),
     )
     made.PatientOrientation = None  # a photograph of the skin has none that is known
     made.ImageComments = f"{outcome} {DISCLAIMER} Prediction {entry.id}."
@@ -151,6 +144,17 @@ def captioned(picture: Image.Image, text: str) -> Pixels:
     lines = [*textwrap.wrap(text, max(20, width // 7))[:3], DISCLAIMER]
     ImageDraw.Draw(page).multiline_text((8, picture.height + 6), "\n".join(lines), fill="black", font=font)
     return np.asarray(page)
+
+
+def _new_object() -> dict[str, Any]:
+    """Return what every result has: ids of its own, and where it comes from."""
+    return {
+        "series_instance_uid": hd.UID(),
+        "sop_instance_uid": hd.UID(),
+        "instance_number": 1,
+        "manufacturer": MANUFACTURER,
+        "series_description": SERIES,
+    }
 
 
 def _completed(image: Dataset) -> Dataset:

@@ -126,7 +126,7 @@ class Guard:
         return most if scope["path"] == PREDICTIONS else min(most, MAX_OTHER_BYTES)
 
     def _too_large(self, scope: Scope) -> str:
-        return f"Cannot receive the request: it has more than {self._most(scope):,} bytes. Send fewer files."
+        return f"Cannot receive the request: it has more than {self._most(scope):,} bytes. Send less."
 
     def _limited(self, scope: Scope, receive: Receive, answer: _Answer, received: _Received) -> Receive:
         async def limited() -> Message:

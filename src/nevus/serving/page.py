@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 
 from nevus.bundle.bundle import CARD, Bundle
@@ -15,6 +14,7 @@ from nevus.bundle.wording import (
     prevalence_sentence,
     test_result_sentence,
 )
+from nevus.report.page import environment
 from nevus.serving.config import ServeLimits
 
 
@@ -28,22 +28,25 @@ def render_page(classifier: Classifier, name: str, limits: ServeLimits, prevalen
         prevalence: that the probabilities are for.
 
     """
-    environment = Environment(loader=PackageLoader("nevus.serving"), autoescape=True, undefined=StrictUndefined)
     bundle = classifier.bundle
     chosen = bundle.rule.operating_point
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    return environment.get_template("page.html").render(
-        disclaimer=DISCLAIMER,
-        name=name,
-        bundle=bundle,
-        two=len(bundle.classes) == 2,
-        positive=bundle.classes[-1],
-        points=bundle.rule.points,
-        chosen=chosen.sensitivity if chosen and chosen.threshold is not None else None,
-        statements=statements(bundle, prevalence),
-        prevalence=prevalence,
-        card=markdown.render(_without_front_matter(card_of(bundle))),
-        max_bytes=limits.max_file_bytes,
+    return (
+        environment("nevus.serving")
+        .get_template("page.html")
+        .render(
+            disclaimer=DISCLAIMER,
+            name=name,
+            bundle=bundle,
+            two=len(bundle.classes) == 2,
+            positive=bundle.classes[-1],
+            points=bundle.rule.points,
+            chosen=chosen.sensitivity if chosen and chosen.threshold is not None else None,
+            statements=statements(bundle, prevalence),
+            prevalence=prevalence,
+            card=markdown.render(_without_front_matter(card_of(bundle))),
+            max_bytes=limits.max_file_bytes,
+        )
     )
 
 

@@ -16,7 +16,7 @@ class PredictionOut(BaseModel):
     """The prediction for one image."""
 
     id: Annotated[str, Field(pattern=ID, description="For the heat map, and for a later diagnosis.")]
-    image: Annotated[str | None, Field(description="Name of the file as it was sent; it is not recorded.")]
+    image: Annotated[str | None, Field(description="Name of the uploaded file; it is not recorded.")]
     label: Annotated[str | None, Field(description="The most probable class.")]
     probabilities: Annotated[dict[str, float] | None, Field(description="Calibrated, by class; they sum to 1.")]
     decision: Annotated[str | None, Field(description="'cannot judge', or the class at the operating point.")]

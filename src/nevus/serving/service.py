@@ -45,10 +45,10 @@ class BusyError(NevusError):
 
 @dataclass(frozen=True)
 class Served:
-    """A prediction as it is answered.
+    """A recorded prediction with what an answer adds.
 
     Attributes:
-        entry: as it was recorded.
+        entry: of the register.
         name: of the file, as the client gave it.
         outcome: in words.
 
