@@ -247,7 +247,7 @@ def _rows(fold: Fold, classifier: Classifier, rows: Manifest) -> Iterator[dict[s
 
 
 def _metrics(table: pd.DataFrame, classes: tuple[str, ...], replicates: int) -> dict[str, MetricEstimate]:
-    """Return the metrics of the usable predictions, and of two classes those at the thresholds, if all folds have one."""
+    """Return the metrics of the usable predictions; of two classes also those at the thresholds, if there are any."""
     good = table[table["error"].isna()]
     codes = {name: code for code, name in enumerate(classes)}
     y: NDArray[np.int64] = np.array([codes[label] for label in good["label"]], np.int64)
