@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, recall_score, roc_auc_score
 
+import nevus
 from nevus.cli.main import main
 from nevus.cross_validation import _metrics, group_folds, source_folds
 from nevus.data.readers.dispatch import read
 from nevus.errors import NevusError
+from nevus.metrics.conformal import class_thresholds
 from nevus.phantoms.dataset import PhantomConfig, write
 
 FAST = ["--tuning", "linear-probe", "--set", "image_size=32", "--no-check-duplicates", "--bootstrap-samples", "50"]
@@ -135,3 +137,32 @@ def test_a_test_split_is_not_used(tmp_path):
     used = pd.read_csv(tmp_path / "cv" / "predictions.csv")["image"]
     assert not used.str.contains("test/").any()
     assert len(used) == len(read(folder)) - len(read(folder).split("test"))
+
+
+def test_the_folds_become_one_bundle_whose_rule_is_fitted_out_of_fold(data, tmp_path, capsys):
+    out = tmp_path / "cv"
+    command = ["crossval", str(data), "--folds", "3", *FAST, "--ensemble", "--out", str(out)]
+    assert main(command) == 0
+    ensemble = nevus.load(out / "bundle")
+    folds = [nevus.load(out / "folds" / name / "bundle") for name in "123"]
+    paths = read(data).paths[:6]
+    expected = np.mean([fold.predict_proba(paths) for fold in folds], 0)
+    # The rule: of the predictions out of fold, not of the ensemble's own on its training images.
+    table = pd.read_csv(out / "predictions.csv")
+    p = np.log(table[["p_benign", "p_malignant"]].to_numpy())
+    calibration = ensemble.bundle.rule.calibration
+    if calibration is not None:
+        expected = calibration.apply(np.log(expected))
+    assert np.allclose(ensemble.predict_proba(paths), expected, atol=1e-4)
+    y = (table["label"] == "malignant").to_numpy(int)
+    groups = pd.factorize(table["group"])[0]
+    p = calibration.apply(p) if calibration is not None else np.exp(p)
+    assert list(ensemble.bundle.rule.set_thresholds) == pytest.approx(list(class_thresholds(y, p, groups)), abs=1e-6)
+    assert len(pd.read_parquet(out / "bundle" / "decision_images.parquet")) == 96
+    # Again: the bundle is there, and nothing is done twice.
+    before = (out / "bundle" / "config.json").stat().st_mtime_ns
+    assert main(command) == 0
+    assert (out / "bundle" / "config.json").stat().st_mtime_ns == before
+    capsys.readouterr()
+    assert main([*command[:2], "--method", "abcd-rule", "--ensemble", "--out", str(tmp_path / "no")]) == 2
+    assert "it has no model.onnx" in " ".join(capsys.readouterr().err.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,12 +15,16 @@ from numpy.typing import NDArray
 
 from nevus._io import sha256_bytes, write_json, write_text
 from nevus._progress import console, ignored_warnings, progress
+from nevus.auditing.leakage import group_duplicates
+from nevus.bundle.bundle import Bundle
 from nevus.bundle.classifier import Classifier
+from nevus.data.cache import Cache, CacheConfig
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
 from nevus.metrics.intervals import bootstrap
 from nevus.metrics.report import MetricEstimate, compute_metrics, proportion
 from nevus.metrics.scores import Floats, ratio
+from nevus.training.ensemble import ensemble_of_folds
 
 By = Literal["group", "source"]
 AVERAGED = ("accuracy", "balanced_accuracy", "auroc", "sensitivity", "specificity")
@@ -78,6 +83,7 @@ class CrossValidation:
         pooled: metrics of all predictions out of fold; each fold's probabilities have their own calibration.
         table: the predictions: image, label, group, source, fold, p_<class>, called (the class at the
             threshold, or the most probable one), threshold, decision, set, flag, error.
+        bundles: of the folds.
 
     """
 
@@ -85,6 +91,7 @@ class CrossValidation:
     folds: tuple[FoldResult, ...]
     pooled: dict[str, MetricEstimate]
     table: pd.DataFrame
+    bundles: tuple[Bundle, ...]
 
     def summary(self) -> dict[str, tuple[float, float]]:
         """Return the mean and the worst value over the folds, by metric; folds where it is undefined do not count."""
@@ -95,6 +102,34 @@ class CrossValidation:
             if len(values):
                 found[name] = float(values.mean()), float(values.min())
         return found
+
+
+def grouped_for_folds(manifest: Manifest, cache: CacheConfig, *, check_duplicates: bool) -> Manifest:
+    """Leave the test split out, and join the groups of near-duplicates and same-lesion images.
+
+    Args:
+        manifest: a data set.
+        cache: where decoded images are kept.
+        check_duplicates: whether to search for them.
+
+    Raises:
+        NevusError: no image can be used.
+
+    """
+    test = (manifest.table["split"] == "test").to_numpy(bool)
+    if test.any():
+        console.print(f"{int(test.sum()):,} images of the test split are not used.", highlight=False)
+        manifest = manifest.where(~test)
+    manifest = manifest.with_table(manifest.table.assign(split=""))
+    if check_duplicates:
+        with contextlib.closing(Cache(cache)) as opened:
+            manifest, _ = group_duplicates(manifest, opened)
+    return manifest
+
+
+def make_folds(manifest: Manifest, by: By, k: int, seed: int) -> list[Fold]:
+    """Cut the folds; see `group_folds` and `source_folds`."""
+    return group_folds(manifest, k, seed) if by == "group" else source_folds(manifest)
 
 
 def group_folds(manifest: Manifest, k: int, seed: int) -> list[Fold]:
@@ -176,16 +211,18 @@ def cross_validate(
 
     """
     _check_folder(out, manifest, folds, by)
-    parts, results = [], []
+    parts, results, bundles = [], [], []
     for fold in folds:
         on_fold(fold)
-        part, classes = _predictions(fold, trainer, out / "folds" / _folder(fold.name))
+        part, bundle = _predictions(fold, trainer, out / "folds" / _folder(fold.name))
+        classes = bundle.classes
         parts.append(part)
+        bundles.append(bundle)
         results.append(FoldResult(fold.name, int(part["error"].isna().sum()), _metrics(part, classes, replicates)))
     table = pd.concat(parts, ignore_index=True)
     pooled = _metrics(table, classes, replicates)
     write_text(out / PREDICTIONS, table.to_csv(index=False, lineterminator="\n"))
-    return CrossValidation(by, tuple(results), pooled, table)
+    return CrossValidation(by, tuple(results), pooled, table, tuple(bundles))
 
 
 def _check_folder(out: Path, manifest: Manifest, folds: Sequence[Fold], by: By) -> None:
@@ -213,14 +250,14 @@ def _folder(name: str) -> str:
     return safe if safe == name else f"{safe}-{sha256_bytes(name.encode())[:6]}"
 
 
-def _predictions(fold: Fold, trainer: Fits, folder: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _predictions(fold: Fold, trainer: Fits, folder: Path) -> tuple[pd.DataFrame, Bundle]:
     classifier = trainer.fit(fold.manifest, folder, resume=(folder / "config.json").exists())
     rows = fold.manifest.split("test")
     done = folder / PREDICTIONS
     if not done.exists():
         write_text(done, pd.DataFrame(_rows(fold, classifier, rows)).to_csv(index=False, lineterminator="\n"))
     table = pd.read_csv(done, dtype={"image": str, "label": str, "group": str, "source": str, "fold": str, "flag": str})
-    return table.assign(flag=table["flag"].fillna("")), classifier.classes
+    return table.assign(flag=table["flag"].fillna("")), classifier.bundle
 
 
 def _rows(fold: Fold, classifier: Classifier, rows: Manifest) -> Iterator[dict[str, object]]:
@@ -277,6 +314,26 @@ def _at_points(
         name: replace(one, ci_low=ends[name][0], ci_high=ends[name][1], method="bootstrap")
         for name, one in found.items()
     }
+
+
+def folds_ensemble(found: CrossValidation, manifest: Manifest, out: Path, cache: Cache) -> Bundle:
+    """Make one bundle of the folds, with a decision rule that is fitted on the predictions out of fold.
+
+    Args:
+        found: the cross-validation.
+        manifest: its images.
+        out: folder of the bundle, a new one.
+        cache: of decoded images.
+
+    Raises:
+        NevusError: the method has no `model.onnx`, or the folder exists or cannot be written.
+
+    """
+    classes = found.bundles[0].classes
+    good = found.table[found.table["error"].isna()].set_index("image")
+    rows = manifest.where(manifest.table["image"].isin(good.index).to_numpy(bool))
+    p = good.loc[rows.table["image"], [f"p_{name}" for name in classes]].to_numpy(np.float64)
+    return ensemble_of_folds(found.bundles, rows.with_classes(classes), p, out, cache)
 
 
 def say(fold: Fold) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 import types
 from collections.abc import Iterator
@@ -109,7 +110,7 @@ def _flags(
         if default is MISSING:
             end = " [required]"
         if len(metavar) > WIDEST:  # a column of this width would leave no room for the text
-            text, metavar = f"{text} One of {metavar.strip('{}').replace(',', ', ')}.", "NAME"
+            text, metavar = f"{text} One of {', '.join(re.findall(r'[^{}|,.]+', metavar))}.", "NAME"
         yield Flag(title, f"--{prefix}{name} {metavar}".replace("_", "-"), f"{text}{end}", hidden)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 
+from nevus._io import ensure_writable
 from nevus._progress import console
 from nevus.baselines.methods import MethodName
 from nevus.bundle.model_card import DISCLAIMER
@@ -17,12 +18,17 @@ from nevus.cli._flags import DataFlag, flag, pairs
 from nevus.cli._preparation import PreparationFlags
 from nevus.cli.train import preparation_of
 from nevus.comparison.config import ComparisonConfig
+from nevus.comparison.folds import compare_folds
 from nevus.comparison.runner import compare
 from nevus.comparison.table import comparison_table
+from nevus.cross_validation import By, grouped_for_folds, make_folds
+from nevus.data.manifest import Manifest
 from nevus.data.readers.dispatch import DataConfig, read
+from nevus.data.splits import SplitConfig
 from nevus.errors import NevusError
 from nevus.models.registry import AUTO
 from nevus.report.comparison import as_console, write_comparison
+from nevus.report.fold_comparison import fold_table, write_fold_comparison
 from nevus.training.config import Tuning
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -32,8 +38,8 @@ SECONDS = {"s": 1, "m": 60, "h": 3600}
 class Command:
     """Train several methods on the same split and compare them with BiT: a table with intervals, tests and times.
 
-    Finished methods are kept: started again, a comparison goes on. Each is evaluated on the test split once. Research
-    use only, not a medical device.
+    With --by they are compared by cross-validation, on the same folds. Finished methods are kept: started again, a
+    comparison goes on. Research use only, not a medical device.
     """
 
     data: DataFlag
@@ -58,6 +64,11 @@ class Command:
     and are evaluated; other methods are reported as not finished."""
     external_test: tuple[Path, ...] = ()
     """External test images, with the same classes; every method is evaluated on them, too."""
+    by: By | None = None
+    """Compare by cross-validation instead of a test split: by group (whole lesions or patients) or source (each source
+    is left out in turn)."""
+    folds: int = 5
+    """Number of folds, by group."""
     backbone: str = AUTO
     """Backbone of BiT, see nevus models."""
     set: tuple[str, ...] = ()
@@ -83,12 +94,37 @@ class Command:
             overrides=pairs("--set", self.set, "lr=0.01"),
         )
         manifest = read(self.data, self.reading)
+        if self.by is not None:
+            return self._by_folds(manifest, config, self.by)
         external = read(self.external_test, self.external) if self.external_test else None
         compare(manifest, self.out, config, preparation_of(self.preparation), external=external, draw=write_comparison)
         table = comparison_table(self.out)
         Console(markup=False, highlight=False, width=None if Console().is_terminal else 160).print(as_console(table))
         console.print(f"page: {self.out / 'table.html'}   {DISCLAIMER}", highlight=False)
         return 3 if (table["failure"] != "").any() or table["note"].str.contains("seed ").any() else 0
+
+    def _by_folds(self, manifest: Manifest, config: ComparisonConfig, by: By) -> int:
+        flags = self.preparation
+        given = {
+            "--budget": self.budget,
+            "--external-test": self.external_test,
+            "--random-weights": self.random_weights,
+            "--test-fraction": flags.split.test_fraction != SplitConfig().test_fraction,
+            "--drop-leaks": flags.drop_leaks,
+            "--use-corrected-split": flags.use_corrected_split,
+        }
+        useless = next((name for name, value in given.items() if value), None)
+        if useless:
+            raise NevusError(f"Cannot use {useless} with --by: there is no test split and no time limit. Leave it out.")
+        ensure_writable(self.out)
+        manifest = grouped_for_folds(manifest, flags.cache, check_duplicates=flags.check_duplicates)
+        folds = make_folds(manifest, by, self.folds, flags.split.split_seed)
+        preparation = replace(preparation_of(flags), check_duplicates=False)
+        table = compare_folds(manifest, folds, self.out, config, preparation, by)
+        page = write_fold_comparison(table, folds, manifest, by, self.out)
+        Console(markup=False, highlight=False, width=None if Console().is_terminal else 160).print(fold_table(table))
+        console.print(f"page: {page}   {DISCLAIMER}", highlight=False)
+        return 3 if (table["failure"] != "").any() else 0
 
 
 def _seconds(text: str) -> float:

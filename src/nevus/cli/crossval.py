@@ -13,7 +13,6 @@ from rich.table import Table
 
 from nevus._io import ensure_writable
 from nevus._progress import console
-from nevus.auditing.leakage import group_duplicates
 from nevus.baselines.methods import MethodName, is_network
 from nevus.baselines.train import HandcraftedTrainer
 from nevus.bundle.model_card import DISCLAIMER
@@ -27,14 +26,15 @@ from nevus.cross_validation import (
     CrossValidation,
     Fits,
     cross_validate,
-    group_folds,
+    folds_ensemble,
+    grouped_for_folds,
+    make_folds,
     say,
-    source_folds,
 )
 from nevus.data.cache import Cache, CacheConfig
-from nevus.data.manifest import Manifest
 from nevus.data.readers.dispatch import DataConfig, read
 from nevus.data.splits import SplitConfig
+from nevus.errors import NevusError
 from nevus.report.cross_validation import write_cross_validation
 from nevus.report.page import format_metric, humanize
 from nevus.training.config import Tuning
@@ -57,6 +57,8 @@ class Command:
     """group: folds of whole lesions or patients; source: each source is left out in turn."""
     folds: int = flag(5, "Options")
     """Number of folds, by group."""
+    ensemble: bool = flag(False, "Options")
+    """Write the folds as one bundle, OUT/bundle, whose decision rule is fitted on the predictions out of fold."""
     reading: Annotated[DataConfig, tyro.conf.arg(name="")] = flag(
         DataConfig(), "Data", advanced=True, show=("labels", "positive")
     )
@@ -85,27 +87,23 @@ class Command:
     def run(self) -> int:
         """Cross-validate; exit status."""
         ensure_writable(self.out)
-        manifest = self._grouped(read(self.data, self.reading))
-        folds = group_folds(manifest, self.folds, self.seed) if self.by == "group" else source_folds(manifest)
+        if self.ensemble and not is_network(self.method):
+            raise NevusError(f"Cannot make an ensemble of {self.method}: it has no model.onnx. Leave --ensemble out.")
+        data = read(self.data, self.reading)
+        manifest = grouped_for_folds(data, self.cache, check_duplicates=self.check_duplicates)
+        folds = make_folds(manifest, self.by, self.folds, self.seed)
         found = cross_validate(
             manifest, folds, self._trainer(), self.out, self.by, replicates=self.bootstrap_samples, on_fold=say
         )
         page = write_cross_validation(found, manifest, self.out)
         Console(markup=False, highlight=False).print(_table(found))
+        if self.ensemble and not (self.out / "bundle").exists():
+            with contextlib.closing(Cache(self.cache)) as cache:
+                folds_ensemble(found, manifest, self.out / "bundle", cache)
+        if self.ensemble:
+            console.print(f"bundle of the folds: {self.out / 'bundle'}", highlight=False)
         console.print(f"page: {page}   {DISCLAIMER}", highlight=False)
         return 0
-
-    def _grouped(self, manifest: Manifest) -> Manifest:
-        """Leave the test split out, and join the groups of near-duplicates and same-lesion images."""
-        test = (manifest.table["split"] == "test").to_numpy(bool)
-        if test.any():
-            console.print(f"{int(test.sum()):,} images of the test split are not used.", highlight=False)
-            manifest = manifest.where(~test)
-        manifest = manifest.with_table(manifest.table.assign(split=""))
-        if self.check_duplicates:
-            with contextlib.closing(Cache(self.cache)) as cache:
-                manifest, _ = group_duplicates(manifest, cache)
-        return manifest
 
     def _trainer(self) -> Fits:
         split = SplitConfig(val_fraction=self.val_fraction, split_seed=self.seed)

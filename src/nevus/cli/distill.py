@@ -27,7 +27,7 @@ class Command:
     out: Path
     """Folder for the run."""
     teachers: tuple[str, ...]
-    """Backbones that `nevus models` lists, backbone.safetensors files, and folders that scripts/teachers.py wrote. The
+    """Backbones that `nevus models` lists, backbone.safetensors files, and folders that tools/teachers.py wrote. The
     features of all are learnt, and the probabilities of the first that has some.
     """
     backbone: str = "bit-r26x0.5"

@@ -64,7 +64,7 @@ def teacher(name: str, *, image_size: int = 0, bf16: bool = False) -> Teacher:
     """A teacher by its folder, its file, or the name of a backbone whose weights are on this machine.
 
     Args:
-        name: a folder that `scripts/teachers.py` wrote, a backbone's `.safetensors` file, or a backbone; see `nevus
+        name: a folder that `tools/teachers.py` wrote, a backbone's `.safetensors` file, or a backbone; see `nevus
             models`.
         image_size: of the images that a backbone looks at; by default its own. A folder's is fixed.
         bf16: compute in bfloat16, which a CPU that has it does twice as fast; what is taught then differs in the
@@ -128,7 +128,7 @@ def load_teacher(folder: Path, *, bf16: bool = False) -> Teacher:
     except OSError:
         raise NevusError(
             f"{folder} is no teacher (it lacks {ABOUT} or its graph); give a folder that "
-            "scripts/teachers.py wrote, or the name of a backbone."
+            "tools/teachers.py wrote, or the name of a backbone."
         ) from None
     except (KeyError, TypeError, ValueError) as error:
         raise NevusError(f"{path} is damaged ({error}); make the teacher again.") from None

