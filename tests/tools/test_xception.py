@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-
 from tools.xception import METADATA, read_xception
 
 
@@ -51,8 +50,9 @@ def test_a_converted_network_agrees_with_keras(keras, tmp_path):
     with torch.no_grad():
         ours = net(torch.from_numpy(normalized).permute(0, 3, 1, 2)).numpy()
     features = model.get_layer("xception")(normalized)
-    theirs = keras.ops.convert_to_numpy(features), keras.ops.convert_to_numpy(
-        model([pixels, np.zeros((2, METADATA), np.float32)])
+    theirs = (
+        keras.ops.convert_to_numpy(features),
+        keras.ops.convert_to_numpy(model([pixels, np.zeros((2, METADATA), np.float32)])),
     )
     assert np.ptp(theirs[0], axis=0).max() > 0.01 * np.abs(theirs[0]).max()  # the images differ
     assert np.allclose(ours[:, :-7], theirs[0], atol=1e-5 * np.abs(theirs[0]).max())
