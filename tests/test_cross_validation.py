@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import gmean
 from sklearn.metrics import accuracy_score, recall_score, roc_auc_score
 
 import nevus
@@ -146,7 +147,8 @@ def test_the_folds_become_one_bundle_whose_rule_is_fitted_out_of_fold(data, tmp_
     ensemble = nevus.load(out / "bundle")
     folds = [nevus.load(out / "folds" / name / "bundle") for name in "123"]
     paths = read(data).paths[:6]
-    expected = np.mean([fold.predict_proba(paths) for fold in folds], 0)
+    expected = gmean([fold.predict_proba(paths) for fold in folds], 0)
+    expected /= expected.sum(1, keepdims=True)
     # The rule: of the predictions out of fold, not of the ensemble's own on its training images.
     table = pd.read_csv(out / "predictions.csv")
     p = np.log(table[["p_benign", "p_malignant"]].to_numpy())

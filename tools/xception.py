@@ -94,15 +94,19 @@ class Xception(nn.Module):
         self.joined, self.joined_norm = nn.Linear(264 + 64, 32), nn.BatchNorm1d(32, eps=EPS)
         self.classifier = nn.Linear(32, len(CLASSES))
 
-    def features(self, x: Tensor) -> Tensor:
-        """Float (n, 3, 254, 254) to the mean over the last maps, float (n, 2048)."""
+    def maps(self, x: Tensor) -> Tensor:
+        """Float (n, 3, 254, 254) to the last feature maps, float (n, 2048, 8, 8)."""
         for conv, norm in zip(self.stem, self.stem_norm, strict=True):
             x = norm(conv(x)).relu()
         for block in (*self.entry, *self.middle, self.exit):
             x = block(x)
         for layer in self.last:
             x = layer(x).relu()
-        return x.mean((2, 3))
+        return x
+
+    def features(self, x: Tensor) -> Tensor:
+        """Float (n, 3, 254, 254) to the mean over the last maps, float (n, 2048)."""
+        return self.maps(x).mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """Float (n, 3, 254, 254) to float (n, 2048 + 7)."""
@@ -113,6 +117,28 @@ class Xception(nn.Module):
         joined = torch.cat([self.hidden_norm(self.hidden(features).relu()), known], 1)
         logits = self.classifier(self.joined_norm(self.joined(joined).relu()))
         return torch.cat([features, logits.softmax(1)], 1)
+
+
+class XceptionBackbone(nn.Module):
+    """The convolutions with the interface of timm's networks."""
+
+    num_features = 2048
+
+    def __init__(self, whole: Xception) -> None:
+        super().__init__()
+        self.whole = whole
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Float (n, 3, h, w) to float (n, 2048, h / 32, w / 32)."""
+        return self.whole.maps(x)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = True) -> Tensor:
+        """Pool the maps: float (n, 2048)."""
+        return x.mean((2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Float (n, 3, h, w) to float (n, 2048)."""
+        return self.forward_head(self.forward_features(x))
 
 
 def read_xception(path: Path) -> tuple[Xception, NDArray[np.float64], NDArray[np.float64]]:

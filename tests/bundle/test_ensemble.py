@@ -5,15 +5,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import softmax
+from scipy.stats import gmean
 from tests.bundle.test_decision import RULE
 from tests.helpers import small_network
 
 import nevus
 from nevus.bundle.bundle import TRAINING_IMAGES, Bundle, load_bundle, save_bundle
 from nevus.bundle.ensemble import disagreement
+from nevus.bundle.explain import explain
 from nevus.bundle.training_overlap import training_overlap
 from nevus.cli.main import main
+from nevus.data.images import decode
+from nevus.data.preprocess import resize_square
 from nevus.data.readers.dispatch import read
+from nevus.models.label_groups import LabelGroups
 from nevus.models.spec import ModelSpec
 
 
@@ -44,19 +49,21 @@ def ensemble(tmp_path, phantoms):
     return tmp_path / "both"
 
 
-def test_probabilities_are_the_mean_of_the_members(ensemble, phantoms, tmp_path):
+def test_probabilities_are_the_geometric_mean_of_the_members(ensemble, phantoms, tmp_path):
     """Oracle: the members on their own."""
     paths = read(phantoms).paths[:6]
     own = [nevus.load(tmp_path / name).predict_proba(paths) for name in "ab"]
     both = nevus.load(ensemble)
     found = list(both.stream(paths))
     mean = np.mean(own, axis=0)
-    assert np.stack([softmax(one.logits) for one in found]) == pytest.approx(mean, abs=1e-5)
+    pooled = gmean(own, axis=0)
+    pooled /= pooled.sum(1, keepdims=True)
+    assert np.stack([softmax(one.logits) for one in found]) == pytest.approx(pooled, abs=1e-5)
     assert [one.disagreement for one in found] == pytest.approx(
         [abs(a[k] - b[k]) for a, b, k in zip(*own, mean.argmax(1), strict=True)], abs=1e-5
     )
     rule = both.bundle.rule
-    expected = rule.probabilities(np.log(mean))
+    expected = rule.probabilities(np.log(pooled))
     assert np.stack([one.probabilities for one in found]) == pytest.approx(expected, abs=1e-5)
 
 
@@ -88,8 +95,34 @@ def test_an_ensemble_is_evaluated_and_explained(ensemble, phantoms, tmp_path):
     assert (tmp_path / "x" / "index.html").is_file()
 
 
-def test_what_does_not_fit_together_is_refused(ensemble, phantoms, tmp_path, capsys):
+def test_members_of_several_sizes_and_label_groups_are_explained_exactly(phantoms, tmp_path):
+    """The map and the constant add up to the margin of the ensemble, which is the mean of the members' margins."""
+    groups = LabelGroups(("a", "b", "c"), ("benign", "malignant"), ((0, 2), (1,)), (1.0, 1.0, 0.5))
+    grouped = ModelSpec("bit-r26x0.5", ("benign", "malignant"), 2, label_groups=groups, image_size=32)
+    member(tmp_path / "grouped", spec=grouped, tta="flip", scale=0.2)
     member(tmp_path / "large", spec=ModelSpec("bit-r26x0.5", ("benign", "malignant"), image_size=48))
+    words = ["ensemble", str(tmp_path / "grouped"), str(tmp_path / "large"), "--data", str(phantoms), "--split", "all"]
+    assert main([*words, "--out", str(tmp_path / "mixed")]) == 0
+    classifier, paths = nevus.load(tmp_path / "mixed"), read(phantoms).paths[:3]
+    assert classifier.bundle.spec.image_size == 48
+    predicted = list(classifier.stream(paths))
+    for one, prediction in zip(explain(classifier, paths, "malignant"), predicted, strict=True):
+        assert one.method == "exact"
+        assert one.map.shape == (48, 48)
+        assert one.map.sum() + one.constant == pytest.approx(one.margin)
+        assert one.margin == pytest.approx(prediction.logits[1] - prediction.logits[0], abs=1e-4)
+        assert one.prediction.disagreement == pytest.approx(prediction.disagreement, abs=1e-5)
+    # It is the mean of the members' own maps, each times its calibration's scale.
+    square = resize_square(decode(paths[0]), 48)
+    images = {"grouped": resize_square(square, 32), "large": square}
+    both = [next(explain(nevus.load(tmp_path / name), [image], "malignant")) for name, image in images.items()]
+    scales = [load_bundle(tmp_path / name).rule.calibration.scale[0] for name in ("grouped", "large")]
+    found = next(explain(classifier, [square], "malignant")).map.sum()
+    assert found == pytest.approx(np.mean([k * one.map.sum() for k, one in zip(scales, both, strict=True)]))
+
+
+def test_what_does_not_fit_together_is_refused(ensemble, phantoms, tmp_path, capsys):
+    member(tmp_path / "other", spec=ModelSpec("bit-r26x0.5", ("benign", "suspicious"), image_size=32))
     manifest = read(phantoms)
     digest = bytes.fromhex(nevus._io.sha256_file(manifest.paths[0]).removeprefix("sha256:"))[:16]
     listed = pd.DataFrame({"image": ["x.png"], "lesion_id": [""], "digest": [digest]})
@@ -99,7 +132,7 @@ def test_what_does_not_fit_together_is_refused(ensemble, phantoms, tmp_path, cap
     for other, message in (
         ([first], "a bundle is named twice"),
         ([], "it needs two bundles at least"),
-        ([str(tmp_path / "large")], "Leave one out"),
+        ([str(tmp_path / "other")], "Leave one out"),
         ([str(ensemble)], "has no model.onnx"),
         ([str(tmp_path / "seen")], "1 of the 60 images were used to train"),
     ):

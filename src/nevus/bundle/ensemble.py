@@ -1,4 +1,4 @@
-"""The Ensemble: several networks as one, by the mean of their calibrated probabilities."""
+"""The Ensemble: several networks as one, by the mean of their calibrated log-probabilities."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 
 from nevus._io import write_json
 from nevus.bundle.bundle import Bundle
+from nevus.data.images import Pixels
+from nevus.data.preprocess import resize_square
 from nevus.errors import NevusError
 from nevus.metrics.calibration import Calibration
+from nevus.models.spec import ModelSpec
 from nevus.runtime.engines import EngineName, file_engine
 from nevus.runtime.tta import TTAPolicy, check_policy, with_tta
 
@@ -32,16 +35,29 @@ class Member:
         onnx: its `model.onnx`.
         tta: its test-time augmentation.
         calibration: of its logits; None if it has none.
+        spec: of it.
 
     """
 
     onnx: Path
     tta: TTAPolicy
     calibration: Calibration | None
+    spec: ModelSpec
 
     def load(self, engine: EngineName) -> Any:
         """Make its engine, with its test-time augmentation."""
         return with_tta(file_engine(self.onnx, engine), self.tta)
+
+    def squares(self, pixels: Pixels) -> Pixels:
+        """Resize squares of the ensemble's size, uint8 (n, h, h, 3), to its own."""
+        size = self.spec.image_size
+        return pixels if pixels.shape[1] == size else np.stack([resize_square(one, size) for one in pixels])
+
+    @property
+    def affine(self) -> Calibration:
+        """Its calibration, which does nothing where it has none."""
+        k = len(self.spec.classes)
+        return self.calibration or Calibration((1.0,) * k, (0.0,) * k)
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,7 @@ class Ensemble:
         """Make an ensemble of bundles.
 
         Raises:
-            NevusError: there are fewer than two, their classes or image sizes differ, or one has no `model.onnx`.
+            NevusError: there are fewer than two, their classes differ, or one has no `model.onnx`.
 
         """
         if len(bundles) < 2:
@@ -67,15 +83,14 @@ class Ensemble:
         members = []
         for bundle in bundles:
             spec = bundle.spec
-            if (spec.classes, spec.image_size) != (first.classes, first.image_size):
+            if spec.classes != first.classes:
                 raise NevusError(
-                    f"Cannot make an ensemble: {bundle.folder} has the classes {', '.join(spec.classes)} at "
-                    f"{spec.image_size} pixels, {bundles[0].folder} has {', '.join(first.classes)} at "
-                    f"{first.image_size}. Leave one out."
+                    f"Cannot make an ensemble: {bundle.folder} has the classes {', '.join(spec.classes)}, "
+                    f"{bundles[0].folder} has {', '.join(first.classes)}. Leave one out."
                 )
             if bundle.onnx is None:
                 raise NevusError(f"Cannot make an ensemble: {bundle.folder} has no model.onnx. Leave it out.")
-            members.append(Member(bundle.onnx, bundle.tta, bundle.rule.calibration))
+            members.append(Member(bundle.onnx, bundle.tta, bundle.rule.calibration, spec))
         return cls(tuple(members))
 
     @classmethod
@@ -92,7 +107,8 @@ class Ensemble:
             for entry in entries:
                 check_policy(entry["tta"])
                 calibration = Calibration.from_dict(entry["calibration"]) if entry["calibration"] else None
-                members.append(Member(folder / Path(entry["file"]).name, entry["tta"], calibration))
+                spec = ModelSpec.from_dict(entry["model"])
+                members.append(Member(folder / Path(entry["file"]).name, entry["tta"], calibration, spec))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise NevusError(f"Cannot read the ensemble of {folder}: it is inconsistent. Make it again.") from None
         return cls(tuple(members))
@@ -104,7 +120,9 @@ class Ensemble:
             name = f"member-{number}.onnx"
             shutil.copyfile(member.onnx, folder / name)
             calibration = member.calibration.as_dict() if member.calibration else None
-            entries.append({"file": name, "tta": member.tta, "calibration": calibration})
+            entries.append(
+                {"file": name, "tta": member.tta, "calibration": calibration, "model": member.spec.as_dict()}
+            )
         write_json(folder / ENSEMBLE_FILE, entries)
 
 
@@ -118,26 +136,28 @@ class EnsembleEngine:
             NevusError: the engine does not run here.
 
         """
-        self._members = ensemble.members
+        self.members = ensemble.members
         self._engines = [member.load(engine) for member in ensemble.members]
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return the calibrated probabilities of each network, float64 (members, n, classes)."""
         found = []
-        for member, engine in zip(self._members, self._engines, strict=True):
-            logits = engine(pixels).astype(np.float64)
-            k = logits.shape[1]
-            found.append((member.calibration or Calibration((1.0,) * k, (0.0,) * k)).apply(logits))
+        for member, engine in zip(self.members, self._engines, strict=True):
+            found.append(member.affine.apply(engine(member.squares(pixels)).astype(np.float64)))
         return np.stack(found)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Map uint8 (n, image_size, image_size, 3) to the logarithm of the mean probabilities, float32 (n, classes)."""
+        """Map uint8 (n, image_size, image_size, 3) to the mean of the log-probabilities, float32 (n, classes)."""
         return self.logits(self.probabilities(pixels))
 
     @staticmethod
     def logits(probabilities: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return the logarithm of the mean over the networks, float32 (n, classes)."""
-        return np.asarray(np.log(np.maximum(probabilities.mean(0), SMALLEST)), np.float32)
+        """Return the mean of the logarithms over the networks, float32 (n, classes).
+
+        A logarithmic opinion pool (Genest and Zidek 1986): of it, unlike of the mean of probabilities, each network's
+        heat map adds up to a share.
+        """
+        return np.asarray(np.log(np.maximum(probabilities, SMALLEST)).mean(0), np.float32)
 
 
 def disagreement(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

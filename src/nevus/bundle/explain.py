@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from nevus.bundle.classifier import Classifier
+from nevus.bundle.ensemble import Ensemble, EnsembleEngine, disagreement
 from nevus.bundle.image_check import CHECK_IMAGE_SIZE, check_images
 from nevus.bundle.prediction import Prediction
 from nevus.data.images import Pixels, Source, decode
 from nevus.data.parallel import prefetch_map
 from nevus.data.preprocess import resize_square
 from nevus.errors import ImageError, NevusError
+from nevus.metrics.calibration import Calibration
 from nevus.metrics.scores import Floats
 from nevus.models.label_groups import LabelGroups
+from nevus.models.spec import ModelSpec
 from nevus.runtime.engines import EVIDENCE, FINE_LOGITS, LOGITS, OnnxEngine
-from nevus.runtime.tta import tta_views, untransform
+from nevus.runtime.tta import TTAPolicy, tta_views, untransform
 
 BATCH = 8
 """Images that are explained at once; each of their maps is held in memory."""
@@ -90,7 +94,7 @@ def explain(
     target: str | None = None,
     *,
     prevalence: float | None = None,
-    engine: OnnxEngine | None = None,
+    networks: Sequence[EvidenceNetwork] | None = None,
 ) -> Iterator[Explanation]:
     """Explain images, in order, at constant memory; an image that cannot be used is an explanation without a map.
 
@@ -101,7 +105,7 @@ def explain(
         images: paths, PIL images or uint8 arrays (h, w, 3).
         target: class to explain; by default the positive one of two, else the most probable one of each image.
         prevalence: of the positive class where the classifier is used, see `Classifier.stream`.
-        engine: what `evidence_engine` made, to explain one image after the other without loading the model again.
+        networks: what `evidence_networks` made, to explain one image after the other without loading models again.
 
     Raises:
         NevusError: there is no such class.
@@ -111,7 +115,7 @@ def explain(
     if target is not None and target not in classes:
         raise NevusError(f"Cannot explain '{target}': the classes are {', '.join(classes)}. Correct --target.")
     given = classes.index(target) if target is not None else 1 if len(classes) == 2 else None
-    return _explained(classifier, images, given, prevalence, engine or evidence_engine(classifier))
+    return _explained(classifier, images, given, prevalence, networks or evidence_networks(classifier))
 
 
 def _explained(
@@ -119,7 +123,7 @@ def _explained(
     images: Iterable[Source],
     given: int | None,
     prevalence: float | None,
-    engine: OnnxEngine | None,
+    networks: Sequence[EvidenceNetwork],
 ) -> Iterator[Explanation]:
     source = iter(images)
     while chunk := list(islice(source, BATCH)):
@@ -130,14 +134,14 @@ def _explained(
         checked = [resize_square(one, CHECK_IMAGE_SIZE) for one in usable]
         if not squares:
             found: list[Explanation] = []
-        elif engine:
-            found = _exact(engine, classifier, squares, checked, given, prevalence)
+        elif networks:
+            found = _exact(networks, classifier, squares, checked, given, prevalence)
         else:
             found = _occluded(classifier, squares, checked, given, prevalence)
         explanations = iter(found)
         for image, one in zip(chunk, decoded, strict=True):
             if isinstance(one, str):
-                method: Method = "exact" if engine else "occlusion"
+                method: Method = "exact" if networks else "occlusion"
                 yield Explanation(Prediction(image, None, one), "", np.zeros((0, 0)), 0.0, 0.0, method)
             else:
                 explanation = next(explanations)
@@ -151,11 +155,63 @@ def _decoded(image: Source) -> Pixels | str:
         return str(error)
 
 
-def evidence_engine(classifier: Classifier) -> OnnxEngine | None:
-    """Load the model for exact maps; None where the bundle has none, and maps are made by occlusion."""
-    onnx = classifier.bundle.onnx
-    engine = OnnxEngine(onnx) if onnx else None
-    return engine if engine and f"{EVIDENCE}_1" in engine.output_names else None
+@dataclass(frozen=True)
+class EvidenceNetwork:
+    """A network whose logits are sums over its feature maps.
+
+    Attributes:
+        engine: of its `model.onnx`.
+        spec: of it.
+        tta: its test-time augmentation.
+        calibration: of its logits, within an ensemble; else the identity.
+
+    """
+
+    engine: OnnxEngine
+    spec: ModelSpec
+    tta: TTAPolicy
+    calibration: Calibration
+
+    def outputs(self, squares: Pixels) -> list[list[NDArray[np.float32]]]:
+        """Return logits, fine logits and evidence maps of each view.
+
+        Args:
+            squares: uint8 (n, image_size, image_size, 3).
+
+        """
+        names = [name for name in self.engine.output_names if name.startswith(EVIDENCE)]
+        asked = [LOGITS, FINE_LOGITS if self.spec.label_groups else LOGITS, *names]
+        return [self.engine.outputs(np.ascontiguousarray(view), asked) for view in tta_views(squares, self.tta)]
+
+    def heat(self, outputs: list[list[NDArray[np.float32]]], targets: list[int]) -> Floats:
+        """Return what each pixel adds to the margin of the targets, float64 (n, image_size, image_size)."""
+        size, views = self.spec.image_size, []
+        for _, fine, *evidence in outputs:
+            weights = class_weights(fine.astype(np.float64), self.spec.label_groups)
+            weights *= np.array(self.calibration.scale)[:, None]
+            maps = np.zeros((len(targets), size, size))
+            for one in evidence:
+                for row, target in enumerate(targets):
+                    # What a position adds to the margin: weights of the fine classes, target minus the others' mean.
+                    contrast = _contrast(weights[row], target)
+                    maps[row] += enlarged(np.tensordot(contrast, one[row].astype(np.float64), 1), size)
+            views.append(maps)
+        return np.asarray(np.mean(untransform(views, self.tta), axis=0), np.float64)
+
+
+def evidence_networks(classifier: Classifier) -> list[EvidenceNetwork]:
+    """Load the models for exact maps; none where one of them has no such maps, and maps are made by occlusion."""
+    bundle, k = classifier.bundle, len(classifier.classes)
+    if classifier.is_ensemble:
+        assert bundle.folder is not None
+        members = Ensemble.load(bundle.folder).members
+        found = [EvidenceNetwork(OnnxEngine(one.onnx), one.spec, one.tta, one.affine) for one in members]
+    elif bundle.onnx is None:
+        return []
+    else:
+        same = Calibration((1.0,) * k, (0.0,) * k)
+        found = [EvidenceNetwork(OnnxEngine(bundle.onnx), bundle.spec, classifier.tta, same)]
+    return found if all(f"{EVIDENCE}_1" in one.engine.output_names for one in found) else []
 
 
 def _targets(logits: Floats, given: int | None) -> list[int]:
@@ -163,37 +219,36 @@ def _targets(logits: Floats, given: int | None) -> list[int]:
 
 
 def _exact(
-    engine: OnnxEngine,
+    networks: Sequence[EvidenceNetwork],
     classifier: Classifier,
     squares: list[Pixels],
     checked: list[Pixels],
     given: int | None,
     prevalence: float | None,
 ) -> list[Explanation]:
-    spec, tta = classifier.bundle.spec, classifier.tta
-    names = [name for name in engine.output_names if name.startswith(EVIDENCE)]
-    asked = [LOGITS, FINE_LOGITS if spec.label_groups else LOGITS, *names]
-    outputs = [engine.outputs(np.ascontiguousarray(v), asked) for v in tta_views(np.stack(squares), tta)]
-    logits = np.mean([one[0].astype(np.float64) for one in outputs], axis=0)
+    """Explain squares; the margin of an ensemble is the mean of those of its networks, and so is the map."""
+    size = classifier.bundle.spec.image_size
+    outputs = [one.outputs(_resized(squares, one.spec.image_size)) for one in networks]
+    own = [np.mean([view[0].astype(np.float64) for view in views], axis=0) for views in outputs]
+    logits, spread = own[0], []
+    if classifier.is_ensemble:
+        each = np.stack([one.calibration.apply(z) for one, z in zip(networks, own, strict=True)])
+        logits, spread = EnsembleEngine.logits(each).astype(np.float64), disagreement(each).tolist()
     targets = _targets(logits, given)
-    views = []
-    for _, fine, *evidence in outputs:
-        weights = class_weights(fine.astype(np.float64), spec.label_groups)
-        maps = np.zeros((len(squares), spec.image_size, spec.image_size))
-        for one in evidence:
-            for row, target in enumerate(targets):
-                # What a position adds to the margin: the weights of the fine classes, target minus the others' mean.
-                contrast = _contrast(weights[row], target)
-                maps[row] += enlarged(np.tensordot(contrast, one[row].astype(np.float64), 1), spec.image_size)
-        views.append(maps)
-    heat = np.mean(untransform(views, tta), axis=0)
-    predictions = classifier.decide(logits, check_images(np.stack(checked)), prevalence)
+    heat = np.zeros((len(squares), size, size))
+    for network, views in zip(networks, outputs, strict=True):
+        heat += np.stack([enlarged(one, size) for one in network.heat(views, targets)]) / len(networks)
+    predictions = classifier.decide(logits, check_images(np.stack(checked)), prevalence, spread)
     return [
         Explanation(prediction, classifier.classes[target], one, margin, margin - float(one.sum()), "exact")
         for prediction, one, target, margin in zip(
             predictions, heat, targets, map(_margin, logits, targets), strict=True
         )
     ]
+
+
+def _resized(squares: list[Pixels], size: int) -> Pixels:
+    return np.stack([one if len(one) == size else resize_square(one, size) for one in squares])
 
 
 def class_weights(fine: Floats, groups: LabelGroups | None) -> Floats:

@@ -202,7 +202,7 @@ def _backbone(bundle: Bundle) -> str:
     members = bundle.provenance.get("members")
     if members:
         parts = "; ".join(f"`{one['backbone']}`, seed {one['seed']}, {one['bundle']}" for one in members)
-        return f"an ensemble of {len(members)} networks, the mean of their calibrated probabilities: {parts}"
+        return f"an ensemble of {len(members)} networks, the mean of their calibrated log-probabilities: {parts}"
     return f"`{bundle.spec.backbone}`, {bundle.spec.feature_stages} feature stages, pooling `{bundle.spec.pooling}`"
 
 

@@ -20,13 +20,13 @@ from nevus.errors import NevusError
 
 @dataclass(frozen=True)
 class Command:
-    """Make one bundle of several: the mean of their calibrated probabilities, with a decision rule of its own.
+    """Make one bundle of several: the mean of their calibrated log-probabilities, with a decision rule of its own.
 
     Predictions show how much the networks disagree. Research use only, not a medical device.
     """
 
     bundles: tyro.conf.Positional[tuple[Path, ...]]
-    """Two bundles or more, of the same classes and image size."""
+    """Two bundles or more, of the same classes."""
     data: Path
     """Labeled images for the decision rule, on which none of the bundles was trained, as RUN/manifest.parquet."""
     out: Path

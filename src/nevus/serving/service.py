@@ -17,14 +17,14 @@ from PIL import Image
 
 from nevus._io import atomic_path
 from nevus.bundle.classifier import Classifier
-from nevus.bundle.explain import Explanation, evidence_engine, explain
+from nevus.bundle.explain import EvidenceNetwork, Explanation, evidence_networks, explain
 from nevus.bundle.image_check import CHECK_IMAGE_SIZE, check_images
 from nevus.bundle.prediction import Prediction
 from nevus.bundle.wording import outcome
 from nevus.errors import ImageError, NevusError
 from nevus.register.entry import Entry
 from nevus.register.register import Register
-from nevus.runtime.engines import OnnxEngine, cpu_threads
+from nevus.runtime.engines import cpu_threads
 from nevus.serving.batcher import Batcher, Job
 from nevus.serving.config import ServeLimits
 from nevus.serving.decoder import DecodedUpload, Decoder
@@ -89,7 +89,7 @@ class Service:
         self._batcher: Batcher | None = None
         self._drawing = ThreadPoolExecutor(1, thread_name_prefix="nevus-heat-map")
         self._drawing_waits = 0
-        self._evidence: list[OnnxEngine | None] = []
+        self._evidence: list[list[EvidenceNetwork]] = []
 
     async def start(self) -> None:
         """Start the processes that decode, and run the model once."""
@@ -224,8 +224,8 @@ class Service:
 
     def _explain(self, image: RecentImage) -> Explanation:
         if not self._evidence:  # loaded for the first heat map, and kept
-            self._evidence = [evidence_engine(self.classifier)]
-        return next(explain(self.classifier, [image.square], engine=self._evidence[0]))
+            self._evidence = [evidence_networks(self.classifier)]
+        return next(explain(self.classifier, [image.square], networks=self._evidence[0]))
 
     async def _kept(self, identifier: str) -> RecentImage | None:
         entry = await asyncio.to_thread(self.register.get, identifier) if self._keep else None

@@ -30,7 +30,7 @@ def make_ensemble(bundles: Sequence[Bundle], manifest: Manifest, out: Path, cach
     """Make one bundle of several, with a decision rule of its own.
 
     Args:
-        bundles: of the same classes and image size, each with `model.onnx`.
+        bundles: of the same classes, each with `model.onnx`.
         manifest: labeled images for the decision rule, on which none of them was trained.
         out: folder of the bundle, a new one.
         cache: of decoded images.
@@ -49,7 +49,7 @@ def make_ensemble(bundles: Sequence[Bundle], manifest: Manifest, out: Path, cach
                 f"{bundle.folder}. Give --split validation of its manifest, or other images."
             )
     rows = map_labels(manifest, bundles[0])
-    images = decode_dataset(rows, bundles[0].spec.image_size, cache)
+    images = decode_dataset(rows, largest_size(bundles), cache)
     logits = run_batched(EnsembleEngine(ensemble), images.pixels, what="predicting")
     return _save(bundles, ensemble, images, logits, out)
 
@@ -74,17 +74,22 @@ def ensemble_of_folds(
         NevusError: the bundles do not fit together, or the folder exists or cannot be written.
 
     """
-    images = decode_dataset(manifest, bundles[0].spec.image_size, cache)
+    images = decode_dataset(manifest, largest_size(bundles), cache)
     rows = pd.Series(range(len(manifest)), index=manifest.table["image"])
     logits = EnsembleEngine.logits(p[None])[rows[images.manifest.table["image"]].to_numpy()]
     return _save(bundles, Ensemble.of(bundles), images, logits, out)
+
+
+def largest_size(bundles: Sequence[Bundle]) -> int:
+    """Return the image size of an ensemble: the largest of its networks, which resize the square to their own."""
+    return max(bundle.spec.image_size for bundle in bundles)
 
 
 def _save(
     bundles: Sequence[Bundle], ensemble: Ensemble, images: DecodedDataset, logits: NDArray[np.float32], out: Path
 ) -> Bundle:
     first, rows = bundles[0], images.manifest
-    spec = ModelSpec(ENSEMBLE, first.classes, image_size=first.spec.image_size)
+    spec = ModelSpec(ENSEMBLE, first.classes, image_size=largest_size(bundles))
     y, groups = rows.targets, rows.groups
     if len(np.unique(y)) < len(spec.classes):
         raise NevusError(f"Cannot fit the decision rule: {rows.name} has not all classes. Give other images.")

@@ -1,0 +1,375 @@
+"""Train the built-in classifier `malignant-benign`: three networks with frozen weights and strongly regularized heads.
+
+    python -m tools.fit_malignant_benign DATA PACKAGES OUT
+
+DATA is the folder of the public data sets, PACKAGES one for the downloaded packages with the networks. OUT gets the
+features, which take most of the time, the predictions for sources that were left out, and `bundle/`. The command goes
+on with what is there.
+
+Every head is trained seven times: without one source in turn, for the predictions that decide calibration, threshold,
+conformal sets and image limits, and on all images. Settings were chosen by the mean over the sources left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from benchmarks.rows import keep
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from tools.lesion_sources import CLASSES, JUDGED, MALIGNANT, PHOTOGRAPHS, lesion_sources
+from tools.onnx_weights import store_in_8_bits
+from tools.teachers import LITE_NORMALIZATION, LITE_SIZES, SKLESION_SIZE, lite_network, sklesion_network
+from tools.xception import XceptionBackbone
+
+from nevus._progress import progress
+from nevus.auditing.contamination import index_images
+from nevus.bundle.bundle import ONNX, Bundle, save_bundle
+from nevus.bundle.decision import DecisionRule
+from nevus.bundle.ensemble import Ensemble, EnsembleEngine
+from nevus.bundle.model_card import model_card
+from nevus.data.cache import Cache
+from nevus.data.decoded import DecodedDataset, decode_dataset
+from nevus.data.manifest import Manifest
+from nevus.data.preprocess import HALF, resize_square
+from nevus.data.readers.dispatch import read
+from nevus.exporting.int8_onnx import quantize
+from nevus.metrics.calibration import fit_calibration
+from nevus.metrics.intervals import delong_interval
+from nevus.metrics.operating_points import fit_operating_point
+from nevus.metrics.report import compute_metrics, proportion
+from nevus.models.label_groups import LabelGroups
+from nevus.models.model import ImageClassifier, build_model
+from nevus.models.spec import ENSEMBLE, ModelSpec
+from nevus.models.weights import load_pretrained
+from nevus.runtime.device import machine
+from nevus.runtime.engines import OnnxEngine, run_batched
+from nevus.runtime.feature_engine import network_engine
+from nevus.runtime.tta import TTAPolicy, tta_views, view_count
+from nevus.training.decisions import fit_decision_rule
+from nevus.training.record import column_counts
+
+SIZE = 260
+"""Of the ensemble: the largest of its networks."""
+BENIGN = tuple(name for name in CLASSES if name not in MALIGNANT)
+GROUPS = {"benign": list(BENIGN), "malignant": list(MALIGNANT)}
+PRIOR = {name: 0.1 for name in CLASSES if name not in ("mel", "nv")}
+"""Melanomas and nevi are the task; the rest is more frequent in these data than it is among lesions in question."""
+STRENGTH = 1e-4
+"""Inverse strength of the L2 penalty on weights of standardized features (scikit-learn's C)."""
+BATCH = 32
+CHECKED = 500
+"""Images on which the 8-bit networks are compared with those in float32."""
+
+
+@dataclass(frozen=True)
+class MemberSpec:
+    """One network of the ensemble: its backbone, image size, normalization and test-time augmentation."""
+
+    name: str
+    backbone: str
+    image_size: int
+    feature_stages: int
+    tta: TTAPolicy
+    license: str
+    mean: tuple[float, float, float] = HALF
+    std: tuple[float, float, float] = HALF
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Of the classifier."""
+        groups = LabelGroups.from_dict(GROUPS, CLASSES, PRIOR)
+        return ModelSpec(
+            self.backbone, groups.classes, self.feature_stages, "avg", groups, self.image_size, self.mean, self.std
+        )
+
+
+def members(packages: Path) -> list[tuple[MemberSpec, torch.nn.Module, str]]:
+    """Return the networks with their weights, and a sentence about these."""
+    bit, weights = load_pretrained("bit-r26x0.5-dermoscopy")
+    found = [(MemberSpec("bit", "bit-r26x0.5-dermoscopy", 192, 4, "invariant", ""), bit, weights)]
+    lite, about = lite_network(2, packages)
+    found.append(
+        (
+            MemberSpec("lite2", "efficientnet-lite2", LITE_SIZES[2], 4, "none", "Apache-2.0", *LITE_NORMALIZATION),
+            lite,
+            about,
+        )
+    )
+    xception, mean, std, about = sklesion_network(packages)
+    spec = MemberSpec("sklesion", "xception-keras", SKLESION_SIZE, 0, "none", "MIT", mean, std)
+    found.append((spec, XceptionBackbone(xception), about))
+    return found
+
+
+def features_of(
+    member: MemberSpec, network: torch.nn.Module, images: DecodedDataset, path: Path
+) -> NDArray[np.float16]:
+    """Compute the features of every view, float16 (views, n, features); kept in a file."""
+    if not path.exists():
+        engine = network_engine(build_model(member.spec, network).features, member.spec.preprocess, bf16=True)
+        n, found = len(images.pixels), None
+        with progress() as bar:
+            task = bar.add_task(f"features of {member.name}", total=n, note="")
+            for start in range(0, n, BATCH):
+                rows = np.arange(start, min(n, start + BATCH))
+                squares = np.stack([resize_square(one, member.image_size) for one in images.pixels[rows]])
+                for view, pixels in enumerate(tta_views(squares, member.tta)):
+                    out = engine(np.ascontiguousarray(pixels))
+                    if found is None:
+                        found = np.empty((view_count(member.tta), n, out.shape[1]), np.float16)
+                    found[view, rows] = out
+                bar.advance(task, len(rows))
+        assert found is not None
+        with contextlib.suppress(FileNotFoundError):
+            path.with_suffix(".part.npy").unlink()
+        np.save(path.with_suffix(".part.npy"), found)
+        path.with_suffix(".part.npy").rename(path)
+    return np.load(path, mmap_mode="r")
+
+
+def weights_of(rows: Manifest) -> NDArray[np.float64]:
+    """Weigh images: all classes alike, and within a class a source by the root of its number of images."""
+    table = pd.DataFrame({"label": rows.table["label"].to_numpy(), "source": rows.table["source"].to_numpy()})
+    both = table.groupby(["label", "source"])["label"].transform("size").to_numpy(np.float64)
+    weights = 1 / np.sqrt(both)
+    weights /= pd.Series(weights).groupby(table["label"]).transform("sum").to_numpy(np.float64)
+    return np.asarray(weights * len(table) / weights.sum(), np.float64)
+
+
+@dataclass(frozen=True)
+class Head:
+    """logits = features x weight + bias; a class without training images is impossible."""
+
+    weight: NDArray[np.float64]
+    bias: NDArray[np.float64]
+
+    def __call__(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Float (n, features) to logits of the fine classes, float64 (n, classes)."""
+        return np.asarray(features.astype(np.float32) @ self.weight.T.astype(np.float32) + self.bias, np.float64)
+
+
+def fit_head(mean_features: NDArray[np.float32], rows: Manifest) -> Head:
+    """Fit a multinomial logistic regression on standardized features."""
+    center, spread = mean_features.mean(0), mean_features.std(0) + 1e-6
+    model = LogisticRegression(C=STRENGTH, max_iter=200, tol=1e-3)
+    model.fit((mean_features - center) / spread, rows.targets, sample_weight=weights_of(rows))
+    weight, bias = np.zeros((len(CLASSES), mean_features.shape[1])), np.full(len(CLASSES), -30.0)
+    weight[model.classes_] = model.coef_ / spread
+    bias[model.classes_] = model.intercept_ - (model.coef_ / spread) @ center
+    return Head(weight, bias)
+
+
+def left_out(features: NDArray[np.float16], manifest: Manifest, groups: LabelGroups) -> NDArray[np.float64]:
+    """Return the logits of each judged source by a head that saw nothing of it, float64 (n, 2); else NaN."""
+    found = np.full((len(manifest), 2), np.nan)
+    sources, lesions = manifest.table["source"], manifest.table["group"]
+    mean_features = features.mean(0, dtype=np.float32)
+    for source in JUDGED:
+        held = (sources == source).to_numpy(bool)
+        trained = ~held & ~lesions.isin(set(lesions[held])).to_numpy(bool)
+        head = fit_head(mean_features[trained], manifest.where(trained))
+        # As the bundle does it: the groups' logits of each view, then their mean.
+        found[held] = np.mean([groups.group_logits(head(view[held])) for view in features], 0)
+        print(f"  {source}: {held.sum():,} images left out", flush=True)
+    return found
+
+
+def auroc_row(name: str, source: str, what: str, score: NDArray[np.float64], y: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the AUROC of one source with its interval."""
+    area = float(roc_auc_score(y, score))
+    low, high = delong_interval(y, score, area)
+    return {
+        "classifier": name,
+        "source": source,
+        "task": what,
+        "n": len(y),
+        "positives": int(y.sum()),
+        "auroc": area,
+        "auroc_low": low,
+        "auroc_high": high,
+    }
+
+
+def rows_of(name: str, logits: NDArray[np.float64], manifest: Manifest) -> list[dict[str, Any]]:
+    """Return the AUROC of every judged source, melanoma against nevus, and of photographs also malignant or benign."""
+    labels, sources = manifest.table["label"].to_numpy(), manifest.table["source"].to_numpy()
+    score, found = logits[:, 1] - logits[:, 0], []
+    for source in JUDGED:
+        chosen = (sources == source) & np.isin(labels, ["mel", "nv"])
+        found.append(auroc_row(name, source, "melanoma or nevus", score[chosen], labels[chosen] == "mel"))
+    # Actinic keratoses are left out: whether they count as malignant differs between data sets.
+    chosen = (sources == PHOTOGRAPHS) & (labels != "akiec")
+    found.append(auroc_row(name, PHOTOGRAPHS, "malignant or benign", score[chosen], np.isin(labels[chosen], MALIGNANT)))
+    return found
+
+
+def at_the_point(p: NDArray[np.float64], y: NDArray[np.int64], manifest: Manifest) -> dict[str, dict[str, float]]:
+    """Return sensitivity and specificity on each source at the threshold that the other sources give."""
+    sources, groups, found = manifest.table["source"].to_numpy(), manifest.groups, {}
+    for source in JUDGED:
+        held = sources == source
+        point = fit_operating_point(y[~held], p[~held, 1], groups[~held])
+        assert point.threshold is not None
+        hit = p[held, 1] >= point.threshold
+        values = {"sensitivity": proportion(hit[y[held] == 1]), "specificity": proportion(~hit[y[held] == 0])}
+        found[source] = {
+            key: number
+            for name, one in values.items()
+            for key, number in ((name, one.value), (f"{name}_low", one.ci_low), (f"{name}_high", one.ci_high))
+        }
+    return found
+
+
+def saved_member(
+    member: MemberSpec, network: torch.nn.Module, head: Head, bundle: Bundle, folder: Path, images: DecodedDataset
+) -> Bundle:
+    """Write the bundle of one network in 8 bits: weights alone for BiT, all of the computation for the larger ones."""
+    classifier: ImageClassifier = build_model(member.spec, network)
+    classifier.head.weight.data.copy_(torch.from_numpy(head.weight))
+    classifier.head.bias.data.copy_(torch.from_numpy(head.bias))
+    saved = save_bundle(bundle, folder, classifier.eval(), "")
+    path, plain, squares = folder / ONNX, folder / "plain.onnx", images.pixels.at_size(member.image_size)
+    path.rename(plain)
+    if member.name == "bit":
+        store_in_8_bits(plain, path)
+    else:
+        quantize(plain, path, squares)
+    rows = np.linspace(0, len(squares) - 1, CHECKED).astype(int)
+    before, after = (run_batched(OnnxEngine(file), squares[rows], what="checking") for file in (plain, path))
+    margins = [found[:, 1] - found[:, 0] for found in (before, after)]
+    print(
+        f"  {member.name}: {plain.stat().st_size / 1e6:.1f} to {path.stat().st_size / 1e6:.1f} MB; margins of "
+        f"{CHECKED} images: correlation {np.corrcoef(*margins)[0, 1]:.4f}, mean difference "
+        f"{np.abs(margins[0] - margins[1]).mean():.3f}, standard deviation {margins[0].std():.3f}"
+    )
+    plain.unlink()
+    return saved
+
+
+def main(data: Path, packages: Path, out: Path) -> None:
+    """Compute, fit, and write."""
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / "sources.parquet").exists():
+        lesion_sources(data).save(out / "sources.parquet")
+    with contextlib.closing(Cache()) as cache:
+        images = decode_dataset(read(out / "sources.parquet").with_classes(CLASSES), SIZE, cache)
+        _fit(images, packages, out)
+
+
+def _fit(images: DecodedDataset, packages: Path, out: Path) -> None:
+    manifest, results = images.manifest, []
+    groups = LabelGroups.from_dict(GROUPS, CLASSES, PRIOR)
+    judged = manifest.table["source"].isin(JUDGED).to_numpy(bool)
+    y = np.asarray(groups.group_targets(manifest.targets))[judged]
+    rows = manifest.where(judged)
+    parts, probabilities = [], []
+    for member, network, about in members(packages):
+        print(member.name, flush=True)
+        features = features_of(member, network, images, out / f"features-{member.name}.npy")
+        path = out / f"left-out-{member.name}.npy"
+        if not path.exists():
+            np.save(path, left_out(features, manifest, groups))
+        logits = np.load(path)[judged]
+        calibration = fit_calibration(logits, y, shift=True)
+        assert calibration is not None
+        probabilities.append(calibration.apply(logits))
+        results += rows_of(member.name, logits, rows)
+        path = out / f"head-{member.name}.npz"
+        if not path.exists():
+            head = fit_head(features.mean(0, dtype=np.float32), manifest)
+            np.savez(path, weight=head.weight, bias=head.bias)
+        with np.load(path) as arrays:
+            parts.append((member, network, about, calibration, Head(arrays["weight"], arrays["bias"])))
+    each = np.stack(probabilities)
+    logits = EnsembleEngine.logits(each)
+    results += rows_of("malignant-benign", logits.astype(np.float64), rows)
+    chosen = decode_rows(images, judged)
+    rule = fit_decision_rule(logits, y, rows.groups, chosen, shift=True)
+    p = rule.probabilities(logits)
+    points = at_the_point(p, y, rows)
+    for row in results:
+        if row["classifier"] == "malignant-benign" and row["task"] == "melanoma or nevus":
+            row |= points[row["source"]]
+    print(pd.DataFrame(results).round(3).to_string())
+    print(rule)
+    keep(results, "sources", ["classifier", "source", "task"])
+    validation = compute_metrics(y, p, ("benign", "malignant"), rows.groups)
+    fit = {name: metric.as_dict() for name, metric in validation.items()}
+    _save(parts, rule, fit, images, rows, results, out / "bundle")
+
+
+def decode_rows(images: DecodedDataset, chosen: NDArray[np.bool_]) -> DecodedDataset:
+    """Return some of the images."""
+    with contextlib.closing(Cache()) as cache:
+        return decode_dataset(images.manifest.where(chosen), SIZE, cache)
+
+
+def _save(
+    parts: list[Any],
+    rule: DecisionRule,
+    fit: dict[str, Any],
+    images: DecodedDataset,
+    rows: Manifest,
+    results: list[dict[str, Any]],
+    out: Path,
+) -> None:
+    manifest = images.manifest
+    counts = {"train": manifest.table["label"].value_counts().reindex(CLASSES).astype(int).to_dict()}
+    provenance: dict[str, Any] = {
+        "seed": 0,
+        "data": {
+            "name": "five public data sets",
+            "digest": manifest.digest,
+            "rows_digest": manifest.rows_digest,
+            "sources": sorted(set(manifest.table["source"])),
+            "counts": counts,
+            "skipped": len(images.faults),
+            "protocol": "each source left out in turn",
+            "audit": None,
+            "positive_class": "malignant",
+            "columns": column_counts(manifest),
+        },
+        "fit": {"training_n": len(manifest), "validation": fit, "machine": {**machine(), "precision": "bf16"}},
+        "history": [],
+        "config": {"preset": "linear probes", "what": f"logistic regression, C = {STRENGTH}", "chosen": {}},
+        "overrides": {},
+        "versions": {name: version(name) for name in ("nevus", "torch", "timm", "numpy", "scikit-learn")},
+        "backbone_weights": "; ".join(about for _, _, about, _, _ in parts),
+        "left_out": results,
+        "decision_data": {
+            "name": "the sources, each predicted by heads that were not trained on it",
+            "digest": rows.digest,
+            "n": len(rows),
+        },
+    }
+    data_license = "CC BY-NC 4.0 (HAM10000, ISIC 2017 challenge, ISIC archive); CC BY 4.0 (PAD-UFES-20)"
+    licenses = "; ".join(dict.fromkeys([data_license, *(one.license for one, *_ in parts if one.license)]))
+    with tempfile.TemporaryDirectory() as place:
+        bundles = []
+        for member, network, about, calibration, head in parts:
+            own = DecisionRule(calibration=calibration)
+            plain = Bundle(member.spec, {**provenance, "backbone_weights": about}, licenses, member.tta, own)
+            bundles.append(saved_member(member, network, head, plain, Path(place) / member.name, images))
+        provenance["members"] = [{"bundle": one.digest, "backbone": one.spec.backbone, "seed": 0} for one in bundles]
+        spec = ModelSpec(ENSEMBLE, ("benign", "malignant"), image_size=SIZE)
+        bundle = Bundle(spec, json.loads(json.dumps(provenance, default=float)), licenses, "none", rule)
+        shutil.rmtree(out, ignore_errors=True)
+        save_bundle(bundle, out, Ensemble.of(bundles), model_card(bundle, fit), training_images=index_images(images))
+    print(out)
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:4]))
