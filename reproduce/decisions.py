@@ -4,8 +4,7 @@
 
 DATA is the folder of the public data sets, AUDIT the `audit.json` of isic-malignant-benign with isic2017 as reference,
 whose pairs say which images of isic2017 a classifier was trained on. Each RUN is a finished training on
-isic-malignant-benign. The built-in classifier is evaluated, too. OUT gets a page for each evaluation,
-results/decisions.csv a row.
+isic-malignant-benign. OUT gets a page for each evaluation, results/decisions.csv a row.
 """
 
 from __future__ import annotations
@@ -22,13 +21,12 @@ from benchmarks.rows import keep
 import nevus
 from nevus.bundle.classifier import Classifier
 from nevus.data.manifest import Manifest
-from nevus.data.readers.dispatch import DataConfig, read
+from nevus.data.readers.dispatch import read
 from nevus.evaluation import Evaluation, evaluate
 from nevus.report.evaluation import write_evaluation
 
 MELANOMA = {"melanoma": "malignant", "mel": "malignant"}
 NEVUS = {"nevus": "benign", "nv": "benign", "nev": "benign"}
-BUILT_IN = "malignant-benign"
 
 
 def melanocytic(manifest: Manifest, without: set[str]) -> Manifest:
@@ -98,10 +96,6 @@ def tests(runs: list[Path], data: Path, audit: Path) -> Iterator[tuple[str, Path
         yield run.name, run / "bundle", "its test split", read(run / "manifest.parquet"), "test"
         for name, manifest in external.items():
             yield run.name, run / "bundle", name, manifest, "all"
-    labels = DataConfig(labels=("melanoma=malignant", "nevus=benign", "seborrheic_keratosis=benign"))
-    built_in = f"built-in {BUILT_IN}"
-    yield built_in, BUILT_IN, "isic2017 test split", read(data / "isic2017", labels), "test"
-    yield built_in, BUILT_IN, "pad-ufes-20, melanoma and nevus", external["pad-ufes-20, melanoma and nevus"], "all"
 
 
 def main() -> None:

@@ -62,7 +62,7 @@ def test_evaluate(phantoms, bundle_folder, tmp_path):
     [
         (["train", "data", "--out", "run"], "train"),
         (["audit", "data", "--out", "a"], "train"),
-        (["predict", "x.jpg", "--engine", "torch"], "train"),
+        (["predict", "x.jpg", "--bundle", "lesion-7", "--engine", "torch"], "train"),
         (["predict", "x.jpg", "--engine", "openvino"], "export"),
     ],
 )

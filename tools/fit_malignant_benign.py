@@ -17,7 +17,7 @@ import json
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,11 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from tools.lesion_sources import CLASSES, JUDGED, MALIGNANT, PHOTOGRAPHS, lesion_sources
-from tools.onnx_weights import store_in_8_bits
+from tools.onnx_weights import store_weights
 from tools.teachers import LITE_NORMALIZATION, LITE_SIZES, SKLESION_SIZE, lite_network, sklesion_network
 from tools.xception import XceptionBackbone
 
+from nevus._io import write_json
 from nevus._progress import progress
 from nevus.auditing.contamination import index_images
 from nevus.bundle.bundle import ONNX, Bundle, save_bundle
@@ -203,34 +204,48 @@ def auroc_row(name: str, source: str, what: str, score: NDArray[np.float64], y: 
     }
 
 
+TASKS = ("melanoma or nevus", "malignant or benign")
+
+
+def rows_for(task: str, source: str, manifest: Manifest) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which images of a source a task is about, bool (n,), and which of all are positive, bool (n,).
+
+    Actinic keratoses of photographs are left out: whether they count as malignant differs between data sets.
+    """
+    labels, own = manifest.table["label"].to_numpy(), (manifest.table["source"] == source).to_numpy(bool)
+    if task == TASKS[0]:
+        return own & np.isin(labels, ["mel", "nv"]), labels == "mel"
+    return own & ~((labels == "akiec") & (source == PHOTOGRAPHS)), np.isin(labels, MALIGNANT)
+
+
 def rows_of(name: str, logits: NDArray[np.float64], manifest: Manifest) -> list[dict[str, Any]]:
-    """Return the AUROC of every judged source, melanoma against nevus, and of photographs also malignant or benign."""
-    labels, sources = manifest.table["label"].to_numpy(), manifest.table["source"].to_numpy()
+    """Return the AUROC of every judged source, of both tasks."""
     score, found = logits[:, 1] - logits[:, 0], []
-    for source in JUDGED:
-        chosen = (sources == source) & np.isin(labels, ["mel", "nv"])
-        found.append(auroc_row(name, source, "melanoma or nevus", score[chosen], labels[chosen] == "mel"))
-    # Actinic keratoses are left out: whether they count as malignant differs between data sets.
-    chosen = (sources == PHOTOGRAPHS) & (labels != "akiec")
-    found.append(auroc_row(name, PHOTOGRAPHS, "malignant or benign", score[chosen], np.isin(labels[chosen], MALIGNANT)))
+    for task in TASKS:
+        for source in JUDGED:
+            chosen, positive = rows_for(task, source, manifest)
+            found.append(auroc_row(name, source, task, score[chosen], positive[chosen]))
     return found
 
 
-def at_the_point(p: NDArray[np.float64], y: NDArray[np.int64], manifest: Manifest) -> dict[str, dict[str, float]]:
-    """Return sensitivity and specificity on each source at the threshold that the other sources give."""
-    sources, groups, found = manifest.table["source"].to_numpy(), manifest.groups, {}
-    for source in JUDGED:
-        held = sources == source
-        point = fit_operating_point(y[~held], p[~held, 1], groups[~held])
-        assert point.threshold is not None
-        hit = p[held, 1] >= point.threshold
-        values = {"sensitivity": proportion(hit[y[held] == 1]), "specificity": proportion(~hit[y[held] == 0])}
-        found[source] = {
-            key: number
-            for name, one in values.items()
-            for key, number in ((name, one.value), (f"{name}_low", one.ci_low), (f"{name}_high", one.ci_high))
-        }
-    return found
+def at_the_point(
+    p: NDArray[np.float64], y: NDArray[np.int64], manifest: Manifest, task: str, source: str
+) -> dict[str, float]:
+    """Return sensitivity and specificity on a source at the threshold that the other sources give."""
+    others = (manifest.table["source"] != source).to_numpy(bool)
+    point = fit_operating_point(y[others], p[others, 1], manifest.groups[others])
+    assert point.threshold is not None
+    chosen, positive = rows_for(task, source, manifest)
+    hit = p[:, 1] >= point.threshold
+    values = {
+        "sensitivity": proportion(hit[chosen & positive]),
+        "specificity": proportion(~hit[chosen & ~positive]),
+    }
+    return {
+        key: number
+        for name, one in values.items()
+        for key, number in ((name, one.value), (f"{name}_low", one.ci_low), (f"{name}_high", one.ci_high))
+    }
 
 
 def saved_member(
@@ -243,10 +258,10 @@ def saved_member(
     saved = save_bundle(bundle, folder, classifier.eval(), "")
     path, plain, squares = folder / ONNX, folder / "plain.onnx", images.pixels.at_size(member.image_size)
     path.rename(plain)
-    if member.name == "bit":
-        store_in_8_bits(plain, path)
-    else:
+    if member.name == "sklesion":
         quantize(plain, path, squares)
+    else:
+        store_weights(plain, path, 8)
     rows = np.linspace(0, len(squares) - 1, CHECKED).astype(int)
     before, after = (run_batched(OnnxEngine(file), squares[rows], what="checking") for file in (plain, path))
     margins = [found[:, 1] - found[:, 0] for found in (before, after)]
@@ -263,7 +278,9 @@ def main(data: Path, packages: Path, out: Path) -> None:
     """Compute, fit, and write."""
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "sources.parquet").exists():
-        lesion_sources(data).save(out / "sources.parquet")
+        manifest, report = lesion_sources(data)
+        write_json(out / "audit.json", {**asdict(report), "dropped": 0})
+        manifest.save(out / "sources.parquet")
     with contextlib.closing(Cache()) as cache:
         images = decode_dataset(read(out / "sources.parquet").with_classes(CLASSES), SIZE, cache)
         _fit(images, packages, out)
@@ -299,10 +316,9 @@ def _fit(images: DecodedDataset, packages: Path, out: Path) -> None:
     chosen = decode_rows(images, judged)
     rule = fit_decision_rule(logits, y, rows.groups, chosen, shift=True)
     p = rule.probabilities(logits)
-    points = at_the_point(p, y, rows)
     for row in results:
-        if row["classifier"] == "malignant-benign" and row["task"] == "melanoma or nevus":
-            row |= points[row["source"]]
+        if row["classifier"] == "malignant-benign":
+            row |= at_the_point(p, y, rows, row["task"], row["source"])
     print(pd.DataFrame(results).round(3).to_string())
     print(rule)
     keep(results, "sources", ["classifier", "source", "task"])
@@ -338,7 +354,7 @@ def _save(
             "counts": counts,
             "skipped": len(images.faults),
             "protocol": "each source left out in turn",
-            "audit": None,
+            "audit": json.loads((out.parent / "audit.json").read_text(encoding="utf-8")),
             "positive_class": "malignant",
             "columns": column_counts(manifest),
         },
@@ -348,9 +364,13 @@ def _save(
         "overrides": {},
         "versions": {name: version(name) for name in ("nevus", "torch", "timm", "numpy", "scikit-learn")},
         "backbone_weights": "; ".join(about for _, _, about, _, _ in parts),
-        "left_out": results,
+        "left_out": [row for row in results if row["classifier"] == "malignant-benign"],
+        "left_out_note": (
+            "One of the networks was trained on HAM10000, whose three sources are therefore no external tests."
+        ),
         "decision_data": {
-            "name": "the sources, each predicted by heads that were not trained on it",
+            "name": "six sources",
+            "out_of_fold": True,
             "digest": rows.digest,
             "n": len(rows),
         },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from nevus.auditing.leakage import group_duplicates
+from nevus.auditing.leakage import LeakageReport, group_duplicates
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.manifest import Manifest
 from nevus.data.readers.dispatch import read
@@ -27,8 +27,8 @@ JUDGED = ("ham10000:rosendahl", "ham10000:vidir_modern", "ham10000:vienna_dias",
 """Sources that are left out in turn. ham10000:vidir_molemax has 24 melanomas and is always trained on."""
 
 
-def lesion_sources(data: Path, cache: CacheConfig | None = None) -> Manifest:
-    """Read the five sets; images of one lesion get one group.
+def lesion_sources(data: Path, cache: CacheConfig | None = None) -> tuple[Manifest, LeakageReport]:
+    """Read the five sets; images of one lesion get one group. Also returns what the duplicate check found.
 
     Of isic-malignant-benign only the malignant images that stand in no other set are kept, in the source isic-other.
 
@@ -43,10 +43,10 @@ def lesion_sources(data: Path, cache: CacheConfig | None = None) -> Manifest:
     source = table["source"].replace({"labels": OTHER})
     manifest = manifest.with_table(table.assign(label=labels, source=source, split=""))
     with contextlib.closing(Cache(cache or CacheConfig())) as opened:
-        manifest, _ = group_duplicates(manifest, opened)
+        manifest, report = group_duplicates(manifest, opened)
     mixed = (manifest.table["source"] == MIXED).to_numpy(bool)
     known = set(manifest.table.loc[~mixed, "group"])
     new = mixed & (~manifest.table["group"].isin(known) & (manifest.table["label"] == "mel")).to_numpy(bool)
     kept = manifest.where(~mixed | new)
     table = kept.table.assign(source=kept.table["source"].replace({MIXED: OTHER}))
-    return kept.with_table(table).with_classes(CLASSES)
+    return kept.with_table(table).with_classes(CLASSES), report

@@ -66,7 +66,7 @@ class Middle(nn.Module):
 
 def same_max_pool(x: Tensor) -> Tensor:
     """Keras's 3x3 max-pool with stride 2 and padding "same"."""
-    left, right = zip(*(_padding(n) for n in x.shape[:1:-1]), strict=True)
+    left, right = zip(*(_padding(int(n)) for n in x.shape[:1:-1]), strict=True)  # constants, when it is traced
     return F.max_pool2d(F.pad(x, (left[0], right[0], left[1], right[1]), value=float("-inf")), 3, 2)
 
 

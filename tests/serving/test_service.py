@@ -182,9 +182,9 @@ def test_decisions_at_a_chosen_sensitivity(tmp_path, jpeg):
             register = Register(running.database)
             assert register.get(identifier).sensitivity == recorded
             register.close()
-        answer = running.post("/v1/predictions", files=sent(jpeg()), data={"sensitivity": "0.98"})
+        answer = running.post("/v1/predictions", files=sent(jpeg()), data={"sensitivity": "0.99"})
         assert answer.status_code == 422
-        assert "it has thresholds for 0.8, 0.9, 0.95" in answer.json()["error"]
+        assert "it has thresholds for 0.8, 0.9, 0.95, 0.98" in answer.json()["error"]
     finally:
         running.stop()
 

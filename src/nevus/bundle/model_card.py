@@ -69,7 +69,7 @@ def model_card(bundle: Bundle, validation: Mapping[str, Mapping[str, Any]]) -> s
 | metric | value | 95 % interval | n |
 |---|---|---|---|
 {rows}
-
+{_left_out(bundle)}
 ## Decisions
 
 {_decision_data(bundle)} Images are not judged when they look unlike skin lesions, or are blurred,
@@ -101,7 +101,8 @@ def _decision_data(bundle: Bundle) -> str:
     if not (rule.calibration or rule.operating_point or rule.set_thresholds):
         return "No decision rule was fitted."
     if data:
-        return f"Fitted on {data['n']:,} images of {data['name']}, on which nothing was trained."
+        how = "each predicted by networks that were not trained on it" if data.get("out_of_fold") else ""
+        return f"Fitted on {data['n']:,} images of {data['name']}, {how or 'on which nothing was trained'}."
     return "Fitted on the validation split."
 
 
@@ -139,6 +140,29 @@ def _decisions(bundle: Bundle) -> str:
         lines.append("- Conformal sets: none.")
     lines += [f"- {kind_sentence(rule, kind)}" for kind in KINDS]
     return "\n".join(lines)
+
+
+def _left_out(bundle: Bundle) -> str:
+    """The metrics on sources that were left out of the training in turn, where they are known."""
+    rows = [row for row in bundle.provenance.get("left_out", ()) if "sensitivity" in row]
+    if not rows:
+        return ""
+    lines = [
+        f"| {_cell(row['source'])} | {row['task']} | {row['n']:,} ({row['positives']:,}) | {_ends(row, 'auroc')} | "
+        f"{_ends(row, 'sensitivity')} | {_ends(row, 'specificity')} |"
+        for row in rows
+    ]
+    text = (
+        "\n## Sources left out of the training in turn\n\n"
+        "Sensitivity and specificity are at the threshold that the other sources give for a sensitivity of 95 %. "
+        f"{bundle.provenance.get('left_out_note', '')}\n\n"
+        "| source | task | n (positive) | AUROC | sensitivity | specificity |\n|---|---|---|---|---|---|\n"
+    )
+    return text + "\n".join(lines) + "\n"
+
+
+def _ends(row: Mapping[str, Any], name: str) -> str:
+    return f"{row[name]:.3f} ({row[f'{name}_low']:.3f} to {row[f'{name}_high']:.3f})"
 
 
 def _checklist(items: list[tuple[str, str]]) -> str:

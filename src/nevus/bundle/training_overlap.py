@@ -26,7 +26,7 @@ def isic_id(path: str) -> str:
 
 
 def training_indexes(bundle: Bundle) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the index of a bundle's training images, and that of its backbone where this is built in.
+    """Yield the index of a bundle's training images, and that of each backbone that is built in.
 
     Nothing where pyarrow is not installed.
 
@@ -43,12 +43,11 @@ def training_indexes(bundle: Bundle) -> Iterator[tuple[str, pd.DataFrame]]:
         if path is not None and path.is_file():
             yield name, pd.read_parquet(path, columns=columns)
     backbones = json.loads(PRETRAINED.joinpath("backbones.json").read_text(encoding="utf-8"))
-    about = backbones.get(bundle.spec.backbone, {})
-    if "images" in about:
-        yield (
-            f"the backbone {bundle.spec.backbone}",
-            pd.read_parquet(Path(str(PRETRAINED.joinpath(about["images"]))), columns=columns),
-        )
+    for name in (bundle.spec.backbone, *(one["backbone"] for one in bundle.provenance.get("members", ()))):
+        about = backbones.get(name, {})
+        if "images" in about:
+            path = Path(str(PRETRAINED.joinpath(about["images"])))
+            yield f"the backbone {name}", pd.read_parquet(path, columns=columns)
 
 
 def seen_images(bundle: Bundle, manifest: Manifest) -> dict[str, pd.Series[bool]]:

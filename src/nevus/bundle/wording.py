@@ -81,7 +81,7 @@ def prevalence_sentence(rule: DecisionRule, positive: str, prevalence: float | N
 
 
 def test_result_sentence(bundle: Bundle) -> str:
-    """Return what the operating point cost on a test split; empty where no evaluation is known.
+    """Return what the operating point cost on a test split, or on sources left out; empty where neither is known.
 
     Args:
         bundle: a saved one of two classes.
@@ -89,7 +89,7 @@ def test_result_sentence(bundle: Bundle) -> str:
     """
     result = read_test_result(bundle)
     if result is None:
-        return ""
+        return left_out_sentence(bundle)
     sensitivity, specificity = (
         f"{name} {one['value']:.1%} ({one['ci_low']:.1%} to {one['ci_high']:.1%})"
         for name in ("sensitivity", "specificity")
@@ -99,6 +99,20 @@ def test_result_sentence(bundle: Bundle) -> str:
         f"At this threshold on the split {result['split']} of {result['data']} ({result['n']:,} images, "
         f"{result['positives']:,} {bundle.classes[-1]}): {sensitivity}, {specificity}."
     )
+
+
+def left_out_sentence(bundle: Bundle) -> str:
+    """Return what a classifier reached on sources that were left out of its training; empty where it is not known."""
+    rows = [row for row in bundle.provenance.get("left_out", ()) if "sensitivity" in row]
+    if not rows:
+        return ""
+    n = len({row["source"] for row in rows})
+    ranges = {name: [row[name] for row in rows] for name in ("auroc", "sensitivity", "specificity")}
+    area = f"AUROC {min(ranges['auroc']):.2f} to {max(ranges['auroc']):.2f}"
+    both = ", ".join(
+        f"{name} {min(ranges[name]):.0%} to {max(ranges[name]):.0%}" for name in ("sensitivity", "specificity")
+    )
+    return f"On {n} sources, each left out of the training in turn: {area}; at the threshold for 95%: {both}."
 
 
 def operating_point_sentence(rule: DecisionRule, positive: str) -> str:

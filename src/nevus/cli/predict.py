@@ -97,8 +97,8 @@ class Command:
         bundle = classifier.bundle
         if bundle.folder and is_builtin(bundle.folder):
             console.print(
-                f"{self.bundle} is a built-in demonstration: it misses many melanomas on images of other sources; "
-                f"license of its weights: {bundle.license}",
+                f"{self.bundle} is built in: evaluate it on images of your own before you rely on it; license of its "
+                f"weights: {bundle.license}",
                 highlight=False,
             )
         if self.prevalence is not None and len(bundle.rule.class_shares) != 2:

@@ -77,7 +77,7 @@ def ensemble_of_folds(
     images = decode_dataset(manifest, largest_size(bundles), cache)
     rows = pd.Series(range(len(manifest)), index=manifest.table["image"])
     logits = EnsembleEngine.logits(p[None])[rows[images.manifest.table["image"]].to_numpy()]
-    return _save(bundles, Ensemble.of(bundles), images, logits, out)
+    return _save(bundles, Ensemble.of(bundles), images, logits, out, out_of_fold=True)
 
 
 def largest_size(bundles: Sequence[Bundle]) -> int:
@@ -86,7 +86,13 @@ def largest_size(bundles: Sequence[Bundle]) -> int:
 
 
 def _save(
-    bundles: Sequence[Bundle], ensemble: Ensemble, images: DecodedDataset, logits: NDArray[np.float32], out: Path
+    bundles: Sequence[Bundle],
+    ensemble: Ensemble,
+    images: DecodedDataset,
+    logits: NDArray[np.float32],
+    out: Path,
+    *,
+    out_of_fold: bool = False,
 ) -> Bundle:
     first, rows = bundles[0], images.manifest
     spec = ModelSpec(ENSEMBLE, first.classes, image_size=largest_size(bundles))
@@ -105,7 +111,7 @@ def _save(
         "members": [
             {"bundle": b.digest, "backbone": b.spec.backbone, "seed": b.provenance.get("seed")} for b in bundles
         ],
-        "decision_data": {"name": rows.name, "digest": rows.digest, "n": len(rows)},
+        "decision_data": {"name": rows.name, "digest": rows.digest, "n": len(rows), "out_of_fold": out_of_fold},
         "versions": {**first.provenance.get("versions", {}), "nevus": version("nevus")},
     }
     provenance["fit"].pop("logit_shift", None)
