@@ -5,7 +5,7 @@ DEMO := demo
 DEMO_IMAGES := 1000
 DEMO_EPOCHS := 3
 
-.PHONY: demo test test-fast test-long check docs results bench clean
+.PHONY: demo test test-fast test-long check docs results bench gpu clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -50,6 +50,12 @@ results: .venv/ready
 docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	$(BIN)/python scripts/links.py site
+
+# Checks and measurements on an NVIDIA GPU, in minutes. The machine's own PyTorch is used.
+gpu:
+	$(PYTHON) -m venv --system-site-packages .venv-gpu
+	.venv-gpu/bin/pip install --quiet --disable-pip-version-check -e ".[train]"
+	.venv-gpu/bin/python -m benchmarks.gpu --keep
 
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.startup
