@@ -144,7 +144,7 @@ def group_folds(manifest: Manifest, k: int, seed: int) -> list[Fold]:
         NevusError: a class has fewer groups than folds.
 
     """
-    from sklearn.model_selection import StratifiedGroupKFold
+    from nevus.data.group_folds import GroupFolds
 
     counts = manifest.table.groupby("label")["group"].nunique()
     if k < 2 or counts.min() < k:
@@ -152,7 +152,7 @@ def group_folds(manifest: Manifest, k: int, seed: int) -> list[Fold]:
             f"Cannot cut {k} folds: the class '{counts.idxmin()}' has {counts.min()} lesions or patients. Give "
             f"--folds from 2 to {max(2, int(counts.min()))}."
         )
-    splitter = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
+    splitter = GroupFolds(k, shuffle=True, random_state=seed)
     rows = np.zeros(len(manifest))
     with ignored_warnings(UserWarning):
         return [

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from nevus._progress import progress
 from nevus.auditing.image_regions import describe_region, everything, only, ring, surroundings
 from nevus.data.decoded import DecodedImages
+from nevus.data.group_folds import GroupFolds
 from nevus.data.images import Pixels
 from nevus.data.parallel import prefetch_map
 from nevus.metrics.intervals import bootstrap
@@ -202,7 +202,7 @@ def cross_val_predict(features: NDArray[np.float32], y: Ints, groups: Ints, *, s
     """
     classes = int(y.max()) + 1
     p = np.zeros((len(y), classes))
-    for train, test in StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(features, y, groups):
+    for train, test in GroupFolds(FOLDS, shuffle=True, random_state=seed).split(features, y, groups):
         # No `n_jobs`: scikit-learn's threads set and reset the warning filters of the whole process in each other's
         # way.
         model: Any = (

@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import AdaBoostClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -24,6 +24,7 @@ from sklearn.tree import DecisionTreeClassifier
 from threadpoolctl import threadpool_limits
 
 from nevus._progress import ignored_warnings
+from nevus.data.group_folds import GroupFolds
 from nevus.models.handcrafted.estimators import ABCDRuleClassifier, KMeansClassifier
 from nevus.models.handcrafted.features import names
 
@@ -154,7 +155,7 @@ def _chosen(
     folds = min(FOLDS, int(pd.Series(g).groupby(y).nunique().min())) if set(y) == set(targets) else 0
     if folds < 2:  # a class of one group: nothing can be tried, and the first settings are taken
         return {name: values[0] for name, values in learner.grid.items()}
-    cut = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    cut = GroupFolds(folds, shuffle=True, random_state=seed)
     # One after the other: scikit-learn's threads set and reset the warning filters of the whole process in each
     # other's way.
     search = GridSearchCV(clone(estimator), dict(learner.grid), scoring=SCORE, cv=cut, refit=False)

@@ -81,7 +81,7 @@ def _fold(manifest: Manifest, share: float, seed: int, what: str) -> np.ndarray:
     `StratifiedGroupKFold` makes the folds. Its shares are 1/k, so a share such as 0.15 is put together from
     folds of a finer cut: 3 of 20.
     """
-    from sklearn.model_selection import StratifiedGroupKFold
+    from nevus.data.group_folds import GroupFolds
 
     if not 0 < share < 1:
         raise NevusError(f"a {what} share of {share} is not between 0 and 1; correct --{FLAGS[what]}.")
@@ -96,7 +96,7 @@ def _fold(manifest: Manifest, share: float, seed: int, what: str) -> np.ndarray:
             f"folds that a {what} share of {share:g} needs; add images, leave the class out or name the splits "
             "yourself."
         )
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    splitter = GroupFolds(folds, shuffle=True, random_state=seed)
     held = np.zeros(len(manifest), bool)
     with ignored_warnings(UserWarning):  # groups, not images, are what is counted above
         for number, (_, fold) in enumerate(splitter.split(held, manifest.targets, manifest.groups)):
