@@ -313,7 +313,8 @@ def _fit(images: DecodedDataset, packages: Path, out: Path) -> None:
     each = np.stack(probabilities)
     logits = EnsembleEngine.logits(each)
     results += rows_of("malignant-benign", logits.astype(np.float64), rows)
-    chosen = decode_rows(images, judged)
+    with contextlib.closing(Cache()) as cache:
+        chosen = decode_dataset(rows, SIZE, cache)
     rule = fit_decision_rule(logits, y, rows.groups, chosen, shift=True)
     p = rule.probabilities(logits)
     for row in results:
@@ -325,12 +326,6 @@ def _fit(images: DecodedDataset, packages: Path, out: Path) -> None:
     validation = compute_metrics(y, p, ("benign", "malignant"), rows.groups)
     fit = {name: metric.as_dict() for name, metric in validation.items()}
     _save(parts, rule, fit, images, rows, results, out / "bundle")
-
-
-def decode_rows(images: DecodedDataset, chosen: NDArray[np.bool_]) -> DecodedDataset:
-    """Return some of the images."""
-    with contextlib.closing(Cache()) as cache:
-        return decode_dataset(images.manifest.where(chosen), SIZE, cache)
 
 
 def _save(

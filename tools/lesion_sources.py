@@ -19,7 +19,7 @@ NAMES = {
     "seborrheic_keratosis": "bkl",
     "sek": "bkl",
     "ack": "akiec",
-    "malignant": "mel",  # of isic-malignant-benign: what stands in no other set are melanomas of the ISIC archive
+    "malignant": "mel",  # of isic-malignant-benign: images in no other set are melanomas of the ISIC archive
 }
 MIXED, OTHER, PHOTOGRAPHS = "isic-malignant-benign", "isic-other", "pad-ufes-20"
 FOLDERS = ("ham10000", "isic2017", PHOTOGRAPHS, f"{OTHER}/labels.csv", MIXED)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 SMALLEST = 4096
-"""Number of weights below which a tensor stays as it is."""
+"""Number of weights below which a tensor is not changed."""
 LEVELS = 127
 
 

@@ -210,7 +210,7 @@ def cross_validate(
         NevusError: the folder holds a cross-validation with other data or folds, or a training fails.
 
     """
-    _check_folder(out, manifest, folds, by)
+    check_folder(out, manifest, folds, by)
     parts, results, bundles = [], [], []
     for fold in folds:
         on_fold(fold)
@@ -225,7 +225,13 @@ def cross_validate(
     return CrossValidation(by, tuple(results), pooled, table, tuple(bundles))
 
 
-def _check_folder(out: Path, manifest: Manifest, folds: Sequence[Fold], by: By) -> None:
+def check_folder(out: Path, manifest: Manifest, folds: Sequence[Fold], by: By) -> None:
+    """Write which data and folds a folder is for, or check that it is for these.
+
+    Raises:
+        NevusError: it holds a cross-validation of other data or folds.
+
+    """
     settings = {
         "by": by,
         "data": {"name": manifest.name, "rows_digest": manifest.rows_digest},

@@ -23,8 +23,6 @@ from nevus.runtime.engines import EngineName, file_engine
 from nevus.runtime.tta import TTAPolicy, check_policy, with_tta
 
 ENSEMBLE_FILE = "ensemble.json"
-BATCH = 1
-"""Images that a network gets at once: more are hardly faster on a CPU, and take more memory in each network."""
 SMALLEST = 1e-12
 """Probability below which the logarithm is not taken."""
 
@@ -138,15 +136,15 @@ class EnsembleEngine:
             NevusError: the engine does not run here.
 
         """
-        self.members = ensemble.members
+        self._members = ensemble.members
         self._engines = [member.load(engine) for member in ensemble.members]
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return the calibrated probabilities of each network, float64 (members, n, classes)."""
         found = []
-        for member, engine in zip(self.members, self._engines, strict=True):
-            chunks = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
-            logits = np.concatenate([engine(member.squares(chunk)) for chunk in chunks])
+        for member, engine in zip(self._members, self._engines, strict=True):
+            # One image at a time: batches are hardly faster on a CPU, and take more memory in each of the networks.
+            logits = np.concatenate([engine(member.squares(one[None])) for one in pixels])
             found.append(member.affine.apply(logits.astype(np.float64)))
         return np.stack(found)
 
@@ -171,6 +169,6 @@ def disagreement(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
         probabilities: of each network, (members, n, classes).
 
     """
-    top = probabilities.mean(0).argmax(1)
+    top = EnsembleEngine.logits(probabilities).argmax(1)
     chosen = probabilities[:, np.arange(len(top)), top]
     return np.asarray(chosen.max(0) - chosen.min(0))

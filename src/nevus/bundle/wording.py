@@ -103,7 +103,8 @@ def test_result_sentence(bundle: Bundle) -> str:
 
 def left_out_sentence(bundle: Bundle) -> str:
     """Return what a classifier reached on sources that were left out of its training; empty where it is not known."""
-    rows = [row for row in bundle.provenance.get("left_out", ()) if "sensitivity" in row]
+    task = " or ".join(reversed(bundle.classes))
+    rows = [row for row in bundle.provenance.get("left_out", ()) if row["task"] == task]
     if not rows:
         return ""
     n = len({row["source"] for row in rows})

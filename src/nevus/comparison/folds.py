@@ -14,7 +14,7 @@ from nevus._progress import console
 from nevus.comparison.config import ComparisonConfig
 from nevus.comparison.plan import make_trials
 from nevus.comparison.trial import TRIALS, failure_path, mark_failed
-from nevus.cross_validation import AVERAGED, By, CrossValidation, Fold, cross_validate, say
+from nevus.cross_validation import AVERAGED, By, CrossValidation, Fold, check_folder, cross_validate, say
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
 from nevus.metrics.significance import delong_difference, holm_correction
@@ -56,6 +56,8 @@ def compare_folds(
     trials, lacking = make_trials(config)
     for sentence in lacking:
         console.print(sentence, style="yellow", highlight=False)
+    for trial in trials:
+        check_folder(out / TRIALS / trial.name, manifest, folds, by)
     rows, found = [], {}
     for number, trial in enumerate(trials, 1):
         console.rule(f"{number} of {len(trials)}: {trial.name}")
@@ -68,12 +70,11 @@ def compare_folds(
             folder = out / TRIALS / trial.name
             found[trial.name] = cross_validate(manifest, folds, trainer, folder, by, replicates=replicates, on_fold=say)
             row |= _metrics(found[trial.name])
-        except NevusError as error:
-            if "Cannot go on in" in str(error):
-                raise
-            row["failure"] = str(error)
-            mark_failed(trial, out / TRIALS, str(error))
-            console.print(f"{trial.name} failed: {error}", style="red", highlight=False)
+        except Exception as error:  # whatever a method fails with is a row of the table
+            reason = str(error) if isinstance(error, NevusError) else f"{type(error).__name__}: {error}"
+            row["failure"] = reason
+            mark_failed(trial, out / TRIALS, reason)
+            console.print(f"{trial.name} failed: {reason}", style="red", highlight=False)
         rows.append(row)
     _add_tests(rows, found)
     return pd.DataFrame(rows)

@@ -78,8 +78,8 @@ def fold_table(table: pd.DataFrame) -> Table:
 
 def title(row: Row) -> str:
     """Return the name of a method with its tuning and seed."""
-    name = method_spec(row["system"]).title
-    return f"{name}, {row['tuning']}" if row["tuning"] else name
+    seed = f"seed {row['seed']}" if row["seed"] else ""
+    return ", ".join(part for part in (method_spec(row["system"]).title, row["tuning"], seed) if part)
 
 
 def draw_ranges(rows: Sequence[Row], by: By) -> Figure | None:
