@@ -97,19 +97,20 @@ def draw_ranges(rows: Sequence[Row], by: By) -> Figure | None:
         ax.plot(row["auroc_worst"], place, "D", color=RED, markersize=5, label=worst if first else None)
     ax.set_yticks(range(len(drawn)), [title(row) for row in drawn])
     ax.set(xlabel="AUROC", ylim=(-0.6, len(drawn) - 0.4))
-    figure.legend(loc="upper center", ncol=3, frameon=False, fontsize=8)
+    figure.legend(loc="outside upper center", ncol=3, frameon=False, fontsize=8)
     return figure
 
 
 def _heads(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
     """Return head, column and kind of each column in which a row has a value."""
-    heads = []
-    for name in AVERAGED:
-        heads.append((f"{humanize(name)} %", name, "interval"))
-        heads.append(("mean", f"{name}_mean", "percent"))
-        heads.append(("worst", f"{name}_worst", "percent"))
-    heads.append(("difference from BiT, points", "auroc_difference", "interval"))
-    heads.append(("DeLong p", "delong_p_holm", "p"))
+    heads = [
+        ("AUROC %", "auroc", "interval"),
+        ("mean", "auroc_mean", "percent"),
+        ("worst", "auroc_worst", "percent"),
+        ("difference from BiT", "auroc_difference", "interval"),
+        ("DeLong p", "delong_p_holm", "p"),
+        *((f"{humanize(name)} %", name, "interval") for name in AVERAGED if name != "auroc"),
+    ]
     return [head for head in heads if any(math.isfinite(row.get(head[1], math.nan)) for row in rows)]
 
 
