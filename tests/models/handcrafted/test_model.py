@@ -58,7 +58,7 @@ def test_settings_are_chosen_with_no_group_on_both_sides(monkeypatch):
     import nevus.baselines.learners as learners
 
     cuts = []
-    whole = learners.StratifiedGroupKFold
+    whole = learners.GroupFolds
 
     class Noted(whole):
         def split(self, X, y=None, groups=None):
@@ -66,7 +66,7 @@ def test_settings_are_chosen_with_no_group_on_both_sides(monkeypatch):
                 cuts.append(set(groups[train]) & set(groups[test]))
                 yield train, test
 
-    monkeypatch.setattr(learners, "StratifiedGroupKFold", Noted)
+    monkeypatch.setattr(learners, "GroupFolds", Noted)
     x, y, groups = sample()
     fit_baseline(LEARNERS["kmeans"], x, y, groups, (x, y), 0)
     assert cuts
