@@ -12,8 +12,10 @@ from PIL import Image
 
 from nevus.data import cache as cache_module
 from nevus.data import decoded as pixels_module
+from nevus.data import preprocess as preprocess_module
 from nevus.data.cache import Cache, CacheConfig, clear_cache
 from nevus.data.decoded import decode_dataset
+from nevus.data.images import decode
 from nevus.data.preprocess import Preprocess
 from nevus.data.readers.dispatch import read
 from nevus.errors import NevusError
@@ -24,12 +26,12 @@ def decoded(monkeypatch):
     """Count what is decoded."""
     paths = []
 
-    class Counting(Preprocess):
-        def pixels(self, source, *rest):
-            paths.append(source)
-            return super().pixels(source, *rest)
+    def counting(source, *rest):
+        paths.append(source)
+        return decode(source, *rest)
 
-    monkeypatch.setattr(pixels_module, "Preprocess", Counting)
+    monkeypatch.setattr(pixels_module, "decode", counting)
+    monkeypatch.setattr(preprocess_module, "decode", counting)
     return paths
 
 
@@ -49,8 +51,9 @@ def entries(tmp_path, kind="pixels"):
 
 def test_each_image_is_decoded_once(class_folders, opened, decoded):
     data = read(class_folders({"a": 4, "b": 5}))
-    first = decode_dataset(data, 16, opened())
     expected = np.stack([Preprocess(16).pixels(path) for path in data.paths])
+    decoded.clear()
+    first = decode_dataset(data, 16, opened())
     assert np.array_equal(first.pixels[:], expected)
     assert len(decoded) == 9
     again = decode_dataset(data, 16, opened())
@@ -61,6 +64,17 @@ def test_each_image_is_decoded_once(class_folders, opened, decoded):
     assert len(decoded) == 9
     decode_dataset(data, 20, opened())
     assert len(decoded) == 18
+
+
+def test_each_image_is_decoded_once_for_several_sizes(class_folders, opened, decoded):
+    data = read(class_folders({"a": 4, "b": 5}))
+    expected = {size: np.stack([Preprocess(size).pixels(path) for path in data.paths]) for size in (16, 20)}
+    decoded.clear()
+    found = decode_dataset(data, 16, opened(), also=[20])
+    assert np.array_equal(found.pixels[:], expected[16])
+    assert np.array_equal(found.pixels.at_size(20)[:], expected[20])
+    assert np.array_equal(decode_dataset(data, 20, opened()).pixels[:], expected[20])
+    assert len(decoded) == 9
 
 
 def test_the_key_is_the_content_not_the_name(class_folders, opened, decoded, tmp_path):

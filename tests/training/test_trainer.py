@@ -266,7 +266,7 @@ def test_an_existing_run_is_refused_before_the_duplicate_check(trained, phantoms
     from nevus.training import preparation
 
     _, out = trained
-    monkeypatch.setattr(preparation, "group_duplicates", lambda *_: pytest.fail("the check ran"))
+    monkeypatch.setattr(preparation, "group_duplicates", lambda *_, **__: pytest.fail("the check ran"))
     with pytest.raises(NevusError, match="holds a run already"):
         replace(trainer(), preparation=Preparation()).fit(read(phantoms), out)
 

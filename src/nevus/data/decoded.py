@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from nevus._progress import console, progress
 from nevus.data.cache import Cache
-from nevus.data.images import Pixels
+from nevus.data.images import Pixels, decode
 from nevus.data.manifest import Manifest
 from nevus.data.parallel import prefetch_map
-from nevus.data.preprocess import Preprocess
+from nevus.data.preprocess import Preprocess, resize_square
 from nevus.errors import ImageError, NevusError
 
 
@@ -89,7 +89,13 @@ class DecodedDataset:
 
 
 def decode_dataset(
-    manifest: Manifest, image_size: int, cache: Cache, *, begin: float = 0.0, what: str = "decoding"
+    manifest: Manifest,
+    image_size: int,
+    cache: Cache,
+    *,
+    also: Collection[int] = (),
+    begin: float = 0.0,
+    what: str = "decoding",
 ) -> DecodedDataset:
     """Decode every image to a square of `image_size` pixels in the cache; unusable ones are left out and reported.
 
@@ -97,6 +103,7 @@ def decode_dataset(
         manifest: the images.
         image_size: in pixels.
         cache: of the squares.
+        also: other sizes that will be needed, in pixels: each file is decoded once for all.
         begin: share of the images after which to begin, in a circle. Processes that begin at different places share
             the work, since each finds in the cache what another has decoded.
         what: title of the progress bar.
@@ -109,18 +116,22 @@ def decode_dataset(
     def one(path: Path) -> str | ImageError:
         try:
             digest = cache.file_digest(path)
-            if not cache.has_pixels(digest, image_size):
-                cache.store_pixels(digest, Preprocess(image_size).pixels(path))
+            missing = [size for size in sizes if not cache.has_pixels(digest, size)]
+            if missing:
+                pixels = decode(path)
+                for size in missing:
+                    cache.store_pixels(digest, resize_square(pixels, size))
             return digest
         except ImageError as error:
             return error
         except (OSError, ValueError):  # the decoder reports the reason
             try:
-                Preprocess(image_size).pixels(path)
+                decode(path)
             except ImageError as error:
                 return error
             return ImageError(f"Cannot read '{path}': it changed while it was read. Try again.")
 
+    sizes = sorted({image_size, *also})
     paths = manifest.paths
     order = np.roll(np.arange(len(paths)), -int(begin * len(paths)))
     digests: dict[int, str] = {}

@@ -21,7 +21,8 @@ def is_truncated(content: bytes, pixels: NDArray[np.uint8], progressive: bool) -
 
     A decoder needs no byte after the last block of an image. So further data in front of the end marker change no
     pixel of a complete file, and change those of a truncated one. That takes a second decoding, and is tried only
-    where the last block is flat, as a decoder leaves a missing one, and for progressive files.
+    where the last block is flat, as a decoder leaves a missing one, and for progressive files that do not end with
+    a refinement: what is missing there is no more than the last bit of some coefficients.
 
     Args:
         content: the file.
@@ -32,8 +33,8 @@ def is_truncated(content: bytes, pixels: NDArray[np.uint8], progressive: bool) -
     corner = pixels[-_CORNER:, -_CORNER:]
     if not progressive and (corner != corner[-1, -1]).any():
         return False
-    end = _end_of_image(content)
-    if end is None:
+    end, refined = _end_of_image(content)
+    if end is None or (progressive and refined):
         return False  # without an end marker Pillow itself reports truncated files
     with Image.open(io.BytesIO(content[:end] + _EXTRA + content[end:]), formats=("JPEG",)) as image:
         try:
@@ -59,28 +60,33 @@ def without_exif(content: bytes) -> tuple[bytes, bytes]:
     return (b"".join([*kept, content[place:]]), exif) if exif else (content, b"")
 
 
-def _end_of_image(content: bytes) -> int | None:
-    """Return the place of the end marker of the first image in a file."""
-    place = 2
+def _end_of_image(content: bytes) -> tuple[int | None, bool]:
+    """Return the place of the end marker of the first image in a file, and whether it ends with a refinement.
+
+    A progressive file sends coefficients without their last bits first. Its last scan refines some of them if it
+    begins with the bit that another one left (ITU-T T.81, B.2.3, Ah > 0) and ends with the lowest (Al = 0).
+    """
+    place, refined = 2, False
     while place + 4 <= len(content):
         if content[place] != 0xFF:
-            return None
+            return None, False
         marker = content[place + 1]
         if marker == 0xFF:  # fill bytes
             place += 1
             continue
         if marker == _EOI:
-            return place
+            return place, refined
         if marker in _WITHOUT_LENGTH:
             place += 2
             continue
         place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
         if marker == _SOS:
+            refined = content[place - 1 : place] == b"\x10"  # the four bits of Ah, then those of Al
             found = _next_marker(content, place)
             if found is None:
-                return None
+                return None, False
             place = found
-    return place if content[place : place + 2] == b"\xff\xd9" else None
+    return (place if content[place : place + 2] == b"\xff\xd9" else None), refined
 
 
 def _next_marker(content: bytes, place: int) -> int | None:

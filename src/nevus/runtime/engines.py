@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -51,6 +52,17 @@ def cpu_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@cache
+def _share_arena() -> None:
+    """Let all sessions of this process take their memory from one arena; networks of an ensemble run in turn."""
+    import onnxruntime
+
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(memory, onnxruntime.OrtArenaCfg(0, -1, -1, -1))  # its own defaults
+
+
 class OnnxEngine:
     """`model.onnx`, or another file, run by ONNX Runtime; on a GPU where its CUDA provider is installed."""
 
@@ -68,6 +80,8 @@ class OnnxEngine:
         options.intra_op_num_threads = cpu_threads()
         # Threads that wait in a loop take the time of those that decode images.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        _share_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
         preferred = ("CUDAExecutionProvider", "CPUExecutionProvider")
         providers = [name for name in preferred if name in onnxruntime.get_available_providers()]
         try:

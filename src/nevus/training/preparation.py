@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -47,24 +48,31 @@ class Preparation:
     check_duplicates: bool = True
     drop_leaks: bool = False
 
-    def apply(self, manifest: Manifest, timer: StageTimer) -> tuple[Manifest, dict[str, Any]]:
+    def apply(
+        self, manifest: Manifest, timer: StageTimer, *, sizes: Collection[int] = ()
+    ) -> tuple[Manifest, dict[str, Any]]:
         """Return the data set with groups and splits, and the provenance of these for a bundle.
+
+        Args:
+            manifest: the data set.
+            timer: takes the time of the duplicate check.
+            sizes: that the images will be needed at: the check decodes them once for itself and for these.
 
         Raises:
             NevusError: the data set has no such split.
 
         """
         with timer("audit") if self.check_duplicates else contextlib.nullcontext():
-            manifest, protocol = self._audited(manifest)
+            manifest, protocol = self._audited(manifest, sizes)
         return with_splits(manifest, self.split), protocol
 
-    def _audited(self, manifest: Manifest) -> tuple[Manifest, dict[str, Any]]:
+    def _audited(self, manifest: Manifest, sizes: Collection[int]) -> tuple[Manifest, dict[str, Any]]:
         if self.corrected:
             manifest = with_corrected_split(manifest)
         found: LeakageReport | None = None
         if self.check_duplicates:
             with contextlib.closing(Cache(self.cache)) as cache:
-                manifest, found = group_duplicates(manifest, cache)
+                manifest, found = group_duplicates(manifest, cache, also=sizes)
         dropped = 0
         if self.drop_leaks:
             manifest, dropped = drop_leaking(manifest)

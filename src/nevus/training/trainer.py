@@ -88,9 +88,7 @@ class Trainer:
         groups = LabelGroups.parse(self.group_labels, manifest.classes, self.class_prior) if self.group_labels else None
         if self.class_prior and groups is None:
             raise NevusError("Cannot use --class-prior: it needs label groups. Give --group-labels too.")
-        config = make_config(
-            self.preset, dataset_stats(manifest.split("train"), backbone), self.overrides, epochs=self.epochs
-        )
+        config = self._config(manifest.split("train"))
         spec = ModelSpec(
             backbone=backbone.name,
             classes=groups.classes if groups else manifest.classes,
@@ -127,7 +125,7 @@ class Trainer:
         out, timer, world = Path(out), timer or StageTimer(), current_world()
         check_startable(out, resume=resume)
         self._check_license()
-        manifest, protocol = self.preparation.apply(manifest, timer)
+        manifest, protocol = self.preparation.apply(manifest, timer, sizes=self._sizes(manifest))
         spec, config = self.plan(manifest)
         backbone_network, weights = load_pretrained(self.backbone, seed=self.seed, weights=self.weights)
         network = build_model(spec, backbone_network)
@@ -159,11 +157,19 @@ class Trainer:
         lines = [f"{name} = {_toml(value)}" for name, value in own.items() if value is not None]
         return "\n".join([*lines, "", "[overrides]", *(f"{k} = {_toml(v)}" for k, v in self.overrides.items()), ""])
 
+    def _config(self, train: Manifest) -> TrainConfig:
+        stats = dataset_stats(train, backbone_spec(self.backbone))
+        return make_config(self.preset, stats, self.overrides, epochs=self.epochs)
+
+    def _sizes(self, manifest: Manifest) -> set[int]:
+        """Return the sizes that images will be decoded to, before the splits are known."""
+        config = self._config(manifest)
+        return {config.image_size, _stored_size(config)}
+
     def _decode(
         self, manifest: Manifest, spec: ModelSpec, config: TrainConfig, run: RunDir, cache: Cache, timer: StageTimer
     ) -> Fit:
-        # At evaluation a whole image is resized to `image_size`; a frozen backbone must be trained on the same.
-        stored = config.image_size if config.tuning == "linear-probe" else config.resize_size
+        stored = _stored_size(config)
         world = current_world()
         begin = world.index / world.count
         with timer("decoding"):
@@ -210,6 +216,11 @@ class Trainer:
                 **protocol,
             },
         }
+
+
+def _stored_size(config: TrainConfig) -> int:
+    # At evaluation a whole image is resized to `image_size`; a frozen backbone must be trained on the same.
+    return config.image_size if config.tuning == "linear-probe" else config.resize_size
 
 
 def _toml(value: Any) -> str:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nevus.auditing.duplicates.alignment import _compared, dihedral_warp
+from nevus.auditing.duplicates.alignment import _compared, _Picture, dihedral_warp
 from nevus.auditing.duplicates.candidates import inverse
 from nevus.auditing.duplicates.descriptors import (
     AUDIT_IMAGE_SIZE,
@@ -40,7 +40,7 @@ def test_a_turned_fingerprint_is_that_of_the_turned_image(pixels, turn):
 
 @pytest.mark.parametrize("turn", DIHEDRAL_GROUP)
 def test_a_warp_lays_an_image_as_numpy_does(pixels, turn):
-    found = _compared(gray(pixels), gray(laid_out(pixels, turn)), dihedral_warp(turn), 0)
+    found = _compared(_Picture(pixels), _Picture(laid_out(pixels, turn)), dihedral_warp(turn), 0)
     assert found.similarity == pytest.approx(1, abs=1e-4)
     assert found.overlap > 0.98
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE, ImageDescriptors, field_of_view_mask, gray
+from nevus.data.images import Pixels
 
 RATIO = 0.85
 """Largest ratio of the distances of a key point's best and second match (Lowe 2004, section 7.1)."""
@@ -25,10 +27,16 @@ REFINE_SIMILARITY = 0.5
 SURE_SIMILARITY = 0.9
 """Similarity from which the alignment is not refined."""
 _ALL = np.full((AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE), 255, np.uint8)
+_NEVER = np.float32(1e9)
+"""More than any square of a distance."""
+_CODE = np.array([AUDIT_IMAGE_SIZE, 1], np.float32)
+"""Makes one number of a place."""
 _WINDOW = cv2.createHanningWindow((AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE), cv2.CV_32F)
 
 Warp = NDArray[np.float32]
 """(2, 3), from the pixels of the second image to those of the first."""
+Matches = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Places of matching key points in the first and in the second image, (k, 2) each."""
 
 
 @dataclass(frozen=True)
@@ -51,26 +59,39 @@ class Alignment:
 NO_ALIGNMENT = Alignment(0.0, 0.0, 0)
 
 
+class _Picture:
+    """The luminance of an image, float32, and where it shows skin."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        plain = gray(pixels)
+        self.gray = plain.astype(np.float32)
+        self.skin = field_of_view_mask(plain).astype(np.float32)
+
+
 def align(
-    described: ImageDescriptors, one: int, other: int, turn: tuple[bool, bool, bool] | None, least: int
+    described: ImageDescriptors,
+    pair: tuple[int, int],
+    matches: Matches,
+    turn: tuple[bool, bool, bool] | None,
+    least: int,
 ) -> Alignment:
     """Align two images by their key points or, where these do not suffice, by a given rotation or reflection.
 
     Args:
         described: see `ImageDescriptors`.
-        one: row of an image.
-        other: row of another.
+        pair: rows of two images.
+        matches: their matching key points, see `matching_points`.
         turn: rotation or reflection of the first where key points do not decide; None for no such attempt.
         least: number of matches below which key points do not decide.
 
     """
-    matches, warp = by_matches(described, one, other, least)
+    count, warp = agreeing(matches, least)
     best = NO_ALIGNMENT
     if warp is None and turn is None:
         return best
-    first, second = (gray(described.squares[row : row + 1][0]) for row in (one, other))
+    first, second = (_Picture(described.squares[row : row + 1][0]) for row in pair)
     if warp is not None:
-        best = _best(first, second, warp, matches)
+        best = _best(first, second, warp, count)
     if turn is not None and best.similarity < REFINE_SIMILARITY:
         shifted = _shifted(first, second, dihedral_warp(turn))
         if _compared(first, second, shifted, 0).similarity >= REFINE_SIMILARITY:
@@ -82,20 +103,18 @@ def _similarity(alignment: Alignment) -> float:
     return alignment.similarity
 
 
-def _best(first: NDArray[np.uint8], second: NDArray[np.uint8], warp: Warp, matches: int) -> Alignment:
+def _best(first: _Picture, second: _Picture, warp: Warp, matches: int) -> Alignment:
     found = _compared(first, second, warp, matches)
     if found.similarity >= SURE_SIMILARITY:
         return found
     return max(found, _compared(first, second, _refined(first, second, warp), matches), key=_similarity)
 
 
-def _shifted(first: NDArray[np.uint8], second: NDArray[np.uint8], warp: Warp) -> Warp:
+def _shifted(first: _Picture, second: _Picture, warp: Warp) -> Warp:
     """Add the shift that phase correlation finds (Kuglin and Hines 1975)."""
-    turned = cv2.warpAffine(
-        first, warp, (AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    )
-    whole = np.ones(first.shape, np.float32)
-    there, here = (_contrast(image.astype(np.float32), whole) for image in (second, turned))
+    turned = _warped(first.gray, warp)
+    whole = np.ones_like(turned)
+    there, here = (_contrast(image, whole, whole) for image in (second.gray, turned))
     shift, _ = cv2.phaseCorrelate(there, here, _WINDOW)
     if max(map(abs, shift)) > AUDIT_IMAGE_SIZE / 4:
         return warp
@@ -104,37 +123,56 @@ def _shifted(first: NDArray[np.uint8], second: NDArray[np.uint8], warp: Warp) ->
     return moved
 
 
-def by_matches(described: ImageDescriptors, one: int, other: int, least: int = 3) -> tuple[int, Warp | None]:
-    """Count the matching key points that agree on a similarity transformation, and return it (RANSAC, fixed seed).
+def matching_points(described: ImageDescriptors, pairs: Sequence[tuple[int, int]]) -> list[Matches]:
+    """Match the key points of pairs of images: each of the second's with the nearest of the first's, if it is clear.
+
+    The pairs are compared together, in few operations on large arrays, during which other threads can run.
 
     Args:
         described: see `ImageDescriptors`.
-        one: row of an image.
-        other: row of another.
+        pairs: rows of images.
+
+    """
+    one, other = np.asarray(pairs, np.int64).T
+    counts, most = described.counts, max(int(described.counts[np.unique(pairs)].max()), 2)
+    places = np.arange(most)
+    a, b = (described.descriptors[rows, :most].astype(np.float32) for rows in (one, other))
+    # The squares are whole numbers below 2 ** 24: nothing is rounded.
+    far = -2 * (b @ a.swapaxes(1, 2))
+    far += np.square(b).sum(2)[:, :, None]
+    far += (np.square(a).sum(2) + np.where(places < counts[one, None], 0, _NEVER))[:, None, :]
+    nearest = far.argmin(2)
+    distance = np.take_along_axis(far, nearest[:, :, None], 2)[:, :, 0]
+    np.put_along_axis(far, nearest[:, :, None], np.inf, 2)
+    good = (distance < RATIO**2 * np.minimum(far.min(2), _NEVER)) & (places < counts[other, None])
+    found = []
+    for row, (first, second) in enumerate(pairs):
+        kept = np.flatnonzero(good[row])
+        found.append((described.places[first][nearest[row, kept]], described.places[second][kept]))
+    return found
+
+
+def agreeing(matches: Matches, least: int) -> tuple[int, Warp | None]:
+    """Count the matches that agree on a similarity transformation, and return it (RANSAC, fixed seed).
+
+    Args:
+        matches: see `matching_points`.
         least: number of matches below which 0 and None are returned.
 
     """
-    a, b = (described.descriptors[row, : described.counts[row]].astype(np.float32) for row in (one, other))
-    if min(len(a), len(b)) < 2:
+    here, there = matches
+    if len(here) < max(least, 3):
         return 0, None
-    # Of the second's points to the first's. The squares are whole numbers below 2 ** 24: nothing is rounded.
-    far = np.square(b).sum(1)[:, None] + np.square(a).sum(1) - 2 * (b @ a.T)
-    rows = np.arange(len(b))
-    nearest = far.argmin(1)
-    distance = far[rows, nearest]
-    far[rows, nearest] = np.inf
-    good = np.flatnonzero(distance < RATIO**2 * far.min(1))
-    if len(good) < max(least, 3):
-        return 0, None
-    there, here = described.places[other][good], described.places[one][nearest[good]]
     warp, agree = cv2.estimateAffinePartial2D(
         there, here, method=cv2.RANSAC, ransacReprojThreshold=MAX_RESIDUAL, maxIters=500
     )
     if warp is None or not ZOOM[0] < np.hypot(warp[0, 0], warp[0, 1]) < ZOOM[1]:
         return 0, None
-    agree = agree.ravel().astype(bool)
+    kept = agree.ravel().astype(bool)
+    if kept.sum() < least:
+        return 0, None
     # Several matches that meet in one point are one.
-    counted = min(len(np.unique(np.round(p[agree] / 2), axis=0)) for p in (here, there))
+    counted = min(len(np.unique(np.round(places[kept] / 2) @ _CODE)) for places in (here, there))
     return (counted, np.asarray(warp, np.float32)) if counted >= least else (0, None)
 
 
@@ -147,54 +185,58 @@ def dihedral_warp(turn: tuple[bool, bool, bool]) -> Warp:
     return np.array([y, x] if swap else [x, y], np.float32)
 
 
-def _refined(first: NDArray[np.uint8], second: NDArray[np.uint8], warp: Warp) -> Warp:
+def _refined(first: _Picture, second: _Picture, warp: Warp) -> Warp:
     """Refine an affine map by the enhanced correlation coefficient (Evangelidis and Psarakis 2008)."""
     stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 1e-3)
     try:
-        _, better = cv2.findTransformECC(second, first, warp.copy(), cv2.MOTION_AFFINE, stop, _ALL, 5)
+        _, better = cv2.findTransformECC(second.gray, first.gray, warp.copy(), cv2.MOTION_AFFINE, stop, _ALL, 5)
     except cv2.error:  # it does not converge: the two are not alike
         return warp
     zoom = abs(float(np.linalg.det(better[:, :2]))) ** 0.5
     return np.asarray(better, np.float32) if ZOOM[0] < zoom < ZOOM[1] else warp
 
 
-def _compared(first: NDArray[np.uint8], second: NDArray[np.uint8], warp: Warp, matches: int) -> Alignment:
-    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    source: NDArray[Any] = first.astype(np.float32)
+def _warped(image: NDArray[np.float32], warp: Warp) -> NDArray[np.float32]:
+    size = (AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE)
+    return np.asarray(cv2.warpAffine(image, warp, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP), np.float32)
+
+
+def _compared(first: _Picture, second: _Picture, warp: Warp, matches: int) -> Alignment:
+    source: NDArray[Any] = first.gray
+    target: NDArray[Any] = second.gray
     zoom = abs(float(np.linalg.det(warp[:, :2]))) ** 0.5
-    target: NDArray[Any] = second.astype(np.float32)
     if zoom > 1:  # the first is the larger one: what the second cannot show is taken out
         source = cv2.GaussianBlur(source, (0, 0), 0.5 * zoom)
     elif zoom < 1:
         target = cv2.GaussianBlur(target, (0, 0), 0.5 / zoom)
-    moved = cv2.warpAffine(source, warp, (AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE), flags=how)
-    covered = cv2.warpAffine(np.ones_like(source), warp, (AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE), flags=how) > 0.99
+    moved = _warped(source, warp)
+    covered = _warped(np.ones_like(source), warp) > 0.99
     overlap = float(covered.mean())
-    covered &= (
-        cv2.warpAffine(
-            field_of_view_mask(first).astype(np.float32), warp, (AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE), flags=how
-        )
-        > 0.99
-    ) & field_of_view_mask(second)
+    covered &= (_warped(first.skin, warp) > 0.99) & (second.skin > 0)
     if covered.mean() < MIN_OVERLAP:
         return NO_ALIGNMENT
     weight = covered.astype(np.float32)
-    x, y = (_contrast(image, weight)[covered] for image in (moved, target))
+    share = np.maximum(_around(weight), 1e-3)
+    x, y = (_contrast(image, weight, share)[covered] for image in (moved, target))
     x, y = x - x.mean(), y - y.mean()
     both = float(np.sqrt((x * x).sum() * (y * y).sum()))
     return Alignment(float((x * y).sum()) / both if both > 0 else 0.0, overlap, matches)
 
 
-def _contrast(image: NDArray[Any], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+def _contrast(
+    image: NDArray[np.float32], weight: NDArray[np.float32], share: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """Return the local contrast: the deviation from the surroundings, divided by its local standard deviation.
 
     A lesion's edge, which all lesions have, then counts no more than its pattern. Noise of two gray levels and the
     finest JPEG artifacts do not count.
     """
+    deviation = cv2.GaussianBlur(image, (0, 0), 1) - _around(image * weight) / share
+    return np.asarray(deviation / np.sqrt(_around(deviation * deviation * weight) / share + 4), np.float32)
 
-    def around(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(cv2.GaussianBlur(values * weight, (0, 0), 6) / share, np.float32)
 
-    share = np.maximum(cv2.GaussianBlur(weight, (0, 0), 6), 1e-3)
-    deviation = cv2.GaussianBlur(image, (0, 0), 1) - around(image)
-    return np.asarray(deviation / np.sqrt(around(deviation**2) + 4), np.float32)
+def _around(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Blur with a standard deviation of 6 pixels, computed at half the size: so wide a blur needs no more."""
+    half = AUDIT_IMAGE_SIZE // 2
+    small = cv2.GaussianBlur(cv2.resize(values, (half, half), interpolation=cv2.INTER_AREA), (0, 0), 3)
+    return np.asarray(cv2.resize(small, values.shape, interpolation=cv2.INTER_LINEAR), np.float32)

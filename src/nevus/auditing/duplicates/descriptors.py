@@ -87,7 +87,7 @@ def describe_images(squares: DecodedImages, folder: Path) -> ImageDescriptors:
         task = bar.add_task("describing images", total=n, note="")
         for _ in prefetch_map(one_image, range(n)):
             bar.advance(task)
-    return ImageDescriptors(squares, digests, fingerprints, places, descriptors, counts)
+    return ImageDescriptors(squares, digests, fingerprints, places, np.asarray(descriptors), counts)
 
 
 def _allocated(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:

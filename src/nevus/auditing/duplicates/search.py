@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from nevus._io import cache_folder, ensure_writable
 from nevus._progress import progress
-from nevus.auditing.duplicates.alignment import Alignment, align
+from nevus.auditing.duplicates.alignment import Alignment, align, matching_points
 from nevus.auditing.duplicates.candidates import by_key_points, by_perceptual_hash
 from nevus.auditing.duplicates.descriptors import ImageDescriptors, describe_images
 from nevus.auditing.duplicates.thresholds import Thresholds, default_thresholds
@@ -19,6 +23,8 @@ from nevus.data.parallel import prefetch_map
 from nevus.errors import NevusError
 
 KINDS = ("exact_duplicate", "near_duplicate", "same_lesion")
+PAIRS = 16
+"""Pairs whose key points are compared together."""
 COLUMNS = ("a", "b", "kind", "similarity", "overlap", "matches")
 
 
@@ -45,9 +51,21 @@ def find_pairs(squares: DecodedImages, thresholds: Thresholds | None = None) -> 
         ensure_writable(cache_folder(""))
     except NevusError:  # then the system's temporary folder
         place = None
-    with tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True) as folder, _one_thread_each():
         described = describe_images(squares, Path(folder))
         return _pairs(described, thresholds or default_thresholds())
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let each thread of this search compute alone: threads of libraries inside it would only wait for each other."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _pairs(described: ImageDescriptors, thresholds: Thresholds) -> pd.DataFrame:
@@ -61,16 +79,23 @@ def _pairs(described: ImageDescriptors, thresholds: Thresholds) -> pd.DataFrame:
     turns = by_perceptual_hash(described, rows)
     pairs = sorted({*turns, *by_key_points(described, rows)}, key=lambda pair: [described.digests[row] for row in pair])
 
-    def align_pair(pair: tuple[int, int]) -> Alignment:
-        return align(described, *pair, turns.get(pair), thresholds.matches)
+    def align_pairs(start: int) -> list[Alignment]:
+        part = pairs[start : start + PAIRS]
+        matches = matching_points(described, part)
+        return [
+            align(described, pair, matching, turns.get(pair), thresholds.matches)
+            for pair, matching in zip(part, matches, strict=True)
+        ]
 
     with progress(unit="pairs") as bar:
         task = bar.add_task("comparing", total=len(pairs), note="")
-        for pair, alignment in zip(pairs, prefetch_map(align_pair, pairs), strict=True):
-            kind = kind_of(alignment, thresholds)
-            if kind:
-                found.append((min(pair), max(pair), kind, alignment))
-            bar.advance(task)
+        starts = range(0, len(pairs), PAIRS)
+        for start, alignments in zip(starts, prefetch_map(align_pairs, starts), strict=True):
+            for pair, alignment in zip(pairs[start : start + PAIRS], alignments, strict=True):
+                kind = kind_of(alignment, thresholds)
+                if kind:
+                    found.append((min(pair), max(pair), kind, alignment))
+            bar.advance(task, len(alignments))
     table = pd.DataFrame(
         [(a, b, kind, r.similarity, r.overlap, r.matches) for a, b, kind, r in found], columns=list(COLUMNS)
     )
