@@ -7,7 +7,7 @@ import pytest
 
 HIDE = """
 import sys
-HIDDEN = {"torch", "torchvision", "timm", "sklearn", "skimage", "cv2", "usearch", "skops", "numba", "safetensors",
+HIDDEN = {"torch", "torchvision", "timm", "sklearn", "skimage", "cv2", "skops", "numba", "safetensors",
           "pandera", "openvino", "onnx", "pydicom", "cleanlab", "transformers", "filelock", "huggingface_hub"}
 class Finder:
     def find_spec(self, name, path=None, target=None):

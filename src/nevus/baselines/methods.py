@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from nevus.baselines.learners import LEARNERS
 from nevus.errors import NevusError
 from nevus.models.cached import on_this_machine
 from nevus.models.checkpoint import read_backbone
@@ -140,4 +139,4 @@ def _said(one: MethodSpec, weights: str, own: str) -> str:
 
 def is_network(name: str) -> bool:
     """Return whether a method is a network; others are trained on handcrafted features."""
-    return name not in LEARNERS
+    return bool(method_spec(name).backbone)

@@ -15,7 +15,6 @@ from rich.table import Table
 
 from nevus._progress import console
 from nevus.baselines.methods import MethodName, is_network, method_spec, resolve_method
-from nevus.baselines.train import HandcraftedTrainer
 from nevus.cli._flags import DataFlag, flag, pairs
 from nevus.cli._help import field_docs
 from nevus.cli._number import OptionalFloat
@@ -140,6 +139,8 @@ class Command:
         return self.out
 
     def _train_baseline(self) -> int:
+        from nevus.baselines.train import HandcraftedTrainer  # scikit-learn's methods, which networks do not need
+
         fixed = ("backbone", "weights", "preset", "tuning", "epochs", "group_labels", "class_prior", "set", "config")
         refuse_network_flags(self, (*fixed, "permissive_only", "dry_run"))
         out = self._out()

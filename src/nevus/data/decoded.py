@@ -49,7 +49,7 @@ class DecodedImages:
         return pixels
 
     def subset(self, rows: slice) -> DecodedImages:
-        """Return a range of the images; nothing is read."""
+        """Return a range of the images, or every k-th of them; nothing is read."""
         return DecodedImages(self._paths[rows], self.digests[rows], self.image_size, self._cache)
 
     def at_size(self, image_size: int) -> DecodedImages:

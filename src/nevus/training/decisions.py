@@ -21,7 +21,13 @@ OTHERS = (0.8, 0.9, 0.98)
 
 
 def fit_decision_rule(
-    logits: NDArray[np.floating], y: Ints, groups: Ints, images: DecodedDataset, *, shift: bool | None = None
+    logits: NDArray[np.floating],
+    y: Ints,
+    groups: Ints,
+    images: DecodedDataset,
+    *,
+    shift: bool | None = None,
+    checked: tuple[CheckLimits, Sequence[str]] | None = None,
 ) -> DecisionRule:
     """Fit calibration, operating point, conformal sets and the limits of the image check.
 
@@ -33,13 +39,14 @@ def fit_decision_rule(
         groups: code of each image's lesion or patient, (n,).
         images: the validation images.
         shift: see `fit_calibration`.
+        checked: what `image_limits` gave for the validation images, where it is known.
 
     """
     k = logits.shape[1]
     calibration = fit_calibration(logits, y, shift=shift)
     p = (calibration or Calibration((1.0,) * k, (0.0,) * k)).apply(logits)
     shares = np.bincount(y, minlength=k) / len(y)
-    limits, kinds = image_limits(images)
+    limits, kinds = checked or image_limits(images)
     rule = DecisionRule(
         calibration=calibration,
         class_shares=tuple(shares.tolist()) if shares.min() > 0 else (),

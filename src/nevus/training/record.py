@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -30,7 +30,7 @@ from nevus.runtime.device import device, machine
 from nevus.runtime.engines import softmax
 from nevus.runtime.feature_engine import features_in_bf16
 from nevus.runtime.tta import TTAPolicy
-from nevus.training.decisions import fit_decision_rule
+from nevus.training.decisions import fit_decision_rule, image_limits
 from nevus.training.fit import Fit, ViewLogits
 from nevus.training.history import metrics_by_epoch
 from nevus.training.linear_probe import validation_result
@@ -40,6 +40,9 @@ VERSIONS = ("nevus", "torch", "timm", "numpy", "pillow", "scikit-learn", "opencv
 """Packages whose versions are recorded."""
 DESCRIBED = ("age_group", "sex", "anatom_site_general", "fitzpatrick_skin_type", "image_type", "diagnosis_confirm_type")
 """Columns whose counts are recorded."""
+MAX_TRAIN_KINDS = 500
+"""Training images, or up to twice as many, whose kind is recognized: for the whole set it would take as long as some
+trainings."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +147,10 @@ def save_result(
 
 def write_result(result: FitResult, run: RunDir) -> None:
     """Write `fit.json` and the bundle."""
-    manifest, settings, val = _with_image_types(result), result.settings, result.val
+    checked = image_limits(result.val_images)
+    manifest, settings, val = _with_image_types(result, checked[1]), result.settings, result.val
     manifest.save(run.folder / "manifest.parquet")
-    rule = fit_decision_rule(val.logits, val.targets, val.groups, result.val_images)
+    rule = fit_decision_rule(val.logits, val.targets, val.groups, result.val_images, checked=checked)
     validation = compute_metrics(val.targets, rule.probabilities(val.logits), result.spec.classes, val.groups)
     before = compute_metrics(val.targets, softmax(val.logits), result.spec.classes, val.groups)
     on_train = validation_result(result.train.logits, result.train.targets)
@@ -191,14 +195,19 @@ def write_result(result: FitResult, run: RunDir) -> None:
     console.print(f"license of the weights: {license}", highlight=False)
 
 
-def _with_image_types(result: FitResult) -> Manifest:
-    """Recognize the kind of each training and validation image where it is not known; test images are not read."""
+def _with_image_types(result: FitResult, val_kinds: Sequence[str]) -> Manifest:
+    """Add the kinds of validation images, and of a sample of the training images, where they are not known.
+
+    Test images are not read. The kinds of training images are only described, for which a sample is enough.
+    """
     manifest = result.manifest
     if "image_type" in manifest.table.columns and manifest.table["image_type"].fillna("").astype(str).all():
         return manifest
-    kinds: dict[str, str] = {}
-    for part in (result.images, result.val_images):
-        kinds |= zip(part.manifest.table["image"], image_kinds(part.pixels), strict=True)
+    every = slice(0, None, max(1, len(result.images.pixels) // MAX_TRAIN_KINDS))
+    kinds = dict(zip(result.val_images.manifest.table["image"], val_kinds, strict=True))
+    kinds |= zip(
+        result.images.manifest.table["image"][every], image_kinds(result.images.pixels.subset(every)), strict=True
+    )
     return manifest.with_image_type([kinds.get(image, "") for image in manifest.table["image"]])
 
 
