@@ -299,13 +299,11 @@ def peers() -> str:
 
 
 def scale() -> str:
-    """Return the time of the duplicate check by the number of images."""
-    table = read("duplicates").query("table == 'scale'")
-    return markdown(
-        [
-            {"images": number(row["n"]), "ms per image": number(row["value"], 1), "seconds": number(row["seconds"])}
-            for _, row in table.iterrows()
-        ]
+    """Return the time of the duplicate check by the number of images, in one sentence."""
+    rows = read("duplicates").query("table == 'scale'").sort_values("n")
+    return (
+        "; ".join(f"{number(row['n'])} images: {number(row['value'], 1)} ms an image" for _, row in rows.iterrows())
+        + "."
     )
 
 
@@ -371,6 +369,18 @@ def startup() -> str:
     )
 
 
+def fast() -> str:
+    """Return the time from image files to a bundle, by stage."""
+    stages = {"check": "check", "decoding": "decoding", "features": "features", "linear_probe": "probe", "rest": "rest"}
+    return markdown(
+        [
+            {"duplicate check": "yes" if row["check"] else "no", "seconds": number(row["seconds"])}
+            | {name: number(row[column]) for column, name in stages.items()}
+            for _, row in read("fast").iterrows()
+        ]
+    )
+
+
 def serving() -> str:
     """Return throughput and latency of the service and its peers."""
     return markdown(
@@ -398,7 +408,7 @@ def engines() -> str:
         [
             {
                 "machine, network": f"{machine}, `{network}`, {size} px",
-                **{str(engine): number(ms, 1) for engine, ms in row.items()},
+                **{str(engine).removeprefix("nevus, "): number(ms, 1) for engine, ms in row.items()},
             }
             for (machine, network, size), row in wide.iterrows()
         ]
@@ -432,6 +442,7 @@ TABLES = {
     "peers": peers,
     "scale": scale,
     "speed": speed,
+    "fast": fast,
     "startup": startup,
     "serving": serving,
     "engines": engines,

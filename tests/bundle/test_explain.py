@@ -33,7 +33,8 @@ def test_the_map_adds_up_to_the_difference_of_the_logits(tmp_path, policy, pooli
         assert one.margin == pytest.approx(logits[1] - logits[0], abs=1e-4)
         # What no pixel adds is the difference of the biases, and the constant inside a standard deviation's root.
         tolerance = 1e-4 if pooling == "avg" else 1e-2
-        assert one.map.sum() == pytest.approx(one.margin - (bias[1] - bias[0]), abs=tolerance)
+        # Logits are sums in float32, of which the sixth digit depends on the processor.
+        assert one.map.sum() == pytest.approx(one.margin - (bias[1] - bias[0]), rel=1e-6, abs=tolerance)
 
 
 def test_a_group_of_labels_leaves_the_entropy_of_its_shares(tmp_path):
