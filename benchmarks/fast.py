@@ -18,10 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks.rows import keep, machine_name
+from benchmarks.rows import keep, machine_name, show
 
 RUNS = {"with the duplicate check": [], "without": ["--no-check-duplicates"]}
 STAGES = {"audit": "check", "decoding": "decoding", "features": "features", "linear probe": "linear_probe"}
@@ -55,12 +52,7 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     rows = [{"run": name, "data": options.data.name, **measure(options.data, flags)} for name, flags in RUNS.items()]
-    table = Table(title=f"seconds of nevus train {options.data.name} --preset fast on {machine_name()}")
-    for name in rows[0]:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*(value if isinstance(value, str) else f"{value:.1f}" for value in row.values()))
-    Console().print(table)
+    show(rows, f"seconds of nevus train {options.data.name} --preset fast on {machine_name()}", digits=1)
     if options.keep:
         keep(rows, "fast", ["run", "data"])
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich.console import Console
+from rich.table import Table
 
 from nevus.runtime.device import machine
 
@@ -17,6 +19,16 @@ def machine_name() -> str:
     """Return this machine as a column of the results names it: the CPU and its threads."""
     about = machine()
     return f"{about['device']}, {about['threads']} threads"
+
+
+def show(rows: list[dict[str, Any]], title: str, digits: int = 2) -> None:
+    """Print rows as a table; numbers with some digits after the point."""
+    table = Table(title=title)
+    for name in rows[0]:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*(value if isinstance(value, str) else f"{value:.{digits}f}" for value in row.values()))
+    Console().print(table)
 
 
 def keep(rows: list[dict[str, Any]], name: str, keys: list[str]) -> None:

@@ -60,10 +60,7 @@ def main() -> None:
                 figures = measure(command)
                 if turn:
                     found[name].append(figures)
-    from rich.console import Console
-    from rich.table import Table
-
-    from benchmarks.rows import keep, machine_name
+    from benchmarks.rows import keep, machine_name, show
 
     medians = {name: tuple(map(statistics.median, zip(*rows, strict=True))) for name, rows in found.items()}
     base = medians["import torch"]
@@ -71,12 +68,7 @@ def main() -> None:
         {"process": name, "seconds": s, "memory_mb": mb, "seconds_ratio": s / base[0], "memory_ratio": mb / base[1]}
         for name, (s, mb) in medians.items()
     ]
-    table = Table(title=f"medians of {options.repeats} on {machine_name()}")
-    for head in rows[0]:
-        table.add_column(head)
-    for row in rows:
-        table.add_row(*(value if isinstance(value, str) else f"{value:.2f}" for value in row.values()))
-    Console().print(table)
+    show(rows, f"medians of {options.repeats} on {machine_name()}")
     if options.keep:
         keep(rows, "startup", ["process"])
 

@@ -24,10 +24,9 @@ from benchmarks.edits import EDITED
 from benchmarks.rows import keep
 from PIL import Image
 
-from nevus.auditing.duplicates.alignment import Alignment
 from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE
-from nevus.auditing.duplicates.search import find_pairs, kind_of
-from nevus.auditing.duplicates.thresholds import Thresholds, default_thresholds
+from nevus.auditing.duplicates.search import find_pairs
+from nevus.auditing.duplicates.thresholds import default_thresholds
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.decoded import decode_dataset
 from nevus.data.manifest import Manifest
@@ -47,7 +46,7 @@ AUDIT_COUNTS = {
     "test images that leak": "leaking_test_images",
 }
 """Counts of an audit, by what they are called in the results."""
-PAGE = Path(__file__).resolve().parents[1] / "src" / "nevus" / "auditing" / "duplicates" / "thresholds.json"
+MEASURED = Path(__file__).resolve().parents[1] / "src" / "nevus" / "auditing" / "duplicates" / "thresholds.json"
 
 
 def held_out(data: Manifest, folder: Path) -> Manifest:
@@ -84,15 +83,19 @@ def share(found: int, n: int) -> dict[str, Any]:
     return {"value": found / n, "low": low, "high": high, "n": n}
 
 
-def measure(pairs: pd.DataFrame, images: pd.DataFrame, at: Thresholds) -> dict[str, Any]:
-    """Return precision and recall of the pairs that thresholds let through."""
-    rows = pairs[["similarity", "overlap", "matches"]].itertuples(index=False)
-    kinds = np.array([kind_of(Alignment(*row), at) or "" for row in rows])
-    by_chance = pairs[(pairs["edits"] == 0) & ~pairs["true"] & (pairs["matches"] == LOOSE["matches"])]
+def measure(pairs: pd.DataFrame, loose: pd.DataFrame, images: pd.DataFrame) -> dict[str, Any]:
+    """Return precision and recall.
+
+    Args:
+        pairs: that were found.
+        loose: pairs at the thresholds `LOOSE`.
+        images: all images.
+
+    """
+    by_chance = loose[(loose["edits"] == 0) & ~loose["true"] & (loose["matches"] == LOOSE["matches"])]
     chance = float(by_chance["two_diagnoses"].mean())
-    kept = pairs[kinds != ""]
-    plain, copies = kept[kept["edits"] == 0], pairs[(kinds == "near_duplicate") & (pairs["edits"] == 1)]
-    direct = kept[kept["same_image"] & (kept["edits"] == 1)]
+    plain, copies = pairs[pairs["edits"] == 0], pairs[(pairs["kind"] != "same_lesion") & (pairs["edits"] == 1)]
+    direct = pairs[pairs["same_image"] & (pairs["edits"] == 1)]
     edits = images.loc[images["edit"] != "", "edit"].value_counts(sort=False)
     sizes = images.loc[images["edit"] == "", "lesion_id"].value_counts()
     two, n = int(plain["two_diagnoses"].sum()), len(plain)
@@ -159,13 +162,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         manifest = held_out(read(data), Path(folder))
         decoded = decode_dataset(manifest, AUDIT_IMAGE_SIZE, Cache(CacheConfig()))
-        pairs = find_pairs(decoded.pixels, replace(at, **LOOSE, measured={}))
-    images = decoded.manifest.table
-    measured = measure(described(pairs, images), images, at)
+        images = decoded.manifest.table
+        pairs = described(find_pairs(decoded.pixels, at), images)
+        loose = described(find_pairs(decoded.pixels, replace(at, **LOOSE)), images)
+    measured = measure(pairs, loose, images)
     measured["summary"] = summary(measured)
     counted = [row for audit in audits for row in audit_rows(Path(audit))]
     keep([*table_rows(measured), *counted], "duplicates", ["table", "what"])
-    PAGE.write_text(json.dumps({**asdict(at), "measured": measured}, indent=1) + "\n", encoding="utf-8")
+    MEASURED.write_text(json.dumps({**asdict(at), "measured": measured}, indent=1) + "\n", encoding="utf-8")
     print(measured["summary"])
 
 

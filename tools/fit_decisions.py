@@ -36,7 +36,7 @@ from nevus.models.spec import ModelSpec
 from nevus.runtime.engines import OnnxEngine, run_batched
 from nevus.runtime.onnx_model import write_onnx
 from nevus.runtime.tta import with_tta
-from nevus.training.decisions import fit_decision_rule
+from nevus.training.decisions import fit_decision_rule, image_limits
 from nevus.training.record import column_counts
 
 NAME = "lesion-7"
@@ -48,7 +48,8 @@ def fitted(bundle: Bundle, manifest: Manifest) -> DecisionRule:
     with contextlib.closing(Cache(CacheConfig())) as cache:
         images = decode_dataset(manifest, bundle.spec.image_size, cache)
         logits = run_batched(with_tta(make_engine(bundle), bundle.tta), images.pixels, what=manifest.name)
-        return fit_decision_rule(logits, images.manifest.targets, images.manifest.groups, images)
+        rows = images.manifest
+        return fit_decision_rule(logits, rows.targets, rows.groups, *image_limits(images))
 
 
 def rewrite_onnx(bundle: Bundle) -> None:

@@ -59,7 +59,7 @@ from nevus.runtime.device import machine
 from nevus.runtime.engines import OnnxEngine, run_batched
 from nevus.runtime.feature_engine import network_engine
 from nevus.runtime.tta import TTAPolicy, tta_views, view_count
-from nevus.training.decisions import fit_decision_rule
+from nevus.training.decisions import fit_decision_rule, image_limits
 from nevus.training.record import column_counts
 
 SIZE = 260
@@ -314,8 +314,8 @@ def _fit(images: DecodedDataset, packages: Path, out: Path) -> None:
     logits = EnsembleEngine.logits(each)
     results += rows_of("malignant-benign", logits.astype(np.float64), rows)
     with contextlib.closing(Cache()) as cache:
-        chosen = decode_dataset(rows, SIZE, cache)
-    rule = fit_decision_rule(logits, y, rows.groups, chosen, shift=True)
+        limits, kinds = image_limits(decode_dataset(rows, SIZE, cache))
+    rule = fit_decision_rule(logits, y, rows.groups, limits, kinds, shift=True)
     p = rule.probabilities(logits)
     for row in results:
         if row["classifier"] == "malignant-benign":

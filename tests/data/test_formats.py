@@ -9,7 +9,7 @@ from PIL import Image
 
 from nevus.data import images as images_module
 from nevus.data.images import SUFFIXES, decode, named_as_image
-from nevus.data.jpeg import is_truncated
+from nevus.data.jpeg import _end_of_image, is_truncated
 from nevus.errors import ImageError
 
 
@@ -140,6 +140,31 @@ def test_a_progressive_jpeg_without_its_last_bits_is_used(tmp_path, picture):
     with Image.open(io.BytesIO(content)) as image:  # as much as another compression changes
         image.save(tmp_path / "b.jpg", quality=75)
     assert difference.mean() < np.abs(decode(tmp_path / "b.jpg") - whole).mean()
+
+
+SOF2 = b"\xff\xc2\x00\x11\x08\x00\x10\x00\x10\x03" + bytes([1, 0x22, 0, 2, 0x11, 1, 3, 0x11, 1])
+
+
+def scan(components, first, final, bits):
+    """Return a scan without data: Ah and Al are the four bits each of `bits`."""
+    inner = bytes([len(components), *(b for c in components for b in (c, 0)), first, final, bits])
+    return b"\xff\xda" + struct.pack(">H", len(inner) + 2) + inner
+
+
+@pytest.mark.parametrize(
+    ("scans", "only_last_bits"),
+    [
+        ([((1, 2, 3), 0, 0, 0), ((1,), 1, 63, 1), ((2,), 1, 63, 0), ((3,), 1, 63, 0), ((1,), 1, 63, 0x10)], True),
+        ([((1, 2, 3), 0, 0, 0), ((1,), 1, 63, 1), ((1,), 1, 63, 0x10)], False),  # no colors yet
+        ([((1, 2, 3), 0, 0, 0), ((1,), 1, 5, 1), ((2,), 1, 63, 0), ((3,), 1, 63, 0), ((1,), 1, 5, 0x10)], False),
+        ([((1, 2, 3), 0, 0, 0), ((1,), 1, 63, 2), ((2,), 1, 63, 0), ((3,), 1, 63, 0), ((1,), 1, 63, 0x21)], False),
+        ([((1, 2, 3), 0, 0, 1), ((1,), 1, 63, 0), ((2,), 1, 63, 2), ((3,), 1, 63, 0), ((1, 2, 3), 0, 0, 0x10)], False),
+        ([], False),
+    ],
+)
+def test_only_last_bits_are_missing_where_all_others_were_sent(scans, only_last_bits):
+    content = b"\xff\xd8" + SOF2 + b"".join(scan(*one) for one in scans) + b"\xff\xd9"
+    assert _end_of_image(content) == (len(content) - 2, only_last_bits)
 
 
 @pytest.mark.parametrize("color", [(0, 0, 0), (255, 255, 255), (128, 128, 128)])

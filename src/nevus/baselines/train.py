@@ -69,7 +69,7 @@ class HandcraftedTrainer:
 
         """
         out, timer = Path(out), timer or StageTimer()
-        manifest, protocol = self.preparation.apply(manifest, timer)
+        manifest, protocol = self.preparation.apply(manifest, timer, sizes={HANDCRAFTED_IMAGE_SIZE})
         settings = {
             "method": self.learner,
             "features": VERSION,

@@ -14,7 +14,6 @@ from rich.table import Table
 from nevus._io import ensure_writable
 from nevus._progress import console
 from nevus.baselines.methods import MethodName, is_network
-from nevus.baselines.train import HandcraftedTrainer
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.cli import train
 from nevus.cli._flags import DataFlag, flag
@@ -109,6 +108,8 @@ class Command:
         split = SplitConfig(val_fraction=self.val_fraction, split_seed=self.seed)
         preparation = Preparation(split, self.cache, check_duplicates=False)
         if not is_network(self.method):
+            from nevus.baselines.train import HandcraftedTrainer  # scikit-learn's methods
+
             train.refuse_network_flags(self, ("backbone", "preset", "tuning", "epochs", "set"))
             return HandcraftedTrainer(self.method, self.seed, preparation)
         command = train.Command(

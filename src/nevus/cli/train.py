@@ -139,7 +139,7 @@ class Command:
         return self.out
 
     def _train_baseline(self) -> int:
-        from nevus.baselines.train import HandcraftedTrainer  # scikit-learn's methods, which networks do not need
+        from nevus.baselines.train import HandcraftedTrainer  # scikit-learn's methods
 
         fixed = ("backbone", "weights", "preset", "tuning", "epochs", "group_labels", "class_prior", "set", "config")
         refuse_network_flags(self, (*fixed, "permissive_only", "dry_run"))

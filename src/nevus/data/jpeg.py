@@ -8,7 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
+_SOI, _EOI, _SOS, _SOF2 = 0xD8, 0xD9, 0xDA, 0xC2
+_LAST_BITS = b"\x10"
+"""Ah and Al, four bits each, of a scan that sends bit 0 of coefficients whose bit 1 is known."""
+_UNSENT = 16
+"""More bits than a coefficient has."""
 _WITHOUT_LENGTH = {0x01, _SOI, *range(0xD0, 0xD8)}
 _CORNER = 4
 """Pixels of the last block that are compared: at its other sides color is interpolated with its neighbors'."""
@@ -21,8 +25,8 @@ def is_truncated(content: bytes, pixels: NDArray[np.uint8], progressive: bool) -
 
     A decoder needs no byte after the last block of an image. So further data in front of the end marker change no
     pixel of a complete file, and change those of a truncated one. That takes a second decoding, and is tried only
-    where the last block is flat, as a decoder leaves a missing one, and for progressive files that do not end with
-    a refinement: what is missing there is no more than the last bit of some coefficients.
+    where the last block is flat, as a decoder leaves a missing one, and for progressive files, unless they end in a
+    scan that sends the last bits of coefficients: nothing more can be missing there.
 
     Args:
         content: the file.
@@ -33,8 +37,8 @@ def is_truncated(content: bytes, pixels: NDArray[np.uint8], progressive: bool) -
     corner = pixels[-_CORNER:, -_CORNER:]
     if not progressive and (corner != corner[-1, -1]).any():
         return False
-    end, refined = _end_of_image(content)
-    if end is None or (progressive and refined):
+    end, last_bits = _end_of_image(content)
+    if end is None or (progressive and last_bits):
         return False  # without an end marker Pillow itself reports truncated files
     with Image.open(io.BytesIO(content[:end] + _EXTRA + content[end:]), formats=("JPEG",)) as image:
         try:
@@ -61,12 +65,12 @@ def without_exif(content: bytes) -> tuple[bytes, bytes]:
 
 
 def _end_of_image(content: bytes) -> tuple[int | None, bool]:
-    """Return the place of the end marker of the first image in a file, and whether it ends with a refinement.
+    """Return the place of the end marker of the first image in a file, and whether only last bits can be missing.
 
-    A progressive file sends coefficients without their last bits first. Its last scan refines some of them if it
-    begins with the bit that another one left (ITU-T T.81, B.2.3, Ah > 0) and ends with the lowest (Al = 0).
+    A progressive file sends coefficients 0 to 63 of each component without their last bits first, and refines them
+    (ITU-T T.81, G.1.1). Only last bits can be missing where the last scan sends them and all others are known.
     """
-    place, refined = 2, False
+    place, components, lacking, last = 2, 0, dict[int, list[int]](), b""
     while place + 4 <= len(content):
         if content[place] != 0xFF:
             return None, False
@@ -75,18 +79,34 @@ def _end_of_image(content: bytes) -> tuple[int | None, bool]:
             place += 1
             continue
         if marker == _EOI:
-            return place, refined
+            break
         if marker in _WITHOUT_LENGTH:
             place += 2
             continue
-        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+        end = place + 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+        segment, place = content[place + 4 : end], end
+        if marker == _SOF2 and len(segment) > 5:
+            components = segment[5]
         if marker == _SOS:
-            refined = content[place - 1 : place] == b"\x10"  # the four bits of Ah, then those of Al
+            _note_scan(segment, lacking)
+            last = segment[-1:]
             found = _next_marker(content, place)
             if found is None:
                 return None, False
             place = found
-    return (place if content[place : place + 2] == b"\xff\xd9" else None), refined
+    known = len(lacking) == components and all(max(bits) <= 1 for bits in lacking.values())
+    return (place if content[place : place + 2] == b"\xff\xd9" else None), last == _LAST_BITS and known
+
+
+def _note_scan(segment: bytes, lacking: dict[int, list[int]]) -> None:
+    """Note how many bits of which coefficients a scan leaves to later ones, by component (ITU-T T.81, B.2.3)."""
+    if len(segment) < 4:
+        return
+    first, final, bits = segment[-3], segment[-2], segment[-1] & 15
+    for component in segment[1:-3:2]:
+        of = lacking.setdefault(component, [_UNSENT] * 64)
+        for coefficient in range(first, min(final, 63) + 1):
+            of[coefficient] = bits
 
 
 def _next_marker(content: bytes, place: int) -> int | None:

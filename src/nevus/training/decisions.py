@@ -24,12 +24,12 @@ def fit_decision_rule(
     logits: NDArray[np.floating],
     y: Ints,
     groups: Ints,
-    images: DecodedDataset,
+    limits: CheckLimits,
+    kinds: Sequence[str],
     *,
     shift: bool | None = None,
-    checked: tuple[CheckLimits, Sequence[str]] | None = None,
 ) -> DecisionRule:
-    """Fit calibration, operating point, conformal sets and the limits of the image check.
+    """Fit calibration, operating point and conformal sets, and count the results by kind of image.
 
     The validation split also chose the weights, so that its scores are slightly better than those of new images.
 
@@ -37,16 +37,15 @@ def fit_decision_rule(
         logits: of the validation images, (n, classes).
         y: their classes, (n,).
         groups: code of each image's lesion or patient, (n,).
-        images: the validation images.
+        limits: of the image check for the validation images, see `image_limits`.
+        kinds: of the validation images, (n,), see `image_limits`.
         shift: see `fit_calibration`.
-        checked: what `image_limits` gave for the validation images, where it is known.
 
     """
     k = logits.shape[1]
     calibration = fit_calibration(logits, y, shift=shift)
     p = (calibration or Calibration((1.0,) * k, (0.0,) * k)).apply(logits)
     shares = np.bincount(y, minlength=k) / len(y)
-    limits, kinds = checked or image_limits(images)
     rule = DecisionRule(
         calibration=calibration,
         class_shares=tuple(shares.tolist()) if shares.min() > 0 else (),

@@ -23,7 +23,7 @@ from nevus.evaluation import map_labels
 from nevus.metrics.report import compute_metrics
 from nevus.models.spec import ENSEMBLE, ModelSpec
 from nevus.runtime.engines import run_batched
-from nevus.training.decisions import fit_decision_rule
+from nevus.training.decisions import fit_decision_rule, image_limits
 
 
 def make_ensemble(bundles: Sequence[Bundle], manifest: Manifest, out: Path, cache: Cache) -> Bundle:
@@ -99,7 +99,7 @@ def _save(
     y, groups = rows.targets, rows.groups
     if len(np.unique(y)) < len(spec.classes):
         raise NevusError(f"Cannot fit the decision rule: {rows.name} has not all classes. Give other images.")
-    rule = fit_decision_rule(logits, y, groups, images)
+    rule = fit_decision_rule(logits, y, groups, *image_limits(images))
     validation = compute_metrics(y, rule.probabilities(logits), spec.classes, groups)
     fit = {name: metric.as_dict() for name, metric in validation.items()}
     data = dict(first.provenance["data"])

@@ -147,10 +147,10 @@ def save_result(
 
 def write_result(result: FitResult, run: RunDir) -> None:
     """Write `fit.json` and the bundle."""
-    checked = image_limits(result.val_images)
-    manifest, settings, val = _with_image_types(result, checked[1]), result.settings, result.val
+    limits, kinds = image_limits(result.val_images)
+    manifest, settings, val = _with_image_types(result, kinds), result.settings, result.val
     manifest.save(run.folder / "manifest.parquet")
-    rule = fit_decision_rule(val.logits, val.targets, val.groups, result.val_images, checked=checked)
+    rule = fit_decision_rule(val.logits, val.targets, val.groups, limits, kinds)
     validation = compute_metrics(val.targets, rule.probabilities(val.logits), result.spec.classes, val.groups)
     before = compute_metrics(val.targets, softmax(val.logits), result.spec.classes, val.groups)
     on_train = validation_result(result.train.logits, result.train.targets)

@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.neighbors import NearestNeighbors
 
-from nevus.auditing.duplicates.alignment import _compared, _Picture, dihedral_warp
+from nevus.auditing.duplicates.alignment import RATIO, _compared, _Picture, dihedral_warp, matching_points
 from nevus.auditing.duplicates.candidates import inverse
 from nevus.auditing.duplicates.descriptors import (
     AUDIT_IMAGE_SIZE,
     DIHEDRAL_GROUP,
     MAX_KEYPOINTS,
+    ImageDescriptors,
     describe_images,
     dihedral,
     field_of_view_mask,
@@ -84,3 +86,23 @@ def test_images_without_anything_to_see(squares_of, tmp_path):
     described = describe_images(squares_of(flat), tmp_path)
     assert described.counts.tolist() == [0, 0, 0]
     assert len(set(described.digests)) == 3
+
+
+def test_key_points_match_as_in_a_search_of_each_pair(squares_of, tmp_path):
+    rng = np.random.default_rng(0)
+    counts = [9, 1, 0, 20, 14]
+    descriptors = rng.integers(0, 256, (5, MAX_KEYPOINTS, 128), dtype=np.uint8)
+    descriptors[3, :9] = descriptors[0, 8::-1] // 4 * 4  # the same key points in another order
+    places = rng.uniform(0, 128, (5, MAX_KEYPOINTS, 2)).astype(np.float32)
+    flat = squares_of([np.zeros((AUDIT_IMAGE_SIZE, AUDIT_IMAGE_SIZE, 3), np.uint8)] * 5)
+    described = ImageDescriptors(flat, [""] * 5, np.zeros((5, 143)), places, descriptors, np.array(counts))
+    pairs = [(0, 3), (3, 0), (0, 1), (1, 0), (2, 3), (3, 2), (3, 4), (1, 2)]
+    for (one, other), (here, there) in zip(pairs, matching_points(described, pairs), strict=True):
+        expected = []
+        if counts[one] > 1 and counts[other]:
+            search = NearestNeighbors(n_neighbors=2).fit(descriptors[one, : counts[one]].astype(float))
+            far, rows = search.kneighbors(descriptors[other, : counts[other]].astype(float))
+            expected = [(rows[k, 0], k) for k in np.flatnonzero(far[:, 0] < RATIO * far[:, 1])]
+        assert np.array_equal(here, [places[one, a] for a, _ in expected] or np.zeros((0, 2)))
+        assert np.array_equal(there, [places[other, b] for _, b in expected] or np.zeros((0, 2)))
+    assert len(matching_points(described, pairs)[0][0]) >= 9

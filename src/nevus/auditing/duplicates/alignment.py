@@ -144,7 +144,8 @@ def matching_points(described: ImageDescriptors, pairs: Sequence[tuple[int, int]
     nearest = far.argmin(2)
     distance = np.take_along_axis(far, nearest[:, :, None], 2)[:, :, 0]
     np.put_along_axis(far, nearest[:, :, None], np.inf, 2)
-    good = (distance < RATIO**2 * np.minimum(far.min(2), _NEVER)) & (places < counts[other, None])
+    runner_up = far.min(2)
+    good = (distance < RATIO**2 * runner_up) & (runner_up < _NEVER) & (places < counts[other, None])
     found = []
     for row, (first, second) in enumerate(pairs):
         kept = np.flatnonzero(good[row])
