@@ -149,7 +149,7 @@ def summary(measured: dict[str, Any]) -> str:
     p, edits, lesions = (measured[name] for name in ("precision", "recall_of_all_edits", "recall_of_lesions"))
     return (
         f"On {measured['images']:,} images of HAM10000 that had no part in choosing the thresholds, "
-        f"{100 * edits['value']:.1f} % of {edits['n']:,} edited copies were found and "
+        f"{round(edits['value'] * edits['n']):,} of {edits['n']:,} edited copies were found and "
         f"{100 * lesions['value']:.1f} % of {lesions['n']:,} pairs of images of one lesion; of the pairs found, "
         f"an estimated {100 * p['value']:.1f} % ({100 * p['low']:.1f} to {100 * p['high']:.1f}) show one lesion."
     )

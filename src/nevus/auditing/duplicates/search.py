@@ -32,7 +32,7 @@ def find_pairs(squares: DecodedImages, thresholds: Thresholds | None = None) -> 
     """Find duplicates, and several images of one lesion.
 
     The result depends on the images alone, not on their order. Time grows a little faster than their number, memory
-    by about 35 kB an image, half of it in a temporary file that is mapped into memory.
+    by about 40 kB an image, half of it in a temporary file that is mapped into memory.
 
     Args:
         squares: of `nevus.auditing.duplicates.descriptors.AUDIT_IMAGE_SIZE` pixels.
