@@ -9,7 +9,6 @@ from PIL import Image
 from tests.helpers import small_bundle
 
 from nevus.phantoms.dataset import PhantomConfig, write
-from nevus.runtime.openvino_engine import Compiled
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -85,15 +84,16 @@ def class_folders(tmp_path, picture):
 def bf16_asked(monkeypatch):
     """Notes whether a module's graphs are asked to compute in bfloat16, on a CPU that may not have it."""
 
-    def watch(module) -> list[bool]:
+    def watch(module, name="Compiled") -> list[bool]:
         asked: list[bool] = []
 
-        class Noting(Compiled):
-            def __init__(self, model, *, bf16=False, threads=0):
-                asked.append(bf16)
-                super().__init__(model, threads=threads)
+        made = getattr(module, name)
 
-        monkeypatch.setattr(module, "Compiled", Noting)
+        def noting(*args, bf16=False, **settings):
+            asked.append(bf16)
+            return made(*args, **settings)
+
+        monkeypatch.setattr(module, name, noting)
         return asked
 
     return watch

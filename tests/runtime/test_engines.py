@@ -62,7 +62,7 @@ def test_bfloat16_is_used_only_where_it_is_named(monkeypatch, bf16_asked, bundle
     for name in ("openvino-bf16", "openvino"):
         assert file_engine(bundle_folder / "model.onnx", name)(pixels).shape == (2, 2)
     assert asked == [True, False]
-    asked = bf16_asked(features)
+    asked = bf16_asked(features, "Streams")
     monkeypatch.setattr(features, "has_bf16", lambda _: True)
     for precision in ("bf16", "fp32", "auto"):
         exact = network_engine(net, Preprocess(32))

@@ -15,7 +15,7 @@ from nevus.runtime import feature_engine as graph
 from nevus.runtime.device import Device, to_device
 from nevus.runtime.engines import run_batched
 from nevus.runtime.feature_engine import TorchEngine, cached_graph, network_engine, openvino_model
-from nevus.runtime.openvino_engine import Compiled
+from nevus.runtime.openvino_engine import STREAM_BATCH, Compiled, Streams
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 48, 48, 3), dtype=np.uint8)
 TIMM = Preprocess(48, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -104,3 +104,20 @@ def test_threads_and_float32_are_asked_for():
     made = Compiled(openvino_model(net, Preprocess(32)), threads=1)
     assert made.setting("INFERENCE_NUM_THREADS") == "1"
     assert "f32" in made.setting("INFERENCE_PRECISION_HINT") or "float" in made.setting("INFERENCE_PRECISION_HINT")
+
+
+@pytest.mark.parametrize("count", [0, 1, 8, 21])
+def test_streams_give_the_network_s_output_for_any_number_of_images(count):
+    net = build_backbone("bit-r26x0.5", classes=0, seed=2)
+    pixels = np.random.default_rng(1).integers(0, 256, (count, 48, 48, 3), dtype=np.uint8)
+    streams = Streams(openvino_model(net, Preprocess(48)), 48, threads=2)
+    for _ in range(2):  # what a run leaves behind has no part in the next
+        assert np.allclose(streams(pixels), torch_output(net, Preprocess(48), pixels), atol=1e-4)
+
+
+def test_streams_compute_smaller_batches_of_large_images():
+    net = build_backbone("bit-r26x0.5", classes=0, seed=2)
+    graph = openvino_model(net, Preprocess(48))
+    assert Streams(graph, 48, threads=1).batch == STREAM_BATCH
+    assert Streams(openvino_model(net, Preprocess(448)), 448, threads=1).batch == 2
+    assert Streams(graph, 48, threads=16).batch == 2  # else most of the threads had nothing to do

@@ -155,14 +155,15 @@ def check_images(squares: Pixels) -> ImageScores:
         squares: uint8 (n, CHECK_IMAGE_SIZE, CHECK_IMAGE_SIZE, 3).
 
     """
-    foreign, photograph = [np.zeros(0)], [np.zeros(0)]
+    foreign, photograph, sharp = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
     for start in range(0, len(squares), INFERENCE_BATCH_SIZE):
-        one, other = _engine().outputs(squares[start : start + INFERENCE_BATCH_SIZE], [FOREIGN, PHOTOGRAPH])
+        part = squares[start : start + INFERENCE_BATCH_SIZE]
+        one, other = _engine().outputs(part, [FOREIGN, PHOTOGRAPH])
         foreign.append(one.astype(np.float64))
         photograph.append(other.astype(np.float64))
-    return ImageScores(
-        np.concatenate(foreign), np.concatenate(photograph), sharpness(squares), tuple(map(_issue, squares))
-    )
+        sharp.append(sharpness(part))
+    issues = tuple(map(_issue, squares))
+    return ImageScores(np.concatenate(foreign), np.concatenate(photograph), np.concatenate(sharp), issues)
 
 
 def image_kinds(images: DecodedImages) -> list[str]:

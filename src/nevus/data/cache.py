@@ -51,6 +51,11 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS contents (id INTEGER PRIMARY KEY, value BLOB)",
 )
 
+_PUT = (
+    "INSERT INTO entries (kind, key, size, crc, used) VALUES (?, ?, ?, ?, ?) ON CONFLICT (kind, key) DO UPDATE SET "
+    "size = excluded.size, crc = excluded.crc, used = excluded.used RETURNING id"
+)
+
 
 @dataclass(frozen=True)
 class CacheConfig:
@@ -128,16 +133,19 @@ class Cache:
         self.put_many(kind, {key: value})
 
     def put_many(self, kind: str, values: Mapping[str, bytes]) -> None:
-        """Store values by key, if there is room for them."""
+        """Store values by key, if there is room for them, in one transaction."""
+        if self._in_memory and kind != "digests":
+            return
         with self._lock:
-            for key, value in values.items():
-                if (self._in_memory and kind != "digests") or len(value) > MAX_ENTRY or not self._make_room(len(value)):
-                    continue
-                entry = (kind, key, len(value), zlib.crc32(value), time.time())
-                with self._transaction():
-                    self._delete("kind = ? AND key = ?", (kind, key))
-                    self._execute("INSERT INTO entries (kind, key, size, crc, used) VALUES (?, ?, ?, ?, ?)", entry)
-                    self._execute("INSERT OR REPLACE INTO contents VALUES (last_insert_rowid(), ?)", (value,))
+            room = [key for key, value in values.items() if len(value) <= MAX_ENTRY and self._make_room(len(value))]
+            if not room:
+                return
+            with self._transaction():
+                for key in room:
+                    value = values[key]
+                    entry = (kind, key, len(value), zlib.crc32(value), time.time())
+                    for (number,) in self._execute(_PUT, entry):
+                        self._execute("INSERT OR REPLACE INTO contents VALUES (?, ?)", (number, value))
 
     def file_digest(self, path: Path) -> str:
         """Return the hexadecimal SHA-256 of a file, without reading it if path, size and time of change are known.
@@ -167,9 +175,9 @@ class Cache:
             return None
         return np.frombuffer(value, np.uint8).reshape(image_size, image_size, 3)
 
-    def store_pixels(self, digest: str, pixels: Pixels) -> None:
-        """Store a decoded image, uint8 (image_size, image_size, 3)."""
-        self.put("pixels", _pixels_key(digest, len(pixels)), pixels.tobytes())
+    def store_pixels(self, digest: str, *squares: Pixels) -> None:
+        """Store an image at several sizes, each uint8 (image_size, image_size, 3)."""
+        self.put_many("pixels", {_pixels_key(digest, len(pixels)): pixels.tobytes() for pixels in squares})
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Return the number of entries and their bytes, by kind."""

@@ -119,8 +119,7 @@ def decode_dataset(
             missing = [size for size in sizes if not cache.has_pixels(digest, size)]
             if missing:
                 pixels = decode(path)
-                for size in missing:
-                    cache.store_pixels(digest, resize_square(pixels, size))
+                cache.store_pixels(digest, *(resize_square(pixels, size) for size in missing))
             return digest
         except ImageError as error:
             return error

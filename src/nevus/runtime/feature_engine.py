@@ -19,10 +19,11 @@ from nevus.data.cache import Cache
 from nevus.data.preprocess import Preprocess
 from nevus.data.transforms import normalize
 from nevus.errors import NevusError
+from nevus.models.bulk_features import BulkFeatures
 from nevus.models.reparameterize import fold_weight_standardization
 from nevus.runtime.device import Device, Precision, device, has_bf16, to_device
 from nevus.runtime.engines import Engine
-from nevus.runtime.openvino_engine import Compiled
+from nevus.runtime.openvino_engine import Streams
 
 VERSION = 2
 """Changes whenever a graph would be made in another way."""
@@ -90,7 +91,7 @@ def network_engine(
     if where is not None and where.type != "cpu":
         return TorchEngine(network, preprocess, where)
     try:
-        return Compiled(cached_graph(network, preprocess), bf16=bf16)
+        return Streams(cached_graph(network, preprocess), preprocess.image_size, bf16=bf16)
     except RuntimeError as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         if bf16:
@@ -108,7 +109,8 @@ def feature_engine(network: nn.Module, preprocess: Preprocess, exact: Engine, pr
     """Make the engine for features of the images that a linear probe is trained on.
 
     They are computed in float32, as everything is that a bundle is evaluated by. With `bf16` on a CPU they are
-    computed in bfloat16, which takes half of the time or less and hardly changes a linear probe.
+    computed in bfloat16 and in the form of `BulkFeatures`, which takes a third of the time and hardly changes a linear
+    probe.
 
     Args:
         network: the frozen backbone.
@@ -124,7 +126,7 @@ def feature_engine(network: nn.Module, preprocess: Preprocess, exact: Engine, pr
         return exact
     if not has_bf16(torch.device("cpu")):
         raise NevusError("Cannot compute in bfloat16: this CPU does not support it. Leave precision=bf16 out.")
-    return network_engine(network, preprocess, bf16=True)
+    return network_engine(BulkFeatures(network), preprocess, bf16=True)
 
 
 def openvino_model(network: nn.Module, preprocess: Preprocess) -> openvino.Model:

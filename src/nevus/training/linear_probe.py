@@ -162,6 +162,9 @@ def fit_linear_probe(
     labels = soft_labels(targets, classes, config.label_smoothing)
     if weights is not None:
         labels = labels * weights[:, None]
+    compute = device(config.precision)
+    if compute.bf16 and not config.mixup:
+        shown = shown.bfloat16()  # as every step would round them
     batches = FeatureBatches(shown, labels, config, seed)
     train(
         head,
@@ -169,7 +172,7 @@ def fit_linear_probe(
         validate,
         config,
         run,
-        device(config.precision),
+        compute,
         images=len(targets),
         objective=CrossEntropy(class_weights),
         stop=stop,

@@ -10,8 +10,10 @@ from typing import Any
 
 from nevus._io import write_text
 from nevus._progress import console
+from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE
 from nevus.bundle.bundle import load_bundle
 from nevus.bundle.classifier import Classifier
+from nevus.bundle.image_check import CHECK_IMAGE_SIZE
 from nevus.data.cache import Cache
 from nevus.data.decoded import decode_dataset
 from nevus.data.manifest import Manifest
@@ -172,10 +174,12 @@ class Trainer:
         stored = _stored_size(config)
         world = current_world()
         begin = world.index / world.count
+        also = {AUDIT_IMAGE_SIZE, CHECK_IMAGE_SIZE}  # the list of training images and the image check need them
         with timer("decoding"):
-            train = decode_dataset(manifest.split("train"), stored, cache, begin=begin, what="decoding train")
+            rows = manifest.split("train")
+            train = decode_dataset(rows, stored, cache, also=also, begin=begin, what="decoding train")
             rows = manifest.split("validation")
-            val = decode_dataset(rows, config.image_size, cache, begin=begin, what="decoding validation")
+            val = decode_dataset(rows, config.image_size, cache, also=also, begin=begin, what="decoding validation")
         if world.main:
             report_faults(run, manifest, train, val)
             run.check_images(
