@@ -84,16 +84,15 @@ def class_folders(tmp_path, picture):
 def bf16_asked(monkeypatch):
     """Notes whether a module's graphs are asked to compute in bfloat16, on a CPU that may not have it."""
 
-    def watch(module, name="Compiled") -> list[bool]:
+    def watch(module) -> list[bool]:
         asked: list[bool] = []
-
-        made = getattr(module, name)
+        made = module.Compiled
 
         def noting(*args, bf16=False, **settings):
             asked.append(bf16)
             return made(*args, **settings)
 
-        monkeypatch.setattr(module, name, noting)
+        monkeypatch.setattr(module, "Compiled", noting)
         return asked
 
     return watch

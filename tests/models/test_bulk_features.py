@@ -14,7 +14,7 @@ from nevus.models.spec import ModelSpec
 from nevus.models.timm_library import GroupNormAct
 from nevus.models.weights import load_pretrained
 from nevus.runtime.feature_engine import openvino_model
-from nevus.runtime.openvino_engine import Streams, cpu_has_bf16
+from nevus.runtime.openvino_engine import Compiled, cpu_has_bf16
 
 SIDE = 64
 BACKBONE = "bit-r26x0.5-dermoscopy"
@@ -65,7 +65,7 @@ def test_bfloat16_costs_features_little_more_than_without_this_form():
     pixels = np.stack([cv2.resize(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8), (SIDE, SIDE)) for _ in range(32)])
 
     def outputs(net, bf16):
-        return Streams(openvino_model(net, Preprocess(SIDE)), SIDE, bf16=bf16)(pixels)
+        return Compiled(openvino_model(net, Preprocess(SIDE)), bf16=bf16)(pixels)
 
     exact = outputs(network, False)
     plain, bulk = (

@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from nevus.models.model import build_backbone
 from nevus.runtime import feature_engine as features
 from nevus.runtime import openvino_engine
 from nevus.runtime.device import Device, device
-from nevus.runtime.engines import cpu_threads, file_engine, run_batched, softmax
+from nevus.runtime.engines import OnnxEngine, cpu_threads, each_image, file_engine, run_batched, softmax
 from nevus.runtime.feature_engine import TorchEngine, feature_engine, network_engine
 
 
@@ -62,7 +64,7 @@ def test_bfloat16_is_used_only_where_it_is_named(monkeypatch, bf16_asked, bundle
     for name in ("openvino-bf16", "openvino"):
         assert file_engine(bundle_folder / "model.onnx", name)(pixels).shape == (2, 2)
     assert asked == [True, False]
-    asked = bf16_asked(features, "Streams")
+    asked = bf16_asked(features)
     monkeypatch.setattr(features, "has_bf16", lambda _: True)
     for precision in ("bf16", "fp32", "auto"):
         exact = network_engine(net, Preprocess(32))
@@ -78,3 +80,30 @@ def test_precision_can_be_asked_for():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
     with Device(torch.device("cpu"), False).autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+def test_each_image_is_computed_alone_and_in_order(bundle_folder):
+    engine = OnnxEngine(bundle_folder / "model.onnx")
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
+    together = engine.outputs(pixels, engine.output_names)
+    for row in range(len(pixels)):
+        alone = engine.outputs(pixels[row : row + 1], engine.output_names)
+        for whole, one in zip(together, alone, strict=True):
+            assert np.array_equal(whole[row : row + 1], one)
+
+
+def test_results_keep_the_order_of_the_images_and_errors_come_through():
+    pixels = np.arange(40, dtype=np.uint8).reshape(40, 1, 1, 1)
+
+    def slow_for_the_first(one):
+        time.sleep(0.01 * (one.item() < 3))
+        return one.item()
+
+    assert each_image(slow_for_the_first, pixels) == list(range(40))
+    assert each_image(slow_for_the_first, pixels[:0]) == []
+
+    def broken(one):
+        raise RuntimeError(f"image {one.item()}")
+
+    with pytest.raises(RuntimeError, match="image 0"):
+        each_image(broken, pixels)

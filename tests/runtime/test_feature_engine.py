@@ -15,7 +15,7 @@ from nevus.runtime import feature_engine as graph
 from nevus.runtime.device import Device, to_device
 from nevus.runtime.engines import run_batched
 from nevus.runtime.feature_engine import TorchEngine, cached_graph, network_engine, openvino_model
-from nevus.runtime.openvino_engine import STREAM_BATCH, Compiled, Streams
+from nevus.runtime.openvino_engine import BATCH, Compiled
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 48, 48, 3), dtype=np.uint8)
 TIMM = Preprocess(48, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -107,17 +107,17 @@ def test_threads_and_float32_are_asked_for():
 
 
 @pytest.mark.parametrize("count", [0, 1, 8, 21])
-def test_streams_give_the_network_s_output_for_any_number_of_images(count):
+def test_any_number_of_images_is_computed_in_batches_of_one_size(count):
     net = build_backbone("bit-r26x0.5", classes=0, seed=2)
     pixels = np.random.default_rng(1).integers(0, 256, (count, 48, 48, 3), dtype=np.uint8)
-    streams = Streams(openvino_model(net, Preprocess(48)), 48, threads=2)
+    compiled = Compiled(openvino_model(net, Preprocess(48)), threads=2)
     for _ in range(2):  # what a run leaves behind has no part in the next
-        assert np.allclose(streams(pixels), torch_output(net, Preprocess(48), pixels), atol=1e-4)
+        assert np.allclose(compiled(pixels), torch_output(net, Preprocess(48), pixels), atol=1e-4)
 
 
-def test_streams_compute_smaller_batches_of_large_images():
+def test_batches_of_large_images_and_of_many_threads_are_smaller():
     net = build_backbone("bit-r26x0.5", classes=0, seed=2)
     graph = openvino_model(net, Preprocess(48))
-    assert Streams(graph, 48, threads=1).batch == STREAM_BATCH
-    assert Streams(openvino_model(net, Preprocess(448)), 448, threads=1).batch == 2
-    assert Streams(graph, 48, threads=16).batch == 2  # else most of the threads had nothing to do
+    assert Compiled(graph, threads=1).batch == BATCH
+    assert Compiled(openvino_model(net, Preprocess(448)), threads=1).batch == 2
+    assert Compiled(graph, threads=16).batch == 2  # else most of the threads had nothing to do

@@ -23,7 +23,7 @@ from nevus.models.bulk_features import BulkFeatures
 from nevus.models.reparameterize import fold_weight_standardization
 from nevus.runtime.device import Device, Precision, device, has_bf16, to_device
 from nevus.runtime.engines import Engine
-from nevus.runtime.openvino_engine import Streams
+from nevus.runtime.openvino_engine import Compiled
 
 VERSION = 2
 """Changes whenever a graph would be made in another way."""
@@ -91,7 +91,7 @@ def network_engine(
     if where is not None and where.type != "cpu":
         return TorchEngine(network, preprocess, where)
     try:
-        return Streams(cached_graph(network, preprocess), preprocess.image_size, bf16=bf16)
+        return Compiled(cached_graph(network, preprocess), bf16=bf16)
     except RuntimeError as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         if bf16:

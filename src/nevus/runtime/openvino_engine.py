@@ -11,60 +11,56 @@ from numpy.typing import NDArray
 from nevus._openvino import openvino
 from nevus.runtime.engines import INFERENCE_BATCH_SIZE, cpu_threads
 
-STREAM_BATCH, STREAM_PIXELS = 8, 8 * 224 * 224
-"""Images, and pixels, that a thread of `Streams` computes at a time: larger batches gain nothing and need memory."""
-
-
-def _compile(model: openvino.Model | Path, bf16: bool, settings: dict[str, object]) -> openvino.CompiledModel:
-    common = {
-        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
-        "ENABLE_CPU_PINNING": False,  # else several processes would share one core
-    }
-    source = os.fspath(model) if isinstance(model, Path) else model
-    return openvino.Core().compile_model(source, "CPU", {**common, **settings})
+BATCH, BATCH_PIXELS = 8, 8 * 224 * 224
+"""Images, and pixels, that a thread computes at a time: larger batches gain nothing and need memory."""
 
 
 class Compiled:
-    """A graph compiled for this machine's CPU, with all threads at work on one batch of any size.
+    """A graph compiled for this machine's CPU: each thread computes a batch of its own, of a fixed size.
+
+    It takes two thirds of the time of all threads on one batch of any size: OpenVINO knows the shapes, and threads do
+    not wait for each other in every layer. The last batch is filled up with empty images.
 
     It computes in float32 unless bfloat16 is asked for; OpenVINO's own default is bfloat16 on a CPU that has it.
-    """
-
-    def __init__(self, model: openvino.Model | Path, *, bf16: bool = False, threads: int = 0) -> None:
-        threads = threads or cpu_threads()
-        self._compiled = _compile(model, bf16, {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads})
-
-    def setting(self, name: str) -> str:
-        """Return a property of the compiled model."""
-        return str(self._compiled.get_property(name))
-
-    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Map uint8 (n, image_size, image_size, 3) to the output, float32 (n, outputs)."""
-        return np.array(self._compiled(np.ascontiguousarray(pixels))[0], np.float32)
-
-
-class Streams:
-    """A graph compiled for many images: each thread computes a batch of its own, of a fixed size.
-
-    On two threads it is 1.6 times as fast as `Compiled`: OpenVINO knows the shapes, and threads do not wait for each
-    other. The last batch is filled up with empty images.
 
     Attributes:
         batch: number of images in one.
 
     """
 
-    def __init__(self, model: openvino.Model, image_size: int, *, bf16: bool = False, threads: int = 0) -> None:
-        threads = threads or cpu_threads()
-        self.batch = max(1, min(STREAM_BATCH, STREAM_PIXELS // image_size**2, INFERENCE_BATCH_SIZE // threads))
-        model = model.clone()
+    def __init__(
+        self, model: openvino.Model | Path, *, bf16: bool = False, threads: int = 0, batch: int = BATCH
+    ) -> None:
+        """Compile a graph whose first input is uint8 (any number, image_size, image_size, 3).
+
+        Args:
+            model: it, or its file.
+            bf16: compute in bfloat16.
+            threads: by default one for each CPU of this process.
+            batch: largest number of images that a thread computes at a time; 1 where single images are usual.
+
+        """
+        core, threads = openvino.Core(), threads or cpu_threads()
+        model = core.read_model(os.fspath(model)) if isinstance(model, Path) else model.clone()
+        image_size = model.input(0).partial_shape[1].get_length()
+        self.batch = max(1, min(batch, BATCH_PIXELS // image_size**2, INFERENCE_BATCH_SIZE // threads))
         model.reshape([self.batch, image_size, image_size, 3])
-        compiled = _compile(model, bf16, {"NUM_STREAMS": threads, "INFERENCE_NUM_THREADS": threads})
-        self._queue = openvino.AsyncInferQueue(compiled, threads)
-        self._width = compiled.output(0).shape[1]
+        settings = {
+            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+            "NUM_STREAMS": threads,
+            "INFERENCE_NUM_THREADS": threads,
+            "ENABLE_CPU_PINNING": False,  # else several processes would share one core
+        }
+        self._compiled = core.compile_model(model, "CPU", settings)
+        self._queue = openvino.AsyncInferQueue(self._compiled, threads)
+        self._width = self._compiled.output(0).shape[1]
+
+    def setting(self, name: str) -> str:
+        """Return a property of the compiled model."""
+        return str(self._compiled.get_property(name))
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Map uint8 (n, image_size, image_size, 3) to the output, float32 (n, outputs)."""
+        """Map uint8 (n, image_size, image_size, 3) to the first output, float32 (n, outputs)."""
         out = np.empty((len(pixels), self._width), np.float32)
 
         def store(request: openvino.InferRequest, start: int) -> None:
