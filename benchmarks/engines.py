@@ -9,6 +9,7 @@ int8 is calibrated on noise: that is good enough for its speed, and says nothing
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import tempfile
@@ -28,12 +29,13 @@ from benchmarks.rows import keep
 from nevus._openvino import openvino
 from nevus.data.preprocess import Preprocess
 from nevus.data.transforms import normalize
-from nevus.exporting.formats import Probabilities, reader, write_onnx
+from nevus.exporting.formats import Probabilities, write_onnx
 from nevus.exporting.int8_onnx import quantize
+from nevus.runtime import engines
 from nevus.runtime.device import machine
-from nevus.runtime.engines import softmax
+from nevus.runtime.engines import file_engine, softmax
 from nevus.runtime.feature_engine import TorchEngine
-from nevus.runtime.openvino_engine import Compiled
+from nevus.runtime.openvino_engine import cpu_has_bf16
 
 NETWORKS = {"bit-r26x0.5": 128, "bit-m-r50x1": 224}
 ROUNDS = 21
@@ -50,7 +52,7 @@ def works(name: str, image_size: int, folder: Path) -> dict[str, Work]:
         write_onnx(Probabilities(classifier(name, image_size), preprocess).eval(), image_size, plain)
         noise = np.random.default_rng(0).integers(0, 256, (16, image_size, image_size, 3), dtype=np.uint8)
         quantize(plain, small, noise)  # type: ignore[arg-type]
-    core = openvino.Core()
+    bf16 = cpu_has_bf16()
     torch_engine = TorchEngine(net, preprocess)
 
     def timm(pixels: np.ndarray) -> object:
@@ -60,14 +62,19 @@ def works(name: str, image_size: int, folder: Path) -> dict[str, Work]:
     made: dict[str, Work] = {
         TIMM: timm,
         "nevus, PyTorch": lambda pixels: softmax(torch_engine(pixels)),
-        "nevus, ONNX Runtime": reader(plain),
-        "nevus, OpenVINO": Compiled(core.read_model(str(plain))),
-        "nevus, ONNX Runtime, int8": reader(small),
-        "nevus, OpenVINO, int8": Compiled(core.read_model(str(small))),
+        "nevus, ONNX Runtime": file_engine(plain, "onnx"),
+        "nevus, OpenVINO": file_engine(plain, "openvino"),
+        "nevus, ONNX Runtime, int8": file_engine(small, "onnx"),
+        "nevus, OpenVINO, int8": file_engine(small, "openvino"),
     }
-    if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        made["nevus, OpenVINO, bf16"] = Compiled(core.read_model(str(plain)), bf16=True)
-    return made
+    return {**made, "nevus, OpenVINO, bf16": file_engine(plain, "openvino-bf16")} if bf16 else made
+
+
+def use_threads(count: int) -> None:
+    """Let all engines that are made from now on compute in so many threads."""
+    torch.set_num_threads(count)
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    engines._callers.cache_clear()
 
 
 def milliseconds(made: dict[str, Work], pixels: np.ndarray, rounds: int) -> dict[str, float]:
@@ -110,7 +117,7 @@ def measured() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         for name, image_size in NETWORKS.items():
             for n in sorted({1, threads}):
-                torch.set_num_threads(n)
+                use_threads(n)
                 made = works(name, image_size, Path(place))
                 bound = {"gigaflop": gigaflop(name, image_size), "gigaflops": gigaflops()}
                 for batch in (1, 16):
@@ -129,7 +136,7 @@ def measured() -> dict[str, Any]:
                         }
                     )
                     print(rows[-1], flush=True)
-            torch.set_num_threads(threads)
+            use_threads(threads)
     return {"machine": machine(), "torch": torch.__version__, "openvino": openvino.__version__, "rows": rows}
 
 

@@ -420,19 +420,38 @@ def serving() -> str:
     )
 
 
+TRAINING = "nevus, PyTorch"
+"""The engine of trainings, which no prediction uses by default."""
+
+
 def engines() -> str:
-    """Return the milliseconds of one image by engine, on one thread."""
-    table = read("engines").query("threads == 1 and batch == 1")
-    wide = table.pivot_table(index=["machine", "network", "image_size"], columns="engine", values="ms", sort=False)
+    """Return the milliseconds of an image by engine: of one image on one thread, and of a batch on all threads."""
+    table = read("engines")
+    keys = ["machine", "network", "image_size", "threads", "batch"]
+    wide = table.pivot_table(index=keys, columns="engine", values="ms", sort=False)
     return markdown(
         [
             {
-                "machine, network": f"{machine}, `{network}`, {size} px",
-                **{str(engine).removeprefix("nevus, "): number(ms, 1) for engine, ms in row.items()},
+                "network": f"`{network}`, {size} px",
+                "threads, images": f"{threads}, {batch}",
+                **{str(name).removeprefix("nevus, "): number(ms, 1) for name, ms in row.items() if name != TRAINING},
             }
-            for (machine, network, size), row in wide.iterrows()
+            for (_, network, size, threads, batch), row in wide.iterrows()
+            if (threads == 1) == (batch == 1)
         ]
     )
+
+
+def int8() -> str:
+    """Return what 8 bits cost, in one sentence."""
+    names = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
+    found = []
+    for _, row in read("int8").iterrows():
+        before, after = (number(row[column], 1, 100) for column in ("before", "after"))
+        change, low, high = (f"{100 * row[column]:+.1f}" for column in ("difference", "ci_low", "ci_high"))
+        both = f"{before} % before, {after} % after, difference {change} ({low} to {high})"
+        found.append(f"{names[row['format']]}: {both}")
+    return "; ".join(found) + "."
 
 
 def evaluations() -> str:
@@ -467,6 +486,7 @@ TABLES = {
     "startup": startup,
     "serving": serving,
     "engines": engines,
+    "int8": int8,
     "evaluations": evaluations,
 }
 
@@ -553,6 +573,8 @@ def readme_difference() -> str:
     copies = number(peers.loc["nevus", "n"])
     speed = read("speed").query("work == 'training step' and network == 'bit-r26x0.5'").set_index("precision")
     start = read("startup").set_index("process").loc["nevus predict photo.jpg"]
+    many = read("bulk").sort_values("images").drop_duplicates("what", keep="last").set_index("what")
+    ours, timm = many.loc["nevus predict --engine onnx"], many.loc["timm's inference script"]
     found, precision = (number(peers.loc["nevus", column], 1, 100) for column in ("value", "precision"))
     low, high, other = (
         number(value, 1, 100) for value in (imagededup.min(), imagededup.max(), peers.loc["cleanvision", "value"])
@@ -562,7 +584,10 @@ def readme_difference() -> str:
         f"- **Duplicates.** Of {copies} edited copies `nevus audit` finds {found} % at a precision of {precision} %; "
         f"imagededup finds {low} to {high} %, cleanvision {other} %.\n"
         f"- **Speed.** A training step on two CPU threads is {speed.loc['bfloat16', 'over_timm']:.2f} times as fast as "
-        f"timm's in bfloat16 and {speed.loc['float32', 'over_timm']:.2f} times in float32.\n"
+        f"timm's in bfloat16 and {speed.loc['float32', 'over_timm']:.2f} times in float32. Predictions of "
+        f"{number(ours['images'])} images take {number(ours['memory_mb'])} MB and run at "
+        f"{number(ours['images_per_second'])} images a second, timm's inference script at "
+        f"{number(timm['images_per_second'])} with {number(timm['memory_mb'])} MB.\n"
         f"- **Inference without PyTorch.** A prediction takes {start['seconds']:.2f} s from the start of the process "
         f"and {start['memory_mb']:.0f} MB; `import torch` alone takes {seconds:.2f} s and {memory:.0f} MB."
     )

@@ -40,6 +40,10 @@ BACKBONE = "bit-r26x0.5-generic"
 CONFIG = ComparisonConfig(("bit", "svm", "abcd-rule"), seeds=2, overrides=QUICK, backbone=BACKBONE)
 
 
+def _in_this_process(out, trial):
+    return run_planned(out, trial.name)
+
+
 @pytest.fixture(scope="module")
 def external(tmp_path_factory):
     from nevus.phantoms.dataset import PhantomConfig, write
@@ -52,14 +56,16 @@ def external(tmp_path_factory):
 @pytest.fixture(scope="module")
 def compared(phantoms, external, tmp_path_factory):
     out = tmp_path_factory.mktemp("comparison") / "out"
-    compare(read(phantoms), out, CONFIG, PREPARATION, external=external)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "_start", _in_this_process)
+        compare(read(phantoms), out, CONFIG, PREPARATION, external=external)
     return out
 
 
 @pytest.fixture
 def in_process(monkeypatch):
     """Run trials in this process: a new one takes seconds to start."""
-    monkeypatch.setattr(runner, "_start", lambda out, trial: run_planned(out, trial.name))
+    monkeypatch.setattr(runner, "_start", _in_this_process)
 
 
 def rows_of(out):

@@ -19,7 +19,7 @@ from nevus.data.preprocess import resize_square
 from nevus.errors import NevusError
 from nevus.metrics.calibration import Calibration
 from nevus.models.spec import ModelSpec
-from nevus.runtime.engines import Engine, EngineName, each_image, file_engine
+from nevus.runtime.engines import EngineName, file_engine
 from nevus.runtime.tta import TTAPolicy, check_policy, with_tta
 
 ENSEMBLE_FILE = "ensemble.json"
@@ -138,18 +138,13 @@ class EnsembleEngine:
         """
         self._members = ensemble.members
         self._engines = [member.load(engine) for member in ensemble.members]
-        self._in_threads = engine in ("auto", "onnx")
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return the calibrated probabilities of each network, float64 (members, n, classes)."""
         found = []
         for member, engine in zip(self._members, self._engines, strict=True):
-            # Views, too, are made in these threads. OpenVINO takes one call at a time, and has threads of its own.
-            def logits(some: Pixels, member: Member = member, engine: Engine = engine) -> NDArray[np.float32]:
-                return engine(member.squares(some))
-
-            rows = each_image(logits, pixels) if self._in_threads else [logits(pixels)]
-            found.append(member.affine.apply(np.concatenate(rows).astype(np.float64)))
+            logits = engine(member.squares(pixels))
+            found.append(member.affine.apply(logits.astype(np.float64)))
         return np.stack(found)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

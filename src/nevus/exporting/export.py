@@ -56,7 +56,7 @@ class Exported:
         path: of the model.
         images: by which it was checked.
         difference: largest of any probability from the bundle's.
-        accuracy: of int8 on validation, `before`, `after`, `lost` with `low` and `high`; None for fp32.
+        accuracy: of int8 on validation, `before`, `after`, their `difference` with its interval; None for fp32.
 
     """
 
@@ -73,7 +73,7 @@ class Exported:
         a = self.accuracy
         return (
             f"{said}; accuracy on validation {a['before']:.1%} before, {a['after']:.1%} after: "
-            f"{100 * a['lost']:+.1f} points lost ({_interval(a)}, n {a['n']:,})"
+            f"{100 * a['difference']:+.1f} points ({_interval(a)}, n {a['n']:,})"
         )
 
 
@@ -193,12 +193,12 @@ def _accuracy(
     manifest = held.manifest
     y = manifest.targets
     right, still = (p.argmax(1) == y for p in (before, after))
-    lost = right.astype(float) - still
-    low, high = bootstrap({"lost": lambda w: (w @ lost) / w.sum(1)}, manifest.groups)["lost"]
+    gained = still.astype(float) - right
+    low, high = bootstrap({"gained": lambda w: (w @ gained) / w.sum(1)}, manifest.groups)["gained"]
     return {
         "before": float(right.mean()),
         "after": float(still.mean()),
-        "lost": float(lost.mean()),
+        "difference": float(gained.mean()),
         "ci_low": low,
         "ci_high": high,
         "n": len(y),
