@@ -63,7 +63,7 @@ def whole(phantoms, tmp_path_factory):
 def test_killed_at_several_points_and_resumed(phantoms, tmp_path, whole, mode):
     out = tmp_path / "run"
     killed = 0
-    for least in (1, 20):
+    for least in (1, 12):
         process = start(phantoms, out, mode)
         while process.poll() is None and lines(out) < least:
             time.sleep(0.002)
