@@ -72,6 +72,7 @@ def quantize(onnx: Path, out: Path, images: DecodedImages) -> None:
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=["Conv"],
                 per_channel=True,
+                reduce_range=True,  # else sums of products overflow on processors without VNNI
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
