@@ -3,8 +3,8 @@
     python -m benchmarks.bulk DATA BUNDLE [--images 100000] [--keep]
 
 The images of DATA are repeated through links. `nevus predict` runs with its image check and one view of each image,
-on all images and on a tenth of them, to show whether memory grows. Beside it run decoding alone, in as many threads,
-and the same network in timm, with the steps and defaults of its inference script (`bulk_timm.py`), on a tenth.
+on all images and on a tenth of them, to show whether memory grows. The peers run on a tenth: decoding alone, in as many
+threads, and the same network in timm, with the steps and defaults of its inference script (`bulk_timm.py`).
 """
 
 from __future__ import annotations

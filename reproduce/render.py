@@ -586,8 +586,9 @@ def readme_difference() -> str:
         f"- **Speed.** A training step on two CPU threads is {speed.loc['bfloat16', 'over_timm']:.2f} times as fast as "
         f"timm's in bfloat16 and {speed.loc['float32', 'over_timm']:.2f} times in float32. Predictions of "
         f"{number(ours['images'])} images take {number(ours['memory_mb'])} MB and run at "
-        f"{number(ours['images_per_second'])} images a second, timm's inference script at "
-        f"{number(timm['images_per_second'])} with {number(timm['memory_mb'])} MB.\n"
+        f"{number(ours['images_per_second'])} images a second; timm's inference script on "
+        f"{number(timm['images'])} takes {number(timm['memory_mb'])} MB, at "
+        f"{number(timm['images_per_second'])} images a second.\n"
         f"- **Inference without PyTorch.** A prediction takes {start['seconds']:.2f} s from the start of the process "
         f"and {start['memory_mb']:.0f} MB; `import torch` alone takes {seconds:.2f} s and {memory:.0f} MB."
     )

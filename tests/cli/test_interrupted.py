@@ -63,7 +63,7 @@ def whole(phantoms, tmp_path_factory):
 def test_killed_at_several_points_and_resumed(phantoms, tmp_path, whole, mode):
     out = tmp_path / "run"
     killed = 0
-    for least in (1, 12):
+    for least in (1, 12, 25):
         process = start(phantoms, out, mode)
         while process.poll() is None and lines(out) < least:
             time.sleep(0.002)
@@ -78,7 +78,6 @@ def test_killed_at_several_points_and_resumed(phantoms, tmp_path, whole, mode):
     assert all(torch.equal(expected[k], found[k]) for k in expected)
 
 
-@pytest.mark.long
 def test_a_first_run_whose_kernels_are_not_compiled_yet_ends_with_the_same_weights(
     phantoms, tmp_path, whole, monkeypatch
 ):

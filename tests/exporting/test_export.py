@@ -107,7 +107,7 @@ def test_int8_says_what_it_costs_on_validation(trained, phantoms, cache, tmp_pat
     if np.isfinite(done.accuracy["ci_low"]):  # else no image changed its class
         assert done.accuracy["ci_low"] <= done.accuracy["difference"] <= done.accuracy["ci_high"]
         assert done.accuracy["ci_low"] < done.accuracy["ci_high"]
-    assert " points (" in done.sentence()
+    assert f"{100 * done.accuracy['difference']:+.1f} points (" in done.sentence()
     if format == "torch":
         whole = export(bundle, manifest, tmp_path / "whole", cache, format="torch").path
         assert done.path.stat().st_size < 0.4 * whole.stat().st_size

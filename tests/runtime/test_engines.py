@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,7 @@ from nevus.models.model import build_backbone
 from nevus.runtime import feature_engine as features
 from nevus.runtime import openvino_engine
 from nevus.runtime.device import Device, device
-from nevus.runtime.engines import OnnxEngine, cpu_threads, each_image, file_engine, run_batched, softmax
+from nevus.runtime.engines import OnnxEngine, cpu_threads, file_engine, run_batched, softmax
 from nevus.runtime.feature_engine import TorchEngine, feature_engine, network_engine
 
 
@@ -90,20 +88,3 @@ def test_each_image_is_computed_alone_and_in_order(bundle_folder):
         alone = engine.outputs(pixels[row : row + 1], engine.output_names)
         for whole, one in zip(together, alone, strict=True):
             assert np.array_equal(whole[row : row + 1], one)
-
-
-def test_results_keep_the_order_of_the_images_and_errors_come_through():
-    pixels = np.arange(40, dtype=np.uint8).reshape(40, 1, 1, 1)
-
-    def slow_for_the_first(one):
-        time.sleep(0.01 * (one.item() < 3))
-        return one.item()
-
-    assert each_image(slow_for_the_first, pixels) == list(range(40))
-    assert each_image(slow_for_the_first, pixels[:0]) == []
-
-    def broken(one):
-        raise RuntimeError(f"image {one.item()}")
-
-    with pytest.raises(RuntimeError, match="image 0"):
-        each_image(broken, pixels)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,6 @@ from nevus._progress import progress
 from nevus.errors import NevusError
 
 INFERENCE_BATCH_SIZE = 32
-
-Result = TypeVar("Result")
 
 EngineName = Literal["auto", "onnx", "openvino", "openvino-bf16", "torch"]
 """`auto` and `onnx` run `model.onnx` by ONNX Runtime, `openvino` by OpenVINO, `torch` the network by PyTorch; all
@@ -71,22 +69,6 @@ def _callers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(cpu_threads(), thread_name_prefix="onnx")
 
 
-def each_image(work: Callable[[NDArray[np.uint8]], Result], pixels: NDArray[np.uint8]) -> list[Result]:
-    """Call work with one image at a time, in as many threads as there are CPUs.
-
-    Args:
-        work: takes uint8 (1, image_size, image_size, 3), in several threads at a time, and does not call this function
-            with several images.
-        pixels: uint8 (n, image_size, image_size, 3).
-
-    Returns:
-        The results in the order of the images.
-
-    """
-    images = [pixels[row : row + 1] for row in range(len(pixels))]
-    return list(_callers().map(work, images)) if len(images) > 1 else [work(image) for image in images]
-
-
 class OnnxEngine:
     """`model.onnx`, or another file, run by ONNX Runtime; on a GPU where its CUDA provider is installed.
 
@@ -131,7 +113,8 @@ class OnnxEngine:
 
         if len(pixels) < 2 or not self._one_by_one:
             return run(pixels)
-        return [np.concatenate(values) for values in zip(*each_image(run, pixels), strict=True)]
+        images = (pixels[row : row + 1] for row in range(len(pixels)))
+        return [np.concatenate(values) for values in zip(*_callers().map(run, images), strict=True)]
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Map uint8 (n, image_size, image_size, 3) to the first output, float32 (n, classes)."""
