@@ -5,7 +5,7 @@ DEMO := demo
 DEMO_IMAGES := 1000
 DEMO_EPOCHS := 3
 
-.PHONY: demo test test-fast test-long check docs results bench gpu clean
+.PHONY: demo test tests test-fast test-long check docs results bench gpu clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -24,7 +24,11 @@ demo: .venv/ready
 	head -n 6 $(DEMO)/predictions.txt
 	@echo "Look at $(DEMO)/phantoms/contact-sheet.jpg, $(DEMO)/audit/audit.html, $(DEMO)/run/curves.png and $(DEMO)/evaluation/evaluation.html"
 
-test: .venv/ready check
+# The checks use one core only, and run beside the tests.
+test: .venv/ready
+	$(MAKE) --jobs=2 check tests
+
+tests: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
 check: .venv/ready

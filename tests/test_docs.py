@@ -13,8 +13,11 @@ from pathlib import Path
 import httpx
 import pytest
 from scripts.links import broken_links
+from tests.processes import run_trial
 
 from nevus.cli.main import main
+from nevus.comparison import runner
+from nevus.training import presets
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -49,6 +52,13 @@ def workplace(tmp_path_factory):
     return here
 
 
+@pytest.fixture
+def quick(monkeypatch):
+    """Fewer steps on the few lesions that are drawn here, and trials that start without imports."""
+    monkeypatch.setattr(presets, "FEWEST_STEPS", 30)
+    monkeypatch.setattr(runner, "_start", run_trial)
+
+
 def commands_of(text):
     """Commands of a block that are nothing but `nevus ...`, as lists of words; None where a shell must read it."""
     lines = [line for line in text.replace("\\\n", " ").splitlines() if line.strip() and not line.startswith("#")]
@@ -65,6 +75,7 @@ def test_what_a_shell_must_read_is_left_to_it():
     assert commands_of("nevus predict photos/*.jpg\n") is commands_of("nevus split a | head\n") is None
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_of_a_page_run(page, workplace, capfd):
     """A start of Python with torch takes seconds: what needs no shell is run here, by the same entry."""

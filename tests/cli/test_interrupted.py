@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.processes import nevus
 
 from nevus.bundle.bundle import load_bundle
 
@@ -18,28 +19,18 @@ QUICK = ["--set", "image_size=32", "batch_size=8", "steps=30", "warmup_steps=2",
 QUICK += ["tta=none", "feature_stages=0"]
 
 
-def start(data, out, mode):
-    command = [
-        sys.executable,
-        "-m",
-        "nevus",
-        "train",
-        str(data),
-        "--out",
-        str(out),
-        "--tuning",
-        mode,
-        "--resume",
-        *QUICK,
-    ]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+def words(data, out, mode):
+    return ["train", data, "--out", out, "--tuning", mode, "--resume", *QUICK]
+
+
+def start(data, out, mode, log=None):
+    return nevus(log or out.parent / "log", *words(data, out, mode))
 
 
 def finish(process, status=0):
     """Wait for the end; what it said."""
-    _, err = process.communicate()
-    assert process.returncode == status, err
-    return err
+    assert process.wait() == status, process.error()
+    return process.error()
 
 
 def lines(out):
@@ -68,8 +59,7 @@ def test_killed_at_several_points_and_resumed(phantoms, tmp_path, whole, mode):
         while process.poll() is None and lines(out) < least:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
-        process.communicate()
-        killed += process.returncode == -signal.SIGKILL
+        killed += process.wait() == -signal.SIGKILL
         if (out / "bundle").exists():
             load_bundle(out / "bundle")  # whole, by its digests
     assert killed
@@ -78,11 +68,10 @@ def test_killed_at_several_points_and_resumed(phantoms, tmp_path, whole, mode):
     assert all(torch.equal(expected[k], found[k]) for k in expected)
 
 
-def test_a_first_run_whose_kernels_are_not_compiled_yet_ends_with_the_same_weights(
-    phantoms, tmp_path, whole, monkeypatch
-):
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
-    finish(start(phantoms, tmp_path / "run", "full"))
+def test_a_first_run_whose_kernels_are_not_compiled_yet_ends_with_the_same_weights(phantoms, tmp_path, whole):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "numba"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "nevus", *map(str, words(phantoms, tmp_path / "run", "full"))]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
     assert list((tmp_path / "numba").rglob("*.nbi"))
     expected, found = weights(whole / "full"), weights(tmp_path / "run")
     assert all(torch.equal(expected[k], found[k]) for k in expected)
@@ -94,11 +83,11 @@ def test_sigterm_is_told_and_lets_the_folder_go(phantoms, tmp_path, whole):
         process = start(phantoms, out, "full")
         while process.poll() is None and lines(out) < 3:
             time.sleep(0.002)
-        process.terminate()
-        _, err = process.communicate()
-        if process.returncode:
+        process.send_signal(signal.SIGTERM)
+        if process.wait():
             break
-    assert process.returncode == 143
+    assert process.wait() == 143
+    err = process.error()
     assert "nevus: Terminated. Files that were written are complete" in err
     assert "Traceback" not in err
     finish(start(phantoms, out, "full"))
@@ -120,9 +109,9 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", place], check=True)
 
 
-def test_a_full_disk_is_told_and_nothing_is_lost(phantoms, small_disk, whole):
+def test_a_full_disk_is_told_and_nothing_is_lost(phantoms, small_disk, tmp_path, whole):
     out = small_disk / "run"
-    err = finish(start(phantoms, out, "full"), status=2)
+    err = finish(start(phantoms, out, "full", tmp_path / "log"), status=2)
     assert "Traceback" not in err
     told = [line for line in err.splitlines() if line.startswith("nevus:")]
     assert len(told) == 1

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, roc_auc_score
+from tests.processes import run_trial
 
 from nevus.bundle.bundle import load_bundle
 from nevus.comparison import plan, runner
@@ -283,6 +284,7 @@ def test_the_time_limit_is_enforced(phantoms, tmp_path, monkeypatch):
     config = ComparisonConfig(
         ("bit", "ann"), ("full",), overrides={**WITHOUT_LENGTH, "eval_interval": 10}, backbone=BACKBONE
     )
+    monkeypatch.setattr(runner, "_start", run_trial)
     out = tmp_path / "out"
     compare(read(phantoms), out, config, PREPARATION)
     bit, ann = rows_of(out)

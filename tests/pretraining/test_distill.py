@@ -1,14 +1,12 @@
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.processes import nevus
 
 from nevus.cli.main import main
 from nevus.data.preprocess import Preprocess
@@ -86,10 +84,9 @@ def test_the_same_seed_gives_the_same_trunk_and_a_resumed_run_too(phantoms, wise
     ]
     words += ["--set", "resize_size=60", "--set", "eval_interval=3", "--set", "precision=fp32", "--set", "lr=0.02"]
     words += [] if fast else ["--online-teachers"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def start(out, *more):
-        return subprocess.Popen([sys.executable, "-m", "nevus", *words, "--out", str(out), *more], env=environment)
+        return nevus(tmp_path / "log", *words, "--out", out, *more)
 
     assert start(tmp_path / "whole").wait() == 0
     out = tmp_path / "killed"
