@@ -16,7 +16,8 @@ from nevus.errors import NevusError
 from nevus.metrics.conformal import class_thresholds
 from nevus.phantoms.dataset import PhantomConfig, write
 
-FAST = ["--tuning", "linear-probe", "--set", "image_size=32", "--no-check-duplicates", "--bootstrap-samples", "50"]
+FAST = ["--tuning", "linear-probe", "--set", "image_size=32", "steps=50", "--no-check-duplicates"]
+FAST += ["--bootstrap-samples", "50"]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ def compared(tmp_path_factory):
     listed = pd.DataFrame({"image": table["image"], "label": table["label"], "source": list("abc") * 24})
     listed.to_csv(folder / "set" / "listed.csv", index=False)
     words = ["compare", str(folder / "set" / "listed.csv"), "--by", "source", "--methods", "bit", "abcd-rule"]
-    words += ["--set", "image_size=32", "--no-check-duplicates", "--out", str(folder / "out")]
+    words += ["--set", "image_size=32", "steps=50", "--no-check-duplicates", "--out", str(folder / "out")]
     assert main(words) == 0
     return words, folder / "out"
 

@@ -184,3 +184,11 @@ def test_augmentation_without_copies_is_refused_for_a_probe(override):
     with pytest.raises(NevusError, match="has no effect with tuning=linear-probe. Set augmented_copies"):
         make_config("fast", SMALL, override)
     assert make_config("fast", SMALL, {**override, "augmented_copies": 1}).augmented_copies == 1
+
+
+def test_a_step_of_a_linear_probe_repeats_no_image():
+    few, many = (make_config("fast", DatasetStats(n, 128 * 128, 128)) for n in (40, 5000))
+    assert (few.batch_size, few.steps) == (40, 1000)
+    assert (many.batch_size, many.steps) == (512, 1000)
+    asked = make_config("fast", DatasetStats(40, 128 * 128, 128), {"batch_size": 256})
+    assert (asked.batch_size, asked.steps) == (256, 2000)

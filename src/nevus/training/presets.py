@@ -92,7 +92,7 @@ def fast(
 
     docs/results.md gives its measured row. The features are the means over the image and
     its mirror image, of four stages with their standard deviations and maxima, and are computed in bfloat16 on a CPU
-    that has it; 1,000 steps of batch 512.
+    that has it; 1,000 steps of batch 512, or of all images where there are fewer: more would repeat them.
 
     Args:
         stats: of the training set.
@@ -107,8 +107,9 @@ def fast(
 
 
 def _linear_probe(name: str, stats: DatasetStats, batch_size: int | None, epochs: float | None) -> TrainConfig:
-    batch_size = batch_size or 512
-    steps = _scaled(1000, 512 / batch_size if epochs is None else epochs * stats.images / batch_size / 1000)
+    factor = 1.0 if batch_size is None else 512 / batch_size
+    batch_size = batch_size or max(2, min(512, stats.images))
+    steps = _scaled(1000, factor if epochs is None else epochs * stats.images / batch_size / 1000)
     image_size = _image_size(stats)
     return TrainConfig(
         preset=name,
