@@ -301,13 +301,12 @@ def peers() -> str:
 
 
 def scale() -> str:
-    """Return the time of the duplicate check by the number of images, in one sentence, and that of ten times more."""
+    """Return the time of the duplicate check by the number of images, in one sentence."""
     rows = read("duplicates").query("table == 'scale'").sort_values("n")
-    shown = "; ".join(f"{number(row['n'])} images: {number(row['value'], 1)} ms an image" for _, row in rows.iterrows())
-    before, last = rows["seconds"].iloc[-2:]
-    (count,) = rows["n"].iloc[-1:]
-    hours = last * (last / before) ** (1 / math.log10(count / rows["n"].iloc[-2])) / 3600
-    return f"{shown}. At the same growth {number(10 * count)} images take {number(hours, 1)} hours."
+    return (
+        "; ".join(f"{number(row['n'])} images: {number(row['value'], 1)} ms an image" for _, row in rows.iterrows())
+        + "."
+    )
 
 
 def reviewed() -> str:

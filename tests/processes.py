@@ -19,7 +19,7 @@ _CONTEXT.set_forkserver_preload(
 
 
 class Forked:
-    """A process that runs a function; what it prints to its standard error is kept in a file."""
+    """A process that runs a function; what it prints is kept in a file."""
 
     def __init__(self, log: Path, target, *arguments):
         self._log = log
@@ -44,8 +44,8 @@ class Forked:
         if self.poll() is None:
             os.kill(self._process.pid, number)
 
-    def error(self) -> str:
-        """Return what was printed to standard error so far."""
+    def output(self) -> str:
+        """Return what was printed so far."""
         return self._log.read_text("utf-8") if self._log.exists() else ""
 
 
@@ -60,7 +60,6 @@ def run_trial(out: Path, trial: Trial) -> int:
 
 
 def _run(log, target, arguments):
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(file, 2)
     os.dup2(file, 1)

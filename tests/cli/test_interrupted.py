@@ -29,8 +29,8 @@ def start(data, out, mode, log=None):
 
 def finish(process, status=0):
     """Wait for the end; what it said."""
-    assert process.wait() == status, process.error()
-    return process.error()
+    assert process.wait() == status, process.output()
+    return process.output()
 
 
 def lines(out):
@@ -87,7 +87,7 @@ def test_sigterm_is_told_and_lets_the_folder_go(phantoms, tmp_path, whole):
         if process.wait():
             break
     assert process.wait() == 143
-    err = process.error()
+    err = process.output()
     assert "nevus: Terminated. Files that were written are complete" in err
     assert "Traceback" not in err
     finish(start(phantoms, out, "full"))

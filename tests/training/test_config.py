@@ -186,7 +186,7 @@ def test_augmentation_without_copies_is_refused_for_a_probe(override):
     assert make_config("fast", SMALL, {**override, "augmented_copies": 1}).augmented_copies == 1
 
 
-def test_a_step_of_a_linear_probe_repeats_no_image():
+def test_a_step_of_a_linear_probe_repeats_no_image_unless_asked():
     few, many = (make_config("fast", DatasetStats(n, 128 * 128, 128)) for n in (40, 5000))
     assert (few.batch_size, few.steps) == (40, 1000)
     assert (many.batch_size, many.steps) == (512, 1000)

@@ -107,9 +107,10 @@ def fast(
 
 
 def _linear_probe(name: str, stats: DatasetStats, batch_size: int | None, epochs: float | None) -> TrainConfig:
-    factor = 1.0 if batch_size is None else 512 / batch_size
-    batch_size = batch_size or max(2, min(512, stats.images))
-    steps = _scaled(1000, factor if epochs is None else epochs * stats.images / batch_size / 1000)
+    steps = _scaled(1000, 512 / batch_size if batch_size else 1)
+    batch_size = batch_size or min(512, stats.images)
+    if epochs is not None:
+        steps = _scaled(epochs, stats.images / batch_size)
     image_size = _image_size(stats)
     return TrainConfig(
         preset=name,
