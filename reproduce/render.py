@@ -301,12 +301,12 @@ def peers() -> str:
 
 
 def scale() -> str:
-    """Return the time of the duplicate check by the number of images, in one sentence."""
+    """Return the time of the duplicate check by the number of images, and ten times the largest by its last growth."""
     rows = read("duplicates").query("table == 'scale'").sort_values("n")
-    return (
-        "; ".join(f"{number(row['n'])} images: {number(row['value'], 1)} ms an image" for _, row in rows.iterrows())
-        + "."
-    )
+    times = ", ".join(f"{number(row['value'], 1)} for {number(row['n'])}" for _, row in rows.iterrows())
+    before, last = rows.iloc[-2], rows.iloc[-1]
+    hours = last["seconds"] * last["seconds"] / before["seconds"] / 3600
+    return f"{times}. {number(last['n'] ** 2 / before['n'])} would take {number(hours, 1)} h (extrapolated)."
 
 
 def reviewed() -> str:

@@ -139,12 +139,15 @@ class FeatureBatches:
 
     def __call__(self, step: int, part: slice = WHOLE) -> tuple[Tensor, Tensor]:
         """Float (n, features) and float (n, classes)."""
-        *views, images, _ = self.features.shape
+        *views, images, width = self.features.shape
         if views:
             which = np.random.default_rng([self.seed, WHICH, step]).integers(views[0], size=self.config.batch_size)
 
         def inputs(rows: np.ndarray, places: np.ndarray) -> Tensor:
-            return self.features[which[places], rows] if views else self.features[rows]
+            if views:
+                rows = which[places] * images + rows
+            # Two to three times as fast as an index of a tensor by an array.
+            return self.features.view(-1, width).index_select(0, torch.from_numpy(rows))
 
         return make_batch(images, inputs, self.labels.__getitem__, self.config, self.seed, step, part)
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from nevus.models.model import ImageClassifier
@@ -118,6 +117,8 @@ class WarmStartHead:
             weights: of each image, (n,).
 
         """
+        from sklearn.linear_model import LogisticRegression  # half a second that linear probes do not need
+
         mean, std = features.mean(0), np.maximum(features.std(0), 1e-6)
         fitted = LogisticRegression(C=C, max_iter=1000)
         fitted.fit((features - mean) / std, targets, sample_weight=weights)

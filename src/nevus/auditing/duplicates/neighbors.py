@@ -16,11 +16,13 @@ from nevus._progress import progress
 from nevus.data.parallel import prefetch_map
 
 CELL = 640
-"""Mean number of vectors in a cell."""
+"""Least mean number of vectors in a cell."""
 PROBES = 3
 """Nearest cells that are searched."""
 CHUNK = 4096
-"""Vectors that are assigned to cells at a time."""
+"""Most vectors that are assigned to cells at a time."""
+BLOCK = 1 << 20
+"""Distances to centers at a time: 4 MB, which stay in a processor's cache."""
 QUERIES = 1 << 20
 """Queries at a time."""
 
@@ -43,8 +45,10 @@ class InvertedFile:
 
         """
         self.vectors, self._what = vectors, what
-        count = max(1, len(vectors) // CELL)
-        self._centers = _wide(vectors[np.linspace(0, len(vectors) - 1, count).astype(np.int64)])
+        # Each of n vectors is compared with n / m centers, twice, and with PROBES * m vectors, which takes about twice
+        # as long. This m makes the sum least; the whole time then grows as n ** 1.5.
+        count = max(1, len(vectors) // max(CELL, int((len(vectors) / PROBES) ** 0.5)))
+        self._centers = _squares_of(vectors[np.linspace(0, len(vectors) - 1, count).astype(np.int64)])
         self._members = _by_cell(self._nearest_cells(vectors, 1, "indexing")[:, 0], count)
 
     def search(self, queries: Vectors, k: int) -> Iterator[tuple[slice, NDArray[np.float32], Rows]]:
@@ -71,18 +75,19 @@ class InvertedFile:
 
         def search(job: Job) -> None:
             probe, asking, members = job
-            far = _squares(_wide(queries[asking]), _wide(self.vectors[members]))
-            numbers = np.arange(len(far))
+            own = _wide(queries[asking])
+            far, numbers = _to(own, _squares_of(self.vectors[members])), np.arange(len(own))
             for place in range(min(k, len(members))):  # for so few, repeated minima are faster than a partition
                 nearest = far.argmin(1)
-                distances[asking, probe, place] = far[numbers, nearest]
+                distances[asking, probe, place] = far[numbers, nearest] + np.square(own).sum(1)
                 rows[asking, probe, place] = members[nearest]
                 far[numbers, nearest] = np.inf
 
         self._run(search, list(self._jobs(cells)), "comparing", 1)
         every, found = distances.reshape(len(queries), -1), rows.reshape(len(queries), -1)
         part = np.argpartition(every, k - 1, axis=1)[:, :k]
-        return np.sqrt(np.take_along_axis(every, part, 1)), np.take_along_axis(found, part, 1)
+        nearest = np.take_along_axis(every, part, 1)
+        return np.sqrt(np.maximum(nearest, 0, out=nearest)), np.take_along_axis(found, part, 1)
 
     def _jobs(self, cells: Rows) -> Iterator[Job]:
         for probe in range(cells.shape[1]):
@@ -93,16 +98,17 @@ class InvertedFile:
     def _nearest_cells(self, vectors: Vectors, probes: int, doing: str) -> Rows:
         """Return the nearest cells of each vector, int32 (n, probes), the nearest first."""
         cells = np.empty((len(vectors), probes), np.int32)
+        chunk = max(1, min(CHUNK, BLOCK // len(self._centers)))
 
         def assign(start: int) -> None:
-            part = slice(start, start + CHUNK)
-            far = _squares(_wide(vectors[part]), self._centers)
+            part = slice(start, start + chunk)
+            far = _to(_wide(vectors[part]), self._centers)
             rows = np.arange(len(far))
             for probe in range(probes):
                 cells[part, probe] = nearest = far.argmin(1)
                 far[rows, nearest] = np.inf
 
-        self._run(assign, range(0, len(vectors), CHUNK), doing, CHUNK)
+        self._run(assign, range(0, len(vectors), chunk), doing, chunk)
         return cells
 
     def _run(self, work: Callable[..., None], jobs: range | list[Job], doing: str, step: int) -> None:
@@ -116,13 +122,15 @@ def _wide(vectors: Vectors) -> NDArray[np.float32]:
     return np.asarray(vectors, np.float32)
 
 
-def _squares(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the squares of all distances, float32 (n, m)."""
-    far = one @ other.T
-    far *= -2
-    far += np.square(other).sum(1)
-    far += np.square(one).sum(1)[:, None]
-    return np.asarray(np.maximum(far, 0, out=far), np.float32)
+def _squares_of(vectors: Vectors) -> NDArray[np.float32]:
+    """Return float32 (n, d + 1) whose product with (x, 1) is |v - x|^2 - |x|^2: one product of matrices, no more."""
+    wide = _wide(vectors)
+    return np.concatenate([-2 * wide, np.square(wide).sum(1, keepdims=True)], 1)
+
+
+def _to(queries: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the squares of the distances less the query's own square, float32 (queries, others)."""
+    return np.concatenate([queries, np.ones((len(queries), 1), np.float32)], 1) @ others.T
 
 
 def _by_cell(cells: Rows, count: int) -> list[Rows]:
