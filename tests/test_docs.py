@@ -55,7 +55,7 @@ def workplace(tmp_path_factory):
 @pytest.fixture
 def quick(monkeypatch):
     """Fewer steps on the few lesions that are drawn here, and trials that start without imports."""
-    monkeypatch.setattr(presets, "FEWEST_STEPS", 30)
+    monkeypatch.setattr(presets, "FEWEST_STEPS", 10)
     monkeypatch.setattr(runner, "_start", run_trial)
 
 
