@@ -20,26 +20,38 @@ class GroupFolds(StratifiedGroupKFold):  # type: ignore[misc]
     def _find_best_fold(
         self, y_counts_per_fold: NDArray[np.float64], y_cnt: NDArray[Any], group_y_counts: NDArray[np.float64]
     ) -> int:
-        k, places = self.n_splits, np.arange(self.n_splits)
+        k, (_, classes) = self.n_splits, y_counts_per_fold.shape
         # What the folds would hold if the group went to fold i: (k choices, k folds, classes).
-        counts = np.repeat(y_counts_per_fold[None], k, axis=0)
-        counts[places, places] += group_y_counts
-        deviations = _deviation(counts / y_cnt)
-        scores = (np.add.reduce(deviations, axis=1) / len(y_cnt)).tolist()
-        sizes = np.add.reduce(y_counts_per_fold, axis=1).tolist()
-        best, least, fewest = 0, scores[0], sizes[0]
-        for fold in range(1, k):
-            score, size = scores[fold], sizes[fold]
-            # numpy.isclose with its own tolerances
-            close = abs(score - least) <= 1e-8 + 1e-5 * abs(least)
-            if score < least or (close and size < fewest):
-                best, least, fewest = fold, score, size
-        return best
+        counts = np.empty((k, k, classes))
+        counts[:] = y_counts_per_fold
+        counts.reshape(k * k, classes)[:: k + 1] += group_y_counts
+        counts /= y_cnt
+        scores = np.add.reduce(_deviation(counts), axis=1) / classes
+        best = int(scores.argmin())
+        least = scores[best]
+        if np.count_nonzero(scores <= least + 2 * (1e-8 + 1e-5 * abs(least))) == 1:  # no tie, at any order
+            return best
+        return _decided(scores.tolist(), np.add.reduce(y_counts_per_fold, axis=1).tolist())
+
+
+def _decided(scores: list[float], sizes: list[float]) -> int:
+    """Return the first fold with the least score; of nearly equal ones, that with the fewest images."""
+    best, least, fewest = 0, scores[0], sizes[0]
+    for fold in range(1, len(scores)):
+        score, size = scores[fold], sizes[fold]
+        # numpy.isclose with its own tolerances
+        close = abs(score - least) <= 1e-8 + 1e-5 * abs(least)
+        if score < least or (close and size < fewest):
+            best, least, fewest = fold, score, size
+    return best
 
 
 def _deviation(shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the standard deviation over the folds, (choices, classes), of (choices, folds, classes); as numpy's."""
+    """Return the standard deviation over the folds, (choices, classes), of (choices, folds, classes); as numpy's.
+
+    The shares are overwritten.
+    """
     n = shares.shape[1]
-    mean = np.add.reduce(shares, axis=1, keepdims=True) / n
-    rest = shares - mean
-    return np.asarray(np.sqrt(np.add.reduce(rest * rest, axis=1) / n))
+    shares -= np.add.reduce(shares, axis=1, keepdims=True) / n
+    shares *= shares
+    return np.asarray(np.sqrt(np.add.reduce(shares, axis=1) / n))
