@@ -1,10 +1,13 @@
-"""Check the English of the documentation for words that the style of this project does not use.
+"""Check the English of the documentation for words that the style of this project does not use, and messages for form.
 
 python scripts/english.py [FILE ...]
+
+Without files the messages of errors in src are checked, too: "Cannot X: reason. Fix."
 """
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from pathlib import Path
@@ -49,8 +52,20 @@ def faults(path: Path) -> list[str]:
     return found
 
 
+def messages(path: Path) -> list[str]:
+    """Return one line for each `NevusError` of a module whose text does not begin with "Cannot"."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "NevusError" and node.args:
+            text = node.args[0].values[0] if isinstance(node.args[0], ast.JoinedStr) else node.args[0]
+            own = isinstance(text, ast.Constant | ast.FormattedValue)  # anything else is another error's message
+            if own and not str(getattr(text, "value", "")).startswith("Cannot "):
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno}: write the message as 'Cannot X: reason. Fix.'")
+    return found
+
+
 def main(arguments: list[str]) -> int:
-    """Check files, by default README, docs and reproduce; exit status 1 where a word is found."""
+    """Check files, by default README, docs, reproduce and src; exit status 1 where a fault is found."""
     paths = [Path(one).resolve() for one in arguments] or [
         *ROOT.glob("*.md"),
         *(ROOT / "docs").rglob("*.md"),
@@ -58,6 +73,8 @@ def main(arguments: list[str]) -> int:
         *(ROOT / "results").glob("*.md"),
     ]
     found = [line for path in sorted(paths) for line in faults(path)]
+    if not arguments:
+        found += [line for path in sorted((ROOT / "src").rglob("*.py")) for line in messages(path)]
     print("\n".join(found))
     return 1 if found else 0
 

@@ -49,7 +49,7 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
             sync_folder(path.parent)
     except OSError as error:
         raise NevusError(
-            f"{path} cannot be written: {error.strerror or error}; free space or choose another folder."
+            f"Cannot write {path}: {error.strerror or error}. Free space or choose another folder."
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -110,7 +110,7 @@ def append_line(path: Path, line: str) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise NevusError(
-            f"{path} cannot be written: {error.strerror or error}; free space or change its permissions."
+            f"Cannot write {path}: {error.strerror or error}. Free space or change its permissions."
         ) from error
 
 
@@ -172,7 +172,7 @@ def ensure_writable(folder: Path, flag: str = "--out") -> Path:
         probe.unlink()
     except OSError as error:
         raise NevusError(
-            f"the folder {folder} cannot be written ({error.strerror or error}); choose another "
-            f"with {flag}, or change its permissions."
+            f"Cannot write into {folder}: {error.strerror or error}. Choose another folder with {flag}, or change its "
+            "permissions."
         ) from error
     return folder

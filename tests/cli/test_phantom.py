@@ -11,7 +11,7 @@ def test_it_prints_the_bayes_accuracy(nevus, tmp_path):
 def test_faults_are_told(nevus, tmp_path):
     status, _, err = nevus("phantom", "--n", 0, "--out", tmp_path / "set")
     assert status == 2
-    assert "correct --n" in err
+    assert "Correct --n" in err
     assert nevus("phantom", "--noise", "nan", "--out", tmp_path / "set")[0] == 2
     assert nevus("phantom", "--seed", -1, "--out", tmp_path / "set")[0] == 2
     (tmp_path / "mine").mkdir()

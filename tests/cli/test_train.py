@@ -172,7 +172,7 @@ def test_a_read_only_output_folder(nevus, tmp_path):
         with unprivileged():
             status, _, err = nevus("train", SMALL_SET, "--out", outside / "run", *words)
         assert status == 2
-        assert "cannot be written" in one_sentence(err)
+        assert "Cannot write into" in one_sentence(err)
     finally:
         outside.chmod(0o755)
         shutil.rmtree(outside)

@@ -84,5 +84,5 @@ def test_given_splits_that_break_groups_are_kept_and_told(capsys):
     made = with_splits(manifest(labels, groups, splits), SplitConfig())
     assert (made.table["split"] == "test").sum() == 30
     assert "in several splits of skin: 30" in capsys.readouterr().err
-    with pytest.raises(NevusError, match="correct --split-seed"):
+    with pytest.raises(NevusError, match="Correct --split-seed"):
         with_splits(manifest(["a", "b"] * 9), SplitConfig(split_seed=-1))

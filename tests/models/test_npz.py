@@ -84,7 +84,7 @@ def test_the_upstream_head_is_dropped_or_kept():
     same = bit("bit-r26x0.5", classes=50)
     load_into(same, upstream, "up", head=True)
     assert torch.equal(same.head.fc.weight, upstream["head.fc.weight"])
-    with pytest.raises(NevusError, match="up does not fit the network"):
+    with pytest.raises(NevusError, match="up: it does not fit the network"):
         load_into(task, upstream, "up", head=True)
     with pytest.raises(NevusError, match="does not fit"):
         load_into(bit("bit-r50x0.5", classes=2), upstream, "up", head=False)

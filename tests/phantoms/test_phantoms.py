@@ -100,5 +100,5 @@ def test_files_are_what_the_manifest_says(phantoms):
 def test_a_folder_with_a_set_is_kept(phantoms):
     with pytest.raises(NevusError, match="holds a data set already"):
         write(PhantomConfig(n=3), phantoms)
-    with pytest.raises(NevusError, match="correct --image-size"):
+    with pytest.raises(NevusError, match="Correct --image-size"):
         PhantomConfig(image_size=5)

@@ -34,7 +34,7 @@ def test_the_authors_upstream():
     assert r.micro_batch_size == 64
     short = upstream("authors", 1_281_167, 224, epochs=9)
     assert np.allclose(np.array(short.lr_milestones) / short.steps * 90, (30, 60, 80), atol=0.1)
-    with pytest.raises(NevusError, match="choose one of paper, authors"):
+    with pytest.raises(NevusError, match="Choose one of paper, authors"):
         upstream("mine", 100, 224)
 
 

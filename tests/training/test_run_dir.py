@@ -78,7 +78,7 @@ def test_metrics_are_lines_and_can_be_rewound(tmp_path):
         assert [json.loads(line)["step"] for line in text.splitlines()] == [1, 2, 3, 3]
         assert "NaN" not in text
         (tmp_path / "run" / "metrics.jsonl").write_text(text + "{half")
-        with pytest.raises(NevusError, match="metrics.jsonl is damaged"):
+        with pytest.raises(NevusError, match="metrics.jsonl: it is damaged"):
             run.metrics()
         (tmp_path / "run" / "metrics.jsonl").write_text(text)
         run.rewind(2)

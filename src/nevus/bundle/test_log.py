@@ -25,7 +25,7 @@ def log_test_evaluation(bundle: Bundle, entry: Mapping[str, Any]) -> None:
 
     """
     if bundle.folder is None:
-        raise NevusError("an evaluation on a test split is logged in the bundle; save the bundle first.")
+        raise NevusError("Cannot log an evaluation on a test split: the bundle has not been saved. Save it first.")
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     append_line(_own_log(bundle), to_json({"time": now, **entry}, indent=None))
 

@@ -50,7 +50,7 @@ class Command:
         bundle = load_bundle(self.bundle)
         data = self.data or (self.bundle.absolute().parent / "manifest.parquet",)
         if not self.data and not data[0].is_file():
-            raise NevusError(f"{self.bundle} is in no run. Give images to check the export by with --data.")
+            raise NevusError(f"Cannot check the export: {self.bundle} is in no run. Give images with --data.")
         with contextlib.closing(Cache(self.cache)) as cache:
             done = export(
                 bundle,

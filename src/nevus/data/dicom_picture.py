@@ -50,12 +50,12 @@ def dicom_picture(content: bytes, name: str, most_pixels: int) -> Image.Image:
     """
     dataset = _opened(content, name)
     if "PixelData" not in dataset or "Rows" not in dataset or "Columns" not in dataset:
-        raise ImageError(f"{name} is a DICOM file without a picture; export the image itself.")
+        raise ImageError(f"Cannot read '{name}': it is a DICOM file without a picture. Export the image itself.")
     pixels = int(dataset.Rows) * int(dataset.Columns)
     if pixels > most_pixels:
         raise ImageError(
-            f"{name} is {dataset.Columns:,} x {dataset.Rows:,} pixels, over the limit of {most_pixels:,}; "
-            "save it smaller."
+            f"Cannot read '{name}': it has {dataset.Columns:,} x {dataset.Rows:,} pixels, over the limit of "
+            f"{most_pixels:,}. Save it smaller."
         )
     frame = _first_frame(dataset, name)
     kind = str(dataset.PhotometricInterpretation)
@@ -66,7 +66,7 @@ def dicom_picture(content: bytes, name: str, most_pixels: int) -> Image.Image:
     elif kind in ("MONOCHROME1", "MONOCHROME2"):
         frame = _windowed(frame, dataset)
     else:
-        raise ImageError(f"{name} has colors of the kind {kind[:30]}, which cannot be read; save it as RGB.")
+        raise ImageError(f"Cannot read '{name}': its colors are of the kind {kind[:30]}. Save it as RGB.")
     picture = Image.fromarray(np.ascontiguousarray(frame))
     if "ICCProfile" in dataset:
         picture.info["icc_profile"] = bytes(dataset.ICCProfile)
@@ -77,7 +77,7 @@ def _opened(content: bytes, name: str, *, header: bool = False) -> FileDataset:
     # A file that is deflated as a whole may unfold to any size while it is opened. Its syntax is named in clear
     # text; that an honest file says the same somewhere else is rarer than that anyone deflates a photograph.
     if DeflatedExplicitVRLittleEndian.encode() in content:
-        raise ImageError(f"{name} is deflated as a whole; save it with another transfer syntax.")
+        raise ImageError(f"Cannot read '{name}': it is deflated as a whole. Save it with another transfer syntax.")
     return dcmread(io.BytesIO(content), stop_before_pixels=header)
 
 
@@ -89,7 +89,8 @@ def _first_frame(dataset: FileDataset, name: str) -> NDArray[np.generic]:
         readable = False
     if not readable:
         raise ImageError(
-            f"{name} is compressed as {syntax.name}, which cannot be read here; save it as JPEG or uncompressed."
+            f"Cannot read '{name}': it is compressed as {syntax.name}, which cannot be decoded here. Save it as JPEG "
+            "or uncompressed."
         )
     if syntax in (JPEGExtended12Bit, JPEGBaseline8Bit) and int(dataset.BitsStored) > 8:
         raise ImageError(

@@ -76,8 +76,8 @@ class Manifest:
         for image, label in zip(self.table["image"], self.table["label"], strict=True):
             if label not in known:
                 raise NevusError(
-                    f"{self.name}: the label '{label}' of {image} is none of the classes "
-                    f"{', '.join(self.classes)}; correct it or leave the row out."
+                    f"Cannot use {self.name}: the label '{label}' of {image} is none of the classes "
+                    f"{', '.join(self.classes)}. Correct it or leave the row out."
                 )
         return self.table["label"].map(known).to_numpy(np.int64, copy=True)
 
@@ -202,7 +202,7 @@ def checked(table: pd.DataFrame, *, name: str, rows: Sequence[str] | None = None
 
     missing = [column for column in REQUIRED if column not in table.columns]
     if missing:
-        raise NevusError(f"{name}: column '{missing[0]}' is missing; correct the table.")
+        raise NevusError(f"Cannot read {name}: the column '{missing[0]}' is missing. Correct the table.")
     for column in ("image", "label", "group"):
         note(column, table[column].isna() | (table[column].astype(str) == ""), "is empty")
     for column in ("split", "source"):
@@ -222,7 +222,7 @@ def checked(table: pd.DataFrame, *, name: str, rows: Sequence[str] | None = None
     if faults:
         listed = [faults[key] for key in sorted(faults)]
         more = f"; and {len(listed) - 3} more faults" if len(listed) > 3 else ""
-        raise NevusError(f"{name}: {'; '.join(listed[:3])}{more}; correct the table.")
+        raise NevusError(f"Cannot read {name}: {'; '.join(listed[:3])}{more}. Correct the table.")
     return coerced
 
 
@@ -244,8 +244,8 @@ def without_twins(table: pd.DataFrame, name: str, rows: Sequence[str]) -> pd.Dat
         for column in ("label", "split", "group"):
             if table[column][index] != table[column][first]:
                 raise NevusError(
-                    f"{name}, {rows[index]}: the image {table['image'][index]} has {column} "
-                    f"'{table[column][index]}' here and '{table[column][first]}' in {rows[first]}; correct one."
+                    f"Cannot read {name}, {rows[index]}: the image {table['image'][index]} has {column} "
+                    f"'{table[column][index]}' here and '{table[column][first]}' in {rows[first]}. Correct one."
                 )
     if len(twins):
         console.print(

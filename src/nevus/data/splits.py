@@ -39,7 +39,9 @@ def with_splits(manifest: Manifest, config: SplitConfig) -> Manifest:
 
     """
     if not 0 <= config.split_seed < 2**32:
-        raise NevusError(f"a split seed of {config.split_seed} is not between 0 and 2^32; correct --split-seed.")
+        raise NevusError(
+            f"Cannot split by the seed {config.split_seed}: it is not between 0 and 2^32. Correct --split-seed."
+        )
     _two_classes(manifest)
     table = manifest.table.copy()
     if not manifest.splits() and config.test_fraction > 0:
@@ -47,7 +49,10 @@ def with_splits(manifest: Manifest, config: SplitConfig) -> Manifest:
     table["split"] = table["split"].replace("", "train")
     manifest = manifest.with_table(table)
     if "train" not in manifest.splits():
-        raise NevusError(f"{manifest.name} has no train split (it has: {', '.join(manifest.splits())}); give one.")
+        raise NevusError(
+            f"Cannot train on {manifest.name}: it has no train split (it has: {', '.join(manifest.splits())}). Give "
+            "one."
+        )
     if "validation" not in manifest.splits():
         train = manifest.split("train")
         _two_classes(train)
@@ -72,7 +77,7 @@ FLAGS = {"validation": "val-fraction", "test": "test-fraction"}
 def _two_classes(manifest: Manifest) -> None:
     present = sorted(set(manifest.table["label"]))
     if len(present) < 2:
-        raise NevusError(f"{manifest.name} has one class only ('{present[0]}'); at least two are needed to train.")
+        raise NevusError(f"Cannot train on {manifest.name}: it has one class only ('{present[0]}'). Give at least two.")
 
 
 def _fold(manifest: Manifest, share: float, seed: int, what: str) -> np.ndarray:
@@ -84,7 +89,7 @@ def _fold(manifest: Manifest, share: float, seed: int, what: str) -> np.ndarray:
     from nevus.data.group_folds import GroupFolds
 
     if not 0 < share < 1:
-        raise NevusError(f"a {what} share of {share} is not between 0 and 1; correct --{FLAGS[what]}.")
+        raise NevusError(f"Cannot cut a {what} share of {share}: it is not between 0 and 1. Correct --{FLAGS[what]}.")
     folds, taken = _folds(share)
     groups = manifest.table.groupby("label")["group"].nunique()
     while groups.min() < folds and taken > 1:  # a rare class allows only a coarser cut
@@ -92,9 +97,9 @@ def _fold(manifest: Manifest, share: float, seed: int, what: str) -> np.ndarray:
     if groups.min() < folds:
         name = str(groups.idxmin())
         raise NevusError(
-            f"{manifest.name}: the class '{name}' has {groups.min()} independent images, fewer than the {folds} "
-            f"folds that a {what} share of {share:g} needs; add images, leave the class out or name the splits "
-            "yourself."
+            f"Cannot split {manifest.name}: the class '{name}' has {groups.min()} independent images, fewer than the "
+            f"{folds} folds that a {what} share of {share:g} needs. Add images, leave the class out, or name the "
+            "splits yourself."
         )
     splitter = GroupFolds(folds, shuffle=True, random_state=seed)
     held = np.zeros(len(manifest), bool)

@@ -115,7 +115,10 @@ def export(
 
     """
     if bundle.spec.backbone == HANDCRAFTED:
-        raise NevusError(f"{bundle.folder} is no network but an estimator on handcrafted features; it has no graph.")
+        raise NevusError(
+            f"Cannot export {bundle.folder}: it is an estimator on handcrafted features, which has no graph. Give the "
+            "bundle of a network."
+        )
     if bundle.spec.backbone == ENSEMBLE:
         raise NevusError(
             f"Cannot export {bundle.folder}: it is an ensemble. Its members are ONNX files already; export one of the "
@@ -155,8 +158,8 @@ def export(
         difference = float(np.abs(after - before).max())
         if precision == "fp32" and not difference <= bound:
             raise NevusError(
-                f"the export differs from the bundle by {difference:.2g} on an image, more than {bound:g}; nothing "
-                "was written. Report it, or allow more with --bound."
+                f"Cannot export: the result differs from the bundle by {difference:.2g} on an image, more than "
+                f"{bound:g}; nothing was written. Report it, or allow more with --bound."
             )
         accuracy = _accuracy(held, before, after, bundle.classes) if precision == "int8" else None
         done = Exported(path, len(pixels), difference, accuracy)
@@ -173,7 +176,9 @@ def _part(manifest: Manifest, split: str, image_size: int, cache: Cache) -> Deco
     if rows is manifest and "test" in manifest.splits():
         rows = manifest.where((manifest.table["split"] != "test").to_numpy())
     if not len(rows):
-        raise NevusError(f"{manifest.name} has test images only, which an export does not look at; give others.")
+        raise NevusError(
+            f"Cannot check the export: {manifest.name} has test images only, which an export does not use. Give others."
+        )
     return decode_dataset(rows, image_size, cache, what=f"decoding {split}")
 
 

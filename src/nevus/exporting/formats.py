@@ -119,4 +119,6 @@ def wanted(package: str) -> None:
     import importlib.util
 
     if importlib.util.find_spec(package) is None:
-        raise NevusError(f'this needs the package {package}; install it with pip install "nevus[export]".')
+        raise NevusError(
+            f'Cannot export: the package {package} is missing. Install it with pip install "nevus[export]".'
+        )

@@ -103,8 +103,8 @@ def round_to_8_bits(module: nn.Module, batches: Iterable[NDArray[np.uint8]]) -> 
     every, rounded = (sum(layer.weight.numel() for layer in some) for some in (layers, called))
     if 2 * rounded < every:
         raise NevusError(
-            f"only {rounded:,} of this network's {every:,} weights stand in plain layers, so that int8 as torch "
-            "would leave most of it as it is; choose --format onnx or openvino."
+            f"Cannot use int8 as torch: only {rounded:,} of this network's {every:,} weights are in plain layers. "
+            "Choose --format onnx or openvino."
         )
     for parent in list(module.modules()):
         for name, layer in list(parent.named_children()):

@@ -34,7 +34,7 @@ def bit(name: str, *, classes: int = 0, seed: int = 0) -> ResNetV2:
     """
     match = BIT_NAME.fullmatch(name)
     if not match or int(match[1]) not in UNITS or float(match[2]) % 0.5 or not 0.5 <= float(match[2]) <= 4:
-        raise NevusError(f"'{name}' is no BiT; write bit-r<26|50|101|152>x<width>, as in bit-r26x0.5.")
+        raise NevusError(f"Cannot make '{name}': it is no BiT. Write bit-r<26|50|101|152>x<width>, as in bit-r26x0.5.")
     norm = {"norm_layer": BatchNormAct2d, "conv_layer": create_conv2d} if match[3] else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

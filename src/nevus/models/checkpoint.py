@@ -47,7 +47,10 @@ def halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if value.is_floating_point():
             halves[key] = halves[key].half()
             if not torch.isfinite(halves[key]).all():
-                raise NevusError(f"the weight {key} is too large for half precision; train with a lower learning rate.")
+                raise NevusError(
+                    f"Cannot save the weight {key}: it is too large for half precision. Train with a lower learning "
+                    "rate."
+                )
     return halves
 
 
@@ -80,6 +83,6 @@ def read_backbone(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if not isinstance(about, dict):
             raise ValueError("its description is none")
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise NevusError(f"{path} is damaged ({error}); get the file again.") from None
+        raise NevusError(f"Cannot read {path}: it is damaged ({error}). Get the file again.") from None
     check_finite(weights, path)
     return {key: v.float() if v.is_floating_point() else v for key, v in weights.items()}, about

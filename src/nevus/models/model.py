@@ -129,7 +129,9 @@ def classifier_head(whole: nn.Module) -> nn.Module:
     head = whole.get_classifier()  # type: ignore[operator]
     if isinstance(head, nn.Linear) or (isinstance(head, nn.Conv2d) and head.kernel_size == (1, 1)):
         return head
-    raise NevusError(f"the head of {type(whole).__name__} is no single linear layer; choose another backbone.")
+    raise NevusError(
+        f"Cannot use this backbone: the head of {type(whole).__name__} is no single linear layer. Choose another one."
+    )
 
 
 def without_head(whole: nn.Module) -> nn.Module:

@@ -139,8 +139,8 @@ def load_into(network: nn.Module, weights: Mapping[str, Tensor], source: str, *,
     odd = sorted(needed ^ set(wanted)) or [k for k in sorted(needed) if own[k].shape != wanted[k].shape]
     if odd:
         raise NevusError(
-            f"{source} does not fit the network ({odd[0]} is missing, left over or of another shape); "
-            "name the backbone whose weights these are."
+            f"Cannot load {source}: it does not fit the network ({odd[0]} is missing, left over or of another shape). "
+            "Name the backbone whose weights these are."
         )
     network.load_state_dict({**own, **wanted})
 

@@ -185,8 +185,8 @@ def backbone_spec(name: str) -> BackboneSpec:
     if name.startswith("hf-hub:"):
         return BackboneSpec(name, name, 224, "hub", name, "not known: see the hub's page", "see the hub's page")
     raise NevusError(
-        f"there is no backbone '{name}'; choose one that `nevus models` lists, timm/NAME for any of timm's models, or "
-        "hf-hub:OWNER/NAME for one of the hub."
+        f"Cannot find the network: there is no backbone '{name}'. Choose one that `nevus models` lists, timm/NAME for "
+        "any of timm's models, or hf-hub:OWNER/NAME for one of the hub."
     )
 
 
@@ -196,11 +196,15 @@ def _timm_spec(name: str) -> BackboneSpec:
     model = name.removeprefix("timm/")
     plain, _, tag = model.partition(".")
     if not timm.is_model(plain):
-        raise NevusError(f"timm has no model '{plain}'; look for its name in timm.list_models().")
+        raise NevusError(
+            f"Cannot find the network: timm has no model '{plain}'. Look for its name in timm.list_models()."
+        )
     try:
         known = timm.get_pretrained_cfg(model, allow_unregistered=True)
     except RuntimeError:
-        raise NevusError(f"timm has no weights '{tag}' for {plain}; leave the tag out for random weights.") from None
+        raise NevusError(
+            f"Cannot find the weights: timm has no weights '{tag}' for {plain}. Leave the tag out for random weights."
+        ) from None
     return BackboneSpec(
         name=name,
         architecture=f"timm/{plain}",

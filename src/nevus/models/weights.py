@@ -80,7 +80,7 @@ def load_pretrained(name: str, *, classes: int = 0, seed: int = 0, weights: str 
         with as_file(PRETRAINED.joinpath(spec.address)) as path:
             digest = sha256_file(path)
             if digest != spec.digest:
-                raise NevusError(f"{path} is damaged: it is not what came with nevus; install nevus again.")
+                raise NevusError(f"Cannot load {path}: it is not what came with nevus. Install nevus again.")
             found, _ = read_backbone(path)
             net = build_backbone(name, classes=classes, seed=seed)
             load_into(net, found, str(path), head=False)
@@ -89,8 +89,8 @@ def load_pretrained(name: str, *, classes: int = 0, seed: int = 0, weights: str 
         path = cached_file(spec)
         if not path.is_file():
             raise NevusError(
-                f"the weights of {spec.name} are not on this machine; download them with `nevus models --download "
-                f"{spec.name}`, or put {spec.address} at {path}, or choose --weights random."
+                f"Cannot load the backbone: the weights of {spec.name} are not on this machine. Download them with "
+                f"`nevus models --download {spec.name}`, or put {spec.address} at {path}, or choose --weights random."
             )
         digest = checked_digest(path)
         net = build_backbone(name, classes=classes, seed=seed)
@@ -115,7 +115,10 @@ def license_of_weights(spec: BackboneSpec, weights: str) -> str | None:
 def _of_another(spec: BackboneSpec, name: str, classes: int, seed: int) -> tuple[nn.Module, str]:
     other = backbone_spec(name)
     if other.architecture != spec.architecture or other.origin == RANDOM:
-        raise NevusError(f"{name} has no weights for {spec.architecture}; name a backbone that has, or a file.")
+        raise NevusError(
+            f"Cannot load the weights: {name} has no weights for {spec.architecture}. Name a backbone that has, or a "
+            "file."
+        )
     donor, sentence = load_pretrained(name, classes=0)
     net = build_backbone(spec.name, classes=classes, seed=seed)
     load_into(net, donor.state_dict(), name, head=False)
@@ -125,8 +128,8 @@ def _of_another(spec: BackboneSpec, name: str, classes: int, seed: int) -> tuple
 def _from_hub(spec: BackboneSpec, classes: int, seed: int) -> nn.Module:
     if not in_hub_cache(spec):
         raise NevusError(
-            f"the weights of {spec.name} are not on this machine; download them with `nevus models --download "
-            f"{spec.name}`, or choose --weights random."
+            f"Cannot load the backbone: the weights of {spec.name} are not on this machine. Download them with `nevus "
+            f"models --download {spec.name}`, or choose --weights random."
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -134,7 +137,7 @@ def _from_hub(spec: BackboneSpec, classes: int, seed: int) -> nn.Module:
             made: nn.Module = timm.create_model(spec.address, pretrained=True, num_classes=classes)
         except (RuntimeError, OSError, ValueError) as error:
             raise NevusError(
-                f"the weights of {spec.name} cannot be loaded ({str(error).splitlines()[0]}); download them again."
+                f"Cannot load the weights of {spec.name}: {str(error).splitlines()[0]}. Download them again."
             ) from None
     check_finite(made.state_dict(), spec.name)
     if classes:
@@ -145,12 +148,14 @@ def _from_hub(spec: BackboneSpec, classes: int, seed: int) -> nn.Module:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.is_file():
-        raise NevusError(f"the weights {path} do not exist; give an .npz or a .safetensors file.")
+        raise NevusError(f"Cannot load the weights {path}: they do not exist. Give an .npz or a .safetensors file.")
     if path.suffix == ".npz":
         return read_npz(path), {}
     if path.suffix == ".safetensors":
         return read_backbone(path)
-    raise NevusError(f"{path} is neither .npz nor .safetensors; others can hold pickled code and are not loaded.")
+    raise NevusError(
+        f"Cannot load {path}: it is neither .npz nor .safetensors, and others can hold pickled code. Convert it."
+    )
 
 
 def checked_digest(path: Path) -> str:
@@ -163,7 +168,7 @@ def checked_digest(path: Path) -> str:
     digest = sha256_file(path)
     note = path.with_name(path.name + ".sha256")
     if note.is_file() and note.read_text(encoding="utf-8").strip() != digest:
-        raise NevusError(f"{path} is damaged: it is not what was downloaded; delete it and download it again.")
+        raise NevusError(f"Cannot load {path}: it is not what was downloaded. Delete it and download it again.")
     return digest
 
 
@@ -182,7 +187,7 @@ def download(name: str) -> Path | None:
     """
     spec = backbone_spec(name)
     if spec.origin == RANDOM:
-        raise NevusError(f"{spec.name} has no weights to download; it starts from random ones.")
+        raise NevusError(f"Cannot download {spec.name}: it has no weights to download. Use it with --weights random.")
     if spec.origin == "builtin":
         return None  # it came with the package
     if spec.origin == "npz":
@@ -194,7 +199,7 @@ def download(name: str) -> Path | None:
         timm.create_model(spec.address, pretrained=True, num_classes=0)
     except (RuntimeError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise NevusError(f"{spec.name} cannot be downloaded ({reason}); check the connection and try again.") from None
+        raise NevusError(f"Cannot download {spec.name}: {reason}. Check the connection and try again.") from None
     return None
 
 
@@ -236,21 +241,23 @@ def fetch(address: str, target: Path, *, tries: int = TRIES, pause: float = 1.0)
             except urllib.error.HTTPError as error:
                 if error.code == 416:  # all of it is here already
                     break
-                raise NevusError(f"{address} answers {error.code} {error.reason}; check the name.") from None
+                raise NevusError(
+                    f"Cannot download {address}: the server answers {error.code} {error.reason}. Check the name."
+                ) from None
             except OSError as error:  # the connection broke: go on from what is here
                 if left == 1:
                     raise NevusError(
-                        f"{address} cannot be reached ({error}); try again: what has come is kept."
+                        f"Cannot download {address}: it cannot be reached ({error}). Try again: what has come is kept."
                     ) from None
             if whole and part.stat().st_size >= whole:
                 break
             left -= 1
             time.sleep(pause * 2 ** (tries - left - 1))
     if not part.exists() or (whole and part.stat().st_size != whole):
-        raise NevusError(f"{address} did not come whole; try again: what has come is kept.")
+        raise NevusError(f"Cannot download {address}: it did not come whole. Try again: what has come is kept.")
     if md5 and hashlib.md5(part.read_bytes(), usedforsecurity=False).hexdigest() != md5:
         part.unlink()
-        raise NevusError(f"{address} came damaged (its MD5 is not the server's); try again.")
+        raise NevusError(f"Cannot download {address}: it came damaged (its MD5 is not the server's). Try again.")
     write_text(target.with_name(target.name + ".sha256"), sha256_file(part) + "\n")
     part.replace(target)
     sync_folder(target.parent)

@@ -58,7 +58,7 @@ class PhantomConfig:
             if wrong:
                 flag = name.replace("_", "-")
                 raise NevusError(
-                    f"a phantom data set with {name} {getattr(self, name)} cannot be drawn; correct --{flag}."
+                    f"Cannot draw a data set with {name} {getattr(self, name)}: it is out of range. Correct --{flag}."
                 )
 
 
@@ -159,11 +159,13 @@ def write(config: PhantomConfig, out: Path, *, workers: int = 2) -> pd.DataFrame
 
     """
     if (out / "manifest.csv").exists():
-        raise NevusError(f"{out} holds a data set already; choose another folder with --out.")
+        raise NevusError(f"Cannot draw into {out}: it holds a data set already. Choose another folder with --out.")
     ensure_writable(out)
     foreign = [p.name for p in out.iterdir() if p.name not in ("train", "test", "contact-sheet.jpg")]
     if foreign:
-        raise NevusError(f"{out} holds other files ({foreign[0]}); choose another folder with --out.")
+        raise NevusError(
+            f"Cannot draw into {out}: it holds other files ({foreign[0]}). Choose another folder with --out."
+        )
     drawn = list(phantoms(config))
     shown: list[Pixels] = []
     with progress() as bar:

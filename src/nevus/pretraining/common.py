@@ -38,7 +38,7 @@ def held_out(manifest: Manifest, seed: int) -> tuple[Manifest, Manifest]:
     manifest = manifest.where((manifest.table["split"] != "test").to_numpy())
     groups = pd.factorize(manifest.table["group"], sort=True)[0]
     if len(manifest) < 2 or groups.max() < 1:
-        raise NevusError(f"{manifest.name} is one image or one group; give more, for some are held out.")
+        raise NevusError(f"Cannot hold images out: {manifest.name} is one image or one group. Give more.")
     order = np.random.default_rng(seed).permutation(groups.max() + 1)
     wanted = min(MOST, max(1, round(HELD_OUT * len(manifest))))
     counts = np.bincount(groups)[order]

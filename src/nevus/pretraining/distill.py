@@ -113,9 +113,9 @@ class Distill:
 
         """
         if current_world().count > 1:
-            raise NevusError("distillation runs in one process; start it without torchrun.")
+            raise NevusError("Cannot distill in several processes: it runs in one. Start it without torchrun.")
         if not self.teachers:
-            raise NevusError("there is no teacher; name one with --teachers.")
+            raise NevusError("Cannot distill: there is no teacher. Name one with --teachers.")
         shown, held = held_out(manifest, self.seed)
         spec = backbone_spec(self.backbone)
         # As with a frozen backbone: float32, but on a CPU where bfloat16 is insisted on.
@@ -124,10 +124,13 @@ class Distill:
         largest = max(t.image_size for t in teachers) if self.online_teachers else 0
         config = distillation(len(shown), spec.image_size, largest, epochs=self.epochs, overrides=self.overrides)
         if min(config.batch_size, config.micro_batch_size or config.batch_size) < 2:
-            raise NevusError("a distillation wants two images at once at least; raise batch_size or micro_batch_size.")
+            raise NevusError(
+                "Cannot distill: it needs two images at once at least. Raise batch_size or micro_batch_size."
+            )
         if self.init_from == AUTO and spec.origin == RANDOM:
             raise NevusError(
-                f"{self.backbone} has no weights of its own to go on from; name a backbone or a file with --init-from."
+                f"Cannot start from {self.backbone}: it has no weights of its own to go on from. Name a backbone or a "
+                "file with --init-from."
             )
         made, weights = load_pretrained(self.backbone, classes=0, seed=self.seed, weights=self.init_from)
         tapped = MultiStageFeatures(made, self.feature_stages)  # here, since too many taps are a fault of the settings

@@ -72,15 +72,19 @@ class Pretrain:
 
         """
         if current_world().count > 1:
-            raise NevusError("pre-training runs in one process; start it without torchrun.")
+            raise NevusError("Cannot pretrain in several processes: it runs in one. Start it without torchrun.")
         if len(manifest.classes) < 2:
-            raise NevusError(f"{manifest.name} has one class, from which nothing can be learnt; use `nevus distill`.")
+            raise NevusError(
+                f"Cannot pretrain on {manifest.name}: it has one class, from which nothing can be learned. Use `nevus "
+                "distill`."
+            )
         train_rows, held = held_out(manifest, self.seed)
         spec = backbone_spec(self.backbone)
         config = upstream(self.recipe, len(train_rows), spec.image_size, epochs=self.epochs, overrides=self.overrides)
         if self.init_from == AUTO and spec.origin == RANDOM:
             raise NevusError(
-                f"{self.backbone} has no weights of its own to go on from; name a backbone or a file with --init-from."
+                f"Cannot start from {self.backbone}: it has no weights of its own to go on from. Name a backbone or a "
+                "file with --init-from."
             )
         made, weights = load_pretrained(
             self.backbone, classes=len(manifest.classes), seed=self.seed, weights=self.init_from

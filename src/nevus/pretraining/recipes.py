@@ -111,7 +111,7 @@ def upstream(
 
     """
     if name not in PUBLISHED:
-        raise NevusError(f"there is no upstream recipe '{name}'; choose one of {', '.join(PUBLISHED)}.")
+        raise NevusError(f"Cannot use the recipe '{name}': there is none. Choose one of {', '.join(PUBLISHED)}.")
     published = PUBLISHED[name]
 
     def made(batch: int | None, epochs: float | None) -> TrainConfig:

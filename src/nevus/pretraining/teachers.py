@@ -79,11 +79,13 @@ def teacher(name: str, *, image_size: int = 0, bf16: bool = False) -> Teacher:
     file = Path(name) if name.endswith(".safetensors") else None
     backbone = str(read_backbone(file)[1].get("architecture", "")) if file else name
     if not backbone:
-        raise NevusError(f"{name} does not say which network it is; give a backbone that nevus wrote.")
+        raise NevusError(
+            f"Cannot use the teacher {name}: it does not name its network. Give a backbone that nevus wrote."
+        )
     spec = backbone_spec(backbone)
     made, weights = load_pretrained(backbone, classes=0, weights=str(file or "auto"))
     if weights == RANDOM:
-        raise NevusError(f"{name} has random weights, which teach nothing; choose another teacher.")
+        raise NevusError(f"Cannot use the teacher {name}: it has random weights. Choose another one.")
     preprocess = Preprocess(image_size or spec.image_size, spec.mean, spec.std)
     tapped = MultiStageFeatures(made, min(TAPS, len(stage_info(made))))
     with torch.no_grad():
@@ -113,7 +115,9 @@ def load_teacher(folder: Path, *, bf16: bool = False) -> Teacher:
         about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         digest = _digest(folder)
         if digest != about["digest"]:
-            raise NevusError(f"the teacher {folder} is damaged: its graph has another digest; make it again.")
+            raise NevusError(
+                f"Cannot use the teacher {folder}: it is damaged, its graph has another digest. Make it again."
+            )
         return Teacher(
             name=folder.resolve().name,
             image_size=int(about["image_size"]),
@@ -127,11 +131,11 @@ def load_teacher(folder: Path, *, bf16: bool = False) -> Teacher:
         )
     except OSError:
         raise NevusError(
-            f"{folder} is no teacher (it lacks {ABOUT} or its graph); give a folder that "
+            f"Cannot use {folder}: it is no teacher (it lacks {ABOUT} or its graph). Give a folder that "
             "tools/teachers.py wrote, or the name of a backbone."
         ) from None
     except (KeyError, TypeError, ValueError) as error:
-        raise NevusError(f"{path} is damaged ({error}); make the teacher again.") from None
+        raise NevusError(f"Cannot read {path}: it is damaged ({error}). Make the teacher again.") from None
 
 
 def save_teacher(

@@ -69,8 +69,8 @@ class RunDir:
             differing = _differences(_read_json(path), plain)
             if differing:
                 raise NevusError(
-                    f"the run in {folder} was made with other settings ({'; '.join(differing[:3])}); "
-                    "repeat them, or choose another folder with --out."
+                    f"Cannot resume in {folder}: the run was made with other settings ({'; '.join(differing[:3])}). "
+                    "Repeat them, or choose another folder with --out."
                 )
         ensure_writable(folder)
         lock = FileLock(folder / ".lock")
@@ -78,7 +78,7 @@ class RunDir:
             lock.acquire(blocking=False)
         except Timeout:
             raise NevusError(
-                f"another process is training in {folder}; wait for it or choose another folder."
+                f"Cannot train in {folder}: another process is training there. Wait for it or choose another folder."
             ) from None
         if not begun:  # also after a first try that came to nothing, such as over data at fault
             write_json(path, plain)
@@ -116,7 +116,7 @@ class RunDir:
         try:
             return [json.loads(line) for line in text.splitlines()]
         except ValueError as error:
-            raise NevusError(f"{path} is damaged ({error}); delete its last line.") from None
+            raise NevusError(f"Cannot read {path}: it is damaged ({error}). Delete its last line.") from None
 
     def save(self, name: str, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
         """Write tensors with JSON notes, whole or not at all; the metrics so far go first."""
@@ -237,9 +237,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise NevusError(f"{path} is damaged ({error}); choose another folder with --out.") from None
+        raise NevusError(f"Cannot read {path}: it is damaged ({error}). Choose another folder with --out.") from None
     if not isinstance(value, dict):
-        raise NevusError(f"{path} is no run's settings; choose another folder with --out.")
+        raise NevusError(f"Cannot read {path}: it holds no settings of a run. Choose another folder with --out.")
     return value
 
 

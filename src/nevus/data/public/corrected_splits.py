@@ -46,8 +46,8 @@ def with_corrected_split(manifest: Manifest) -> Manifest:
         first = _digests(manifest.where(np.linspace(0, len(manifest) - 1, min(20, len(manifest))).astype(int)))
         if first.isin(by_digest.index).mean() < 0.5:
             raise NevusError(
-                f"no corrected split of {manifest.name} comes with nevus, only of {BY_DIGEST} and {BY_ID}; make "
-                "one with nevus audit and nevus split."
+                f"Cannot use --use-corrected-split: no corrected split of {manifest.name} comes with nevus, only of "
+                f"{BY_DIGEST} and {BY_ID}. Make one with nevus audit and nevus split."
             )
     return _with(manifest, _digests(manifest), by_digest, BY_DIGEST)
 
@@ -71,7 +71,10 @@ def _digests(manifest: Manifest) -> pd.Series[str]:
 def _with(manifest: Manifest, keys: pd.Series[str], known: pd.DataFrame, name: str) -> Manifest:
     there = keys.isin(known.index).to_numpy()
     if not there.any():
-        raise NevusError(f"none of the images of {manifest.name} is known to the corrected split of {name}.")
+        raise NevusError(
+            f"Cannot use the corrected split of {name}: it has none of the images of {manifest.name}. Leave "
+            "--use-corrected-split out."
+        )
     if not there.all():
         console.print(
             f"{int((~there).sum())} images of {manifest.name} are not in the corrected split of {name} and are "

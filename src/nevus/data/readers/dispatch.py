@@ -60,7 +60,9 @@ class DataConfig:
         """
         for entry in self.columns:
             if not all(entry.partition("=")):
-                raise NevusError(f"--columns {entry} is not of the form name=column, as in image=filename.")
+                raise NevusError(
+                    f"Cannot use --columns {entry}: it is not of the form name=column. Write it as in image=filename."
+                )
         return dict(entry.split("=", 1) for entry in self.columns)
 
     def plain(self) -> DataConfig:

@@ -101,7 +101,7 @@ def _read_parquet(path: Path) -> tuple[pd.DataFrame, Path | None, tuple[str, ...
     try:
         arrow = parquet.read_table(path)
     except (OSError, pyarrow.ArrowInvalid) as error:
-        raise NevusError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}); check the file.") from None
+        raise NevusError(f"Cannot read {path} as Parquet: {str(error).splitlines()[0]}. Check the file.") from None
     meta = arrow.schema.metadata or {}
     root = meta.get(b"nevus.root")
     classes = meta.get(b"nevus.classes")
@@ -118,14 +118,17 @@ def _renamed(table: pd.DataFrame, columns: Mapping[str, str], path: Path) -> pd.
     have = ", ".join(map(str, table.columns))
     for ours, theirs in columns.items():
         if theirs not in table.columns:
-            raise NevusError(f"{path} has no column '{theirs}' (it has: {have}); correct --columns {ours}={theirs}.")
+            raise NevusError(
+                f"Cannot read {path}: it has no column '{theirs}' (it has: {have}). Correct --columns {ours}={theirs}."
+            )
     # A column of the file that happens to bear the name that another one is mapped to gives way.
     table = table.drop(columns=[c for c in columns if c in table.columns and columns[c] != c])
     table = table.rename(columns={theirs: ours for ours, theirs in columns.items()})
     for needed in ("image", "label"):
         if needed not in table.columns:
             raise NevusError(
-                f"{path} has no column '{needed}' (it has: {have}); say which it is, as in --columns {needed}=NAME."
+                f"Cannot read {path}: it has no column '{needed}' (it has: {have}). Name it, as in --columns "
+                f"{needed}=NAME."
             )
     return table
 
@@ -178,8 +181,8 @@ def _found(images: pd.Series[str], root: Path, path: Path, rows: list[str]) -> l
             here = os.path.normpath(os.path.join(inside, image.replace("\\", "/")))
         if not here.startswith(os.path.join(inside, "")):
             raise NevusError(
-                f"{path}, {row}: the path {image} leaves the folder {root}; correct it, or name the folder of the "
-                "images with --images."
+                f"Cannot read {path}, {row}: the path {image} leaves the folder {root}. Correct it, or name the folder "
+                "of the images with --images."
             )
         if not os.path.exists(here):
             here = find_in_folder(here, listings)
@@ -187,7 +190,7 @@ def _found(images: pd.Series[str], root: Path, path: Path, rows: list[str]) -> l
         names.append(os.path.relpath(here, inside))
     if not found:
         raise NevusError(
-            f"{path} lists {len(names)} images and none is in {root} (the first is {names[0]}); name "
+            f"Cannot read {path}: it lists {len(names)} images and none is in {root} (the first is {names[0]}). Name "
             "their folder with --images."
         )
     return names

@@ -47,9 +47,11 @@ def read_unlabeled(data: Sequence[Path]) -> Manifest:
                 )
             table = pd.DataFrame({"image": images, "group": images, "source": place.resolve().name}, dtype=str)
         else:
-            raise NevusError(f"{place} is no folder and no csv or Parquet file; give one of these.")
+            raise NevusError(f"Cannot read {place}: it is no folder and no csv or Parquet file. Give one of these.")
         if table.empty:
-            raise NevusError(f"{place} holds no images; give a folder with images at any depth, or a table.")
+            raise NevusError(
+                f"Cannot read {place}: it holds no images. Give a folder with images at any depth, or a table."
+            )
         tables.append(table.assign(label=LABEL, split="train"))
     table = pd.concat(tables, ignore_index=True)[list(REQUIRED)]
     table = table.drop_duplicates("image").reset_index(drop=True)

@@ -90,25 +90,27 @@ def load_estimator(path: Path) -> Handcrafted:
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > MOST_BYTES:
-                raise NevusError(f"{path} unpacks to more than {MOST_BYTES >> 20} MB; do not use it.")
+                raise NevusError(f"Cannot load {path}: it unpacks to more than {MOST_BYTES >> 20} MB. Do not use it.")
         strange = skops.io.get_untrusted_types(file=path)
         refused = sorted(set(strange) - TRUSTED)
         if refused:
-            raise NevusError(f"{path} holds {refused[0]}, which is no part of a classifier; do not use it.")
+            raise NevusError(
+                f"Cannot load {path}: it holds {refused[0]}, which is no part of a classifier. Do not use it."
+            )
         held = skops.io.load(path, trusted=strange)
     except NevusError:
         raise
     except Exception as error:  # whatever a hostile archive makes skops, zipfile or json raise
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise NevusError(f"{path} is damaged ({reason}); copy it again.") from None
+        raise NevusError(f"Cannot load {path}: it is damaged ({reason}). Copy it again.") from None
     if not isinstance(held, dict) or not hasattr(held.get("estimator"), "predict_proba"):
-        raise NevusError(f"{path} holds no classifier; copy it again.")
+        raise NevusError(f"Cannot load {path}: it holds no classifier. Copy it again.")
     if held.get("features") != VERSION:
         raise NevusError(
-            f"{path} is made for features of version {held.get('features')}, and this program computes "
-            f"{VERSION}; train it again."
+            f"Cannot load {path}: it is made for features of version {held.get('features')}, and this program computes "
+            f"{VERSION}. Train it again."
         )
     fault = fault_of(held["estimator"], len(names()))
     if fault:
-        raise NevusError(f"{path} holds no classifier of this program ({fault}); do not use it.")
+        raise NevusError(f"Cannot load {path}: it holds no classifier of this program ({fault}). Do not use it.")
     return Handcrafted(held["estimator"])
