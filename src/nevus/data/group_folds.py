@@ -28,8 +28,7 @@ class GroupFolds(StratifiedGroupKFold):  # type: ignore[misc]
         counts /= y_cnt
         scores = np.add.reduce(_deviation(counts), axis=1) / classes
         best = int(scores.argmin())
-        least = scores[best]
-        if np.count_nonzero(scores <= least + 2 * (1e-8 + 1e-5 * abs(least))) == 1:  # no tie, at any order
+        if np.count_nonzero(scores <= scores[best] + 2 * _tolerance(scores[best])) == 1:  # no tie, in any order
             return best
         return _decided(scores.tolist(), np.add.reduce(y_counts_per_fold, axis=1).tolist())
 
@@ -39,11 +38,15 @@ def _decided(scores: list[float], sizes: list[float]) -> int:
     best, least, fewest = 0, scores[0], sizes[0]
     for fold in range(1, len(scores)):
         score, size = scores[fold], sizes[fold]
-        # numpy.isclose with its own tolerances
-        close = abs(score - least) <= 1e-8 + 1e-5 * abs(least)
+        close = abs(score - least) <= _tolerance(least)
         if score < least or (close and size < fewest):
             best, least, fewest = fold, score, size
     return best
+
+
+def _tolerance(score: float) -> float:
+    """Return the tolerance of `numpy.isclose`."""
+    return 1e-8 + 1e-5 * abs(score)
 
 
 def _deviation(shares: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -48,7 +48,7 @@ class InvertedFile:
         # Each of n vectors is compared with n / m centers, twice, and with PROBES * m vectors, which takes about twice
         # as long. This m makes the sum least; the whole time then grows as n ** 1.5.
         count = max(1, len(vectors) // max(CELL, int((len(vectors) / PROBES) ** 0.5)))
-        self._centers = _squares_of(vectors[np.linspace(0, len(vectors) - 1, count).astype(np.int64)])
+        self._centers = _augmented(vectors[np.linspace(0, len(vectors) - 1, count).astype(np.int64)])
         self._members = _by_cell(self._nearest_cells(vectors, 1, "indexing")[:, 0], count)
 
     def search(self, queries: Vectors, k: int) -> Iterator[tuple[slice, NDArray[np.float32], Rows]]:
@@ -76,7 +76,7 @@ class InvertedFile:
         def search(job: Job) -> None:
             probe, asking, members = job
             own = _wide(queries[asking])
-            far, numbers = _to(own, _squares_of(self.vectors[members])), np.arange(len(own))
+            far, numbers = _squared_distances(own, _augmented(self.vectors[members])), np.arange(len(own))
             for place in range(min(k, len(members))):  # for so few, repeated minima are faster than a partition
                 nearest = far.argmin(1)
                 distances[asking, probe, place] = far[numbers, nearest] + np.square(own).sum(1)
@@ -102,7 +102,7 @@ class InvertedFile:
 
         def assign(start: int) -> None:
             part = slice(start, start + chunk)
-            far = _to(_wide(vectors[part]), self._centers)
+            far = _squared_distances(_wide(vectors[part]), self._centers)
             rows = np.arange(len(far))
             for probe in range(probes):
                 cells[part, probe] = nearest = far.argmin(1)
@@ -122,14 +122,20 @@ def _wide(vectors: Vectors) -> NDArray[np.float32]:
     return np.asarray(vectors, np.float32)
 
 
-def _squares_of(vectors: Vectors) -> NDArray[np.float32]:
+def _augmented(vectors: Vectors) -> NDArray[np.float32]:
     """Return float32 (n, d + 1) whose product with (x, 1) is |v - x|^2 - |x|^2: one product of matrices, no more."""
     wide = _wide(vectors)
     return np.concatenate([-2 * wide, np.square(wide).sum(1, keepdims=True)], 1)
 
 
-def _to(queries: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the squares of the distances less the query's own square, float32 (queries, others)."""
+def _squared_distances(queries: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return squared distances less the query's own square, float32 (queries, others).
+
+    Args:
+        queries: (queries, d).
+        others: see `_augmented`.
+
+    """
     return np.concatenate([queries, np.ones((len(queries), 1), np.float32)], 1) @ others.T
 
 
