@@ -178,9 +178,20 @@ def test_a_slow_network(opened, builtin, lesion):
     slow = {"offline": False, "latency": 200, "downloadThroughput": 50_000, "uploadThroughput": 30_000}
     session.send("Network.enable")
     session.send("Network.emulateNetworkConditions", slow)
+    # the page itself notes what it shows: a look from outside can come too late on a busy machine
+    page.evaluate(
+        """() => {
+            window.shown = [];
+            const note = () => document.querySelectorAll(".result .outcome").forEach(
+                e => { if (window.shown.at(-1) !== e.textContent) window.shown.push(e.textContent); });
+            new MutationObserver(note).observe(document.body, { childList: true, subtree: true, characterData: true });
+        }"""
+    )
     page.set_input_files("#files", lesion)
-    expect(page.locator(".result .outcome")).to_have_text("Sending")
     expect(page.locator("#rows tr")).to_have_count(1)
+    shown = [text for text in page.evaluate("window.shown") if text]
+    assert shown[:2] == ["Sending", "Predicting"], shown
+    assert shown[-1] == page.locator(".result .outcome").inner_text()
 
 
 def test_a_server_that_dies_meanwhile(opened, bundle_folder, lesion, tmp_path):
