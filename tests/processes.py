@@ -14,7 +14,16 @@ from nevus.comparison.trial import Trial, run_planned
 _CONTEXT = multiprocessing.get_context("forkserver")
 # Not nevus.baselines.learners: its import starts a thread, which a forked process may wait for in vain.
 _CONTEXT.set_forkserver_preload(
-    ["nevus.cli.train", "nevus.cli.distill", "matplotlib.pyplot", "tensorboard.summary.writer", "sklearn.ensemble"]
+    [
+        "nevus.cli.train",
+        "nevus.training.trainer",
+        "nevus.training.runtime_estimate",
+        "nevus.pretraining.distill",
+        "nevus.report.training",
+        "matplotlib.pyplot",
+        "tensorboard.summary.writer",
+        "sklearn.ensemble",
+    ]
 )
 
 

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from nevus.cli.main import NAMES
+
 HIDE = """
 import sys
 HIDDEN = {"torch", "torchvision", "timm", "sklearn", "skimage", "cv2", "skops", "numba", "safetensors",
@@ -35,7 +37,18 @@ def test_predict_with_the_built_in_classifier(picture, tmp_path):
     assert "p_malignant" in done.stdout
 
 
-@pytest.mark.parametrize("words", [["models"], ["--help"], ["predict", "--help"], ["cache", "info"]])
+def test_the_help_of_every_command():
+    code = """
+from nevus.cli.main import NAMES, main
+for name in NAMES:
+    assert main([name, "--help"]) == 0
+"""
+    done = run(code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("usage: nevus ") == len(NAMES)
+
+
+@pytest.mark.parametrize("words", [["models"], ["--help"], ["cache", "info"]])
 def test_commands_that_need_no_training(words):
     done = command(*words)
     assert done.returncode == 0, done.stderr

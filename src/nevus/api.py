@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from nevus.auditing.audit import Audit
     from nevus.bundle.explain import Explanation
+    from nevus.exporting.config import Format
     from nevus.exporting.export import Exported
-    from nevus.exporting.formats import Format
 
 Data = Manifest | Path | str | Sequence[Path | str]
 """A Manifest, or what `read` takes: a folder or table, or several."""

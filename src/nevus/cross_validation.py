@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -20,13 +20,13 @@ from nevus.bundle.bundle import Bundle
 from nevus.bundle.classifier import Classifier
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.manifest import Manifest
+from nevus.data.splits import By
 from nevus.errors import NevusError
 from nevus.metrics.intervals import bootstrap
 from nevus.metrics.report import MetricEstimate, compute_metrics, proportion
 from nevus.metrics.scores import Floats, ratio
 from nevus.training.ensemble import ensemble_of_folds
 
-By = Literal["group", "source"]
 AVERAGED = ("accuracy", "balanced_accuracy", "auroc", "sensitivity", "specificity")
 """Metrics whose mean and worst value over the folds are given."""
 AT_POINT = ("sensitivity_at_operating_point", "specificity_at_operating_point")

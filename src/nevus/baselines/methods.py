@@ -8,7 +8,6 @@ from typing import Literal
 
 from nevus.errors import NevusError
 from nevus.models.cached import on_this_machine
-from nevus.models.checkpoint import read_backbone
 from nevus.models.registry import AUTO, RANDOM, backbone_spec
 
 MethodName = Literal[
@@ -124,6 +123,8 @@ def resolve_method(one: MethodSpec, weights: str, backbone: str = AUTO) -> tuple
 
 def _said(one: MethodSpec, weights: str, own: str) -> str:
     """Return the backbone of a file of weights."""
+    from nevus.models.checkpoint import read_backbone  # PyTorch
+
     file = Path(weights)
     if not file.is_file():
         raise NevusError(f"Cannot read the weights '{file}': it does not exist. Give an .npz or .safetensors file.")

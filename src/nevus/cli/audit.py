@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import tyro
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from nevus._io import ensure_writable
 from nevus._progress import console
-from nevus.auditing.audit import Audit, audit
-from nevus.auditing.contamination import training_images
-from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.cli._flags import DataFlag
 from nevus.data.cache import Cache, CacheConfig
-from nevus.data.images import Pixels
 from nevus.data.preprocess import Preprocess
 from nevus.data.readers.dispatch import DataConfig, read
 from nevus.models.registry import backbone_spec
-from nevus.models.weights import load_pretrained
-from nevus.report.audit import HEADLINE, write_audit
-from nevus.report.page import format_metric
-from nevus.runtime.feature_engine import network_engine
+
+if TYPE_CHECKING:
+    from nevus.auditing.audit import Audit
+    from nevus.auditing.shortcuts import Embed
 
 
 @dataclass(frozen=True)
@@ -59,26 +53,22 @@ class Command:
 
     def run(self) -> int:
         """Audit; exit status: 3 where images could not be used."""
+        # here, so that the help is there at once: OpenCV, SciPy, Matplotlib
+        from nevus.auditing.audit import audit
+        from nevus.auditing.contamination import training_images
+        from nevus.report.audit import write_audit
+
         ensure_writable(self.out)
         manifest = read(self.data, self.reading)
         references = [read(one) for one in self.reference]
         lists = {one.network: one for name in self.check_overlap_with for one in training_images(name)}
-        embed = None
-        if self.backbone is not None:
-            network, _ = load_pretrained(self.backbone, seed=self.seed, weights=self.weights)
-            spec = backbone_spec(self.backbone)
-            engine = network_engine(network, Preprocess(AUDIT_IMAGE_SIZE, spec.mean, spec.std))
-
-            def embed(images: Sequence[Pixels]) -> NDArray[np.float32]:
-                return engine(np.stack(images))
-
         with contextlib.closing(Cache(self.cache)) as cache:
             result = audit(
                 manifest,
                 references,
                 cache=cache,
                 lists=list(lists.values()),
-                embed=embed,
+                embed=None if self.backbone is None else self._embed(self.backbone),
                 backbone=self.backbone,
                 seed=self.seed,
             )
@@ -92,8 +82,21 @@ class Command:
         console.print(f"page: {page}   table: {self.out / 'manifest.parquet'}   {DISCLAIMER}", highlight=False)
         return 3 if result.counts()["unreadable"] else 0
 
+    def _embed(self, backbone: str) -> Embed:
+        from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE
+        from nevus.models.weights import load_pretrained  # PyTorch
+        from nevus.runtime.feature_engine import network_engine
+
+        network, _ = load_pretrained(backbone, seed=self.seed, weights=self.weights)
+        spec = backbone_spec(backbone)
+        engine = network_engine(network, Preprocess(AUDIT_IMAGE_SIZE, spec.mean, spec.std))
+        return lambda images: engine(np.stack(images))
+
 
 def _table(result: Audit) -> Table:
+    from nevus.report.audit import HEADLINE
+    from nevus.report.page import format_metric
+
     table = Table(title=f"audit of {result.manifest.name}")
     table.add_column("result")
     table.add_column("n", justify="right")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -17,19 +17,15 @@ from nevus.bundle.model_card import DISCLAIMER
 from nevus.cli._flags import DataFlag, flag, pairs
 from nevus.cli._preparation import PreparationFlags
 from nevus.cli.train import preparation_of
-from nevus.comparison.config import ComparisonConfig
-from nevus.comparison.folds import compare_folds
-from nevus.comparison.runner import compare
-from nevus.comparison.table import comparison_table
-from nevus.cross_validation import By, grouped_for_folds, make_folds
 from nevus.data.manifest import Manifest
 from nevus.data.readers.dispatch import DataConfig, read
-from nevus.data.splits import SplitConfig
+from nevus.data.splits import By, SplitConfig
 from nevus.errors import NevusError
 from nevus.models.registry import AUTO
-from nevus.report.comparison import as_console, write_comparison
-from nevus.report.fold_comparison import fold_table, write_fold_comparison
 from nevus.training.config import Tuning
+
+if TYPE_CHECKING:
+    from nevus.comparison.config import ComparisonConfig
 
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
@@ -82,6 +78,12 @@ class Command:
 
     def run(self) -> int:
         """Compare; exit status 3 if a method failed."""
+        # here, so that the help is there at once: PyTorch
+        from nevus.comparison.config import ComparisonConfig
+        from nevus.comparison.runner import compare
+        from nevus.comparison.table import comparison_table
+        from nevus.report.comparison import as_console, write_comparison
+
         config = ComparisonConfig(
             methods=tuple(self.methods),
             tunings=self.tuning,
@@ -104,6 +106,10 @@ class Command:
         return 3 if (table["failure"] != "").any() or table["note"].str.contains("seed ").any() else 0
 
     def _by_folds(self, manifest: Manifest, config: ComparisonConfig, by: By) -> int:
+        from nevus.comparison.folds import compare_folds
+        from nevus.cross_validation import grouped_for_folds, make_folds
+        from nevus.report.fold_comparison import fold_table, write_fold_comparison
+
         flags = self.preparation
         given = {
             "--budget": self.budget,

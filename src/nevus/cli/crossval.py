@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -18,26 +18,14 @@ from nevus.bundle.model_card import DISCLAIMER
 from nevus.cli import train
 from nevus.cli._flags import DataFlag, flag
 from nevus.cli._number import OptionalFloat
-from nevus.cross_validation import (
-    AT_POINT,
-    AVERAGED,
-    By,
-    CrossValidation,
-    Fits,
-    cross_validate,
-    folds_ensemble,
-    grouped_for_folds,
-    make_folds,
-    say,
-)
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.readers.dispatch import DataConfig, read
-from nevus.data.splits import SplitConfig
+from nevus.data.splits import By, SplitConfig
 from nevus.errors import NevusError
-from nevus.report.cross_validation import write_cross_validation
-from nevus.report.page import format_metric, humanize
 from nevus.training.config import Tuning
-from nevus.training.preparation import Preparation
+
+if TYPE_CHECKING:
+    from nevus.cross_validation import CrossValidation, Fits
 
 
 @dataclass(frozen=True)
@@ -85,6 +73,10 @@ class Command:
 
     def run(self) -> int:
         """Cross-validate; exit status."""
+        # here, so that the help is there at once: OpenCV, SciPy, Matplotlib
+        from nevus.cross_validation import cross_validate, folds_ensemble, grouped_for_folds, make_folds, say
+        from nevus.report.cross_validation import write_cross_validation
+
         ensure_writable(self.out)
         if self.ensemble and not is_network(self.method):
             raise NevusError(f"Cannot make an ensemble of {self.method}: it has no model.onnx. Leave --ensemble out.")
@@ -105,6 +97,8 @@ class Command:
         return 0
 
     def _trainer(self) -> Fits:
+        from nevus.training.preparation import Preparation  # PyTorch
+
         split = SplitConfig(val_fraction=self.val_fraction, split_seed=self.seed)
         preparation = Preparation(split, self.cache, check_duplicates=False)
         if not is_network(self.method):
@@ -126,6 +120,9 @@ class Command:
 
 
 def _table(found: CrossValidation) -> Table:
+    from nevus.cross_validation import AT_POINT, AVERAGED
+    from nevus.report.page import format_metric, humanize
+
     names = [name for name in (*AVERAGED, *AT_POINT) if name in found.pooled]
     table = Table(title=f"{len(found.folds)} folds by {found.by}")
     for head in ("fold", "n", *map(humanize, names)):

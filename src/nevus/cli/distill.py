@@ -10,9 +10,6 @@ from nevus.cli._flags import DataFlag, pairs
 from nevus.cli._number import OptionalFloat
 from nevus.data.cache import CacheConfig
 from nevus.data.readers.unlabeled import read_unlabeled
-from nevus.pretraining.distill import Distill
-from nevus.report.training import write_upstream
-from nevus.training.losses import Distillation
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,11 @@ class Command:
 
     def run(self) -> int:
         """Teach; exit status."""
+        # here, so that the help is there at once: PyTorch
+        from nevus.pretraining.distill import Distill
+        from nevus.report.training import write_upstream
+        from nevus.training.losses import Distillation
+
         method = Distill(
             teachers=self.teachers,
             backbone=self.backbone,

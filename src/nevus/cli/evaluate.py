@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -19,12 +19,12 @@ from nevus.cli._number import OptionalFloat
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.readers.dispatch import DataConfig, read
 from nevus.errors import NevusError
-from nevus.evaluation import Evaluation, evaluate
-from nevus.report.evaluation import check_output_dir, decided_metrics, write_evaluation
-from nevus.report.evaluation_text import warnings_of
 from nevus.report.page import format_interval, format_metric, humanize
 from nevus.runtime.engines import EngineName
 from nevus.runtime.tta import TTAPolicy
+
+if TYPE_CHECKING:
+    from nevus.evaluation import Evaluation
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,11 @@ class Command:
 
     def run(self) -> int:
         """Evaluate; exit status."""
+        # here, so that the help is there at once: SciPy, Matplotlib
+        from nevus.evaluation import evaluate
+        from nevus.report.evaluation import check_output_dir, write_evaluation
+        from nevus.report.evaluation_text import warnings_of
+
         if self.reading.positive is not None:
             raise NevusError("Cannot use --positive: the bundle defines the positive class. Leave it out.")
         if self.prevalence is not None and not 0 < self.prevalence < 1:
@@ -108,6 +113,8 @@ class Command:
 
 
 def _table(evaluation: Evaluation) -> Table:
+    from nevus.report.evaluation import decided_metrics
+
     groups = evaluation.manifest.table["group"].nunique()
     size = f"{len(evaluation.manifest)} images, {groups} groups"
     table = Table(title=f"{evaluation.manifest.name}, {evaluation.split}: {size}")

@@ -15,8 +15,7 @@ from nevus.bundle.model_card import DISCLAIMER
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.readers.dispatch import DataConfig, read
 from nevus.errors import NevusError
-from nevus.exporting.export import BOUND, export
-from nevus.exporting.formats import Format
+from nevus.exporting.config import BOUND, Format
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,8 @@ class Command:
 
     def run(self) -> int:
         """Export; exit status."""
+        from nevus.exporting.export import export  # here, so that the help is there at once: PyTorch
+
         bundle = load_bundle(self.bundle)
         data = self.data or (self.bundle.absolute().parent / "manifest.parquet",)
         if not self.data and not data[0].is_file():

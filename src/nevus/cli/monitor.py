@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
@@ -11,11 +12,10 @@ from nevus._io import ensure_writable
 from nevus._progress import console
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.errors import NevusError
-from nevus.register.monitor import PeriodLength, monitor
-from nevus.register.outcomes_file import read_outcomes
-from nevus.register.register import Register, default_url
-from nevus.report.monitoring import text_table, write_monitoring
 from nevus.report.page import format_interval, format_metric
+
+if TYPE_CHECKING:
+    from nevus.register.register import Register
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Command:
 
     database: str | None = None
     """Register, as nevus serve takes it: sqlite:///PATH or postgresql://USER@HOST/NAME."""
-    period: PeriodLength = "week"
+    period: Literal["day", "week", "month"] = "week"
     """Length of the periods."""
     outcomes: Path | None = None
     """A csv file of later diagnoses, id,label and optionally confirmed_by, to enter first."""
@@ -38,6 +38,11 @@ class Command:
 
     def run(self) -> int:
         """Show a register; exit status 3 where a diagnosis could not be entered."""
+        # here, so that the help is there at once: SciPy, Matplotlib
+        from nevus.register.monitor import monitor
+        from nevus.register.register import Register, default_url
+        from nevus.report.monitoring import text_table, write_monitoring
+
         if self.out is not None:
             ensure_writable(self.out, "--out")
         url = self.database or default_url()
@@ -64,6 +69,8 @@ class Command:
         return 3 if problems else 0
 
     def _enter(self, register: Register) -> int:
+        from nevus.register.outcomes_file import read_outcomes
+
         assert self.outcomes is not None
         found = read_outcomes(self.outcomes)
         problems = register.add_outcomes([one for one, _ in found])

@@ -13,9 +13,6 @@ from nevus.cli._flags import DataFlag, pairs
 from nevus.cli._number import OptionalFloat
 from nevus.data.cache import CacheConfig
 from nevus.data.readers.dispatch import DataConfig, read
-from nevus.pretraining.pretrain import Pretrain
-from nevus.report.training import write_upstream
-from nevus.training.losses import CrossEntropy
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,11 @@ class Command:
 
     def run(self) -> int:
         """Train; exit status."""
+        # here, so that the help is there at once: PyTorch
+        from nevus.pretraining.pretrain import Pretrain
+        from nevus.report.training import write_upstream
+        from nevus.training.losses import CrossEntropy
+
         method = Pretrain(
             backbone=self.backbone,
             init_from=self.init_from,

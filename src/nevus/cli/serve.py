@@ -10,20 +10,16 @@ import tyro
 
 from nevus._io import ensure_writable
 from nevus._progress import console
-from nevus.bundle.classifier import load
 from nevus.bundle.model_card import DISCLAIMER
-from nevus.bundle.wording import operating_point_sentence
 from nevus.cli._flags import flag
 from nevus.cli._number import OptionalFloat
 from nevus.errors import NevusError
-from nevus.register.register import Register, data_folder, default_url
-from nevus.serving.app import create_app
+from nevus.runtime.allocator import return_memory
 from nevus.serving.config import ServeLimits, access_of, is_loopback
-from nevus.serving.server import listen, run
-from nevus.serving.service import Service
 
 if TYPE_CHECKING:
     from nevus.serving.dicom import DicomNode
+    from nevus.serving.service import Service
 
 
 @dataclass(frozen=True)
@@ -67,6 +63,15 @@ class Command:
 
     def run(self) -> int:
         """Serve; exit status."""
+        # here, so that the help is there at once, also where the extra `serve` is missing
+        from nevus.bundle.classifier import load
+        from nevus.bundle.wording import operating_point_sentence
+        from nevus.register.register import Register, default_url
+        from nevus.serving.app import create_app
+        from nevus.serving.server import listen, run
+        from nevus.serving.service import Service
+
+        return_memory()
         access = access_of(self.host, self.token_file, insecure=self.insecure)
         if self.prevalence is not None and not 0 < self.prevalence < 1:
             raise NevusError(
@@ -93,6 +98,7 @@ class Command:
         return 0
 
     def _dicom_node(self, service: Service) -> DicomNode:
+        from nevus.register.register import data_folder
         from nevus.serving.dicom import AE_TITLE, DicomNode, Peer
 
         assert self.dicom_port is not None

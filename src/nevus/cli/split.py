@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from nevus._progress import console
-from nevus.auditing.leakage import group_duplicates, leaking_rows
 from nevus.cli._flags import DataFlag
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.public.corrected_splits import with_corrected_split
@@ -43,6 +42,8 @@ class Command:
 
     def run(self) -> int:
         """Split; exit status."""
+        from nevus.auditing.leakage import group_duplicates, leaking_rows  # here, so that the help is there at once
+
         manifest = read(self.data, self.reading)
         if self.use_corrected_split:
             manifest = with_corrected_split(manifest)

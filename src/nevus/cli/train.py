@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -22,18 +22,14 @@ from nevus.cli._preparation import PreparationFlags
 from nevus.data.readers.dispatch import DataConfig, read
 from nevus.errors import NevusError
 from nevus.models.registry import AUTO
-from nevus.models.weights import resolve_backbone
-from nevus.report.training import write_run
-from nevus.runtime.distributed import current_world
 from nevus.training.config import TrainConfig, Tuning
 from nevus.training.history import StageTimer
-from nevus.training.loop import duration
-from nevus.training.overrides import Overrides, override_names
-from nevus.training.preparation import Preparation
 from nevus.training.presets import PRESETS
-from nevus.training.run_dir import check_startable
-from nevus.training.runtime_estimate import estimate_seconds
-from nevus.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from nevus.training.overrides import Overrides
+    from nevus.training.preparation import Preparation
+    from nevus.training.trainer import Trainer
 
 FROM_FILE = ("preset", "backbone", "weights", "epochs", "seed", "group_labels", "class_prior")
 """Keys of a TOML file besides the fields of `TrainConfig`."""
@@ -91,6 +87,9 @@ class Command:
 
     def run(self) -> int:
         """Train; exit status."""
+        # Here and below, so that the help is there at once: PyTorch. The help needs no more than the fields above.
+        from nevus.training.run_dir import check_startable
+
         if not is_network(self.method):
             return self._train_baseline()
         trainer = self.trainer()
@@ -103,6 +102,8 @@ class Command:
 
     def trainer(self) -> Trainer:
         """Make the trainer from flags and file."""
+        from nevus.training.trainer import Trainer
+
         if self.method != "bit" and self.backbone != AUTO:
             raise NevusError(f"Cannot use --backbone with --method {self.method}: it is for bit. Leave it out.")
         values = {name: getattr(self, name) for name in FROM_FILE}
@@ -126,6 +127,8 @@ class Command:
     @staticmethod
     def more_help(out: Console) -> None:
         """List the fields that --set reaches."""
+        from nevus.training.overrides import override_names
+
         out.print("Fields for --set and for a TOML file")
         docs = field_docs(TrainConfig)
         table = Table.grid(padding=(0, 2))
@@ -140,6 +143,7 @@ class Command:
 
     def _train_baseline(self) -> int:
         from nevus.baselines.train import HandcraftedTrainer  # scikit-learn's methods
+        from nevus.training.run_dir import check_startable
 
         fixed = ("backbone", "weights", "preset", "tuning", "epochs", "group_labels", "class_prior", "set", "config")
         refuse_network_flags(self, (*fixed, "permissive_only", "dry_run"))
@@ -150,6 +154,9 @@ class Command:
         return self._report(out)
 
     def _report(self, out: Path) -> int:
+        from nevus.report.training import write_run
+        from nevus.runtime.distributed import current_world
+
         if not current_world().main:
             return 0
         page, sentence = write_run(out)
@@ -182,6 +189,8 @@ def refuse_network_flags(command: Any, names: Sequence[str]) -> None:
 
 def preparation_of(flags: PreparationFlags) -> Preparation:
     """Return the preparation that the flags ask for."""
+    from nevus.training.preparation import Preparation
+
     return Preparation(flags.split, flags.cache, flags.use_corrected_split, flags.check_duplicates, flags.drop_leaks)
 
 
@@ -209,7 +218,10 @@ def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _show_plan(trainer: Trainer, command: Command) -> int:
     """Show what each preset would do with a data set."""
-    from dataclasses import replace
+    from nevus.models.weights import resolve_backbone
+    from nevus.training.loop import duration
+    from nevus.training.overrides import override_names
+    from nevus.training.runtime_estimate import estimate_seconds
 
     backbone = resolve_backbone(trainer.backbone, permissive=trainer.permissive_only)
     quick = replace(trainer.preparation, check_duplicates=False)

@@ -14,8 +14,9 @@ from nevus._progress import console
 from nevus.comparison.config import ComparisonConfig
 from nevus.comparison.plan import make_trials
 from nevus.comparison.trial import TRIALS, failure_path, mark_failed
-from nevus.cross_validation import AVERAGED, By, CrossValidation, Fold, check_folder, cross_validate, say
+from nevus.cross_validation import AVERAGED, CrossValidation, Fold, check_folder, cross_validate, say
 from nevus.data.manifest import Manifest
+from nevus.data.splits import By
 from nevus.errors import NevusError
 from nevus.metrics.significance import delong_difference, holm_correction
 from nevus.training.preparation import Preparation

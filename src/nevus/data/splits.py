@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from nevus._progress import console, ignored_warnings
 from nevus.data.manifest import Manifest
 from nevus.errors import NevusError
+
+By = Literal["group", "source"]
+"""What the folds of a cross-validation are: whole groups, or each source."""
 
 
 @dataclass(frozen=True)

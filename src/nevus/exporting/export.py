@@ -23,10 +23,10 @@ from nevus.data.manifest import Manifest
 from nevus.data.splits import SplitConfig, with_splits
 from nevus.errors import NevusError
 from nevus.evaluation import map_labels
+from nevus.exporting.config import BOUND, Format
 from nevus.exporting.formats import (
     FILES,
     PROBABILITIES,
-    Format,
     Probabilities,
     reader,
     write_onnx,
@@ -41,8 +41,6 @@ from nevus.models.spec import ENSEMBLE, HANDCRAFTED
 from nevus.runtime.engines import PIXELS
 from nevus.runtime.tta import with_tta
 
-BOUND = 1e-3
-"""Largest difference of a probability from the bundle's at which a float32 export is written."""
 CHECKED = 200
 """Images by which it is checked."""
 BATCH = 16

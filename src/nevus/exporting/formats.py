@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from nevus._progress import ignored_warnings
 from nevus.bundle.torch_engine import GroupedClassifier
 from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
+from nevus.exporting.config import Format
 from nevus.exporting.tta_module import tta_views
 from nevus.metrics.calibration import Calibration
 from nevus.models.model import ImageClassifier
@@ -26,7 +26,6 @@ from nevus.runtime.onnx_model import export_onnx
 from nevus.runtime.openvino_engine import Compiled
 from nevus.runtime.tta import TTAPolicy
 
-Format = Literal["onnx", "openvino", "torch"]
 Reader = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """uint8 (n, image_size, image_size, 3) to probabilities, float32 (n, classes)."""
 

@@ -14,8 +14,9 @@ from rich.table import Table
 from nevus._io import write_text
 from nevus.baselines.methods import method_spec
 from nevus.bundle.model_card import DISCLAIMER
-from nevus.cross_validation import AVERAGED, By, Fold
+from nevus.cross_validation import AVERAGED, Fold
 from nevus.data.manifest import Manifest
+from nevus.data.splits import By
 from nevus.report import plots
 from nevus.report.page import environment, format_p, humanize
 from nevus.report.plots import BLUE, INK, RED

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from nevus.metrics.report import MetricEstimate
+if TYPE_CHECKING:  # what computes metrics imports scipy.stats: a second and 75 MB for every page of the service
+    from nevus.metrics.report import MetricEstimate
 
 
 def environment(package: str = "nevus.report") -> Environment:

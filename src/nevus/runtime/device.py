@@ -6,12 +6,11 @@ import contextlib
 import importlib.util
 import platform
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import nn
 
-Precision = Literal["auto", "fp32", "bf16"]
+from nevus.runtime.precision import Precision
 
 
 @dataclass(frozen=True)

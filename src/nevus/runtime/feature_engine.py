@@ -21,9 +21,10 @@ from nevus.data.transforms import normalize
 from nevus.errors import NevusError
 from nevus.models.bulk_features import BulkFeatures
 from nevus.models.reparameterize import fold_weight_standardization
-from nevus.runtime.device import Device, Precision, device, has_bf16, to_device
+from nevus.runtime.device import Device, device, has_bf16, to_device
 from nevus.runtime.engines import Engine
 from nevus.runtime.openvino_engine import Compiled
+from nevus.runtime.precision import Precision
 
 VERSION = 2
 """Changes whenever a graph would be made in another way."""

@@ -8,7 +8,7 @@ from typing import Literal
 
 from nevus.errors import NevusError
 from nevus.models.spec import Pooling
-from nevus.runtime.device import Precision
+from nevus.runtime.precision import Precision
 from nevus.runtime.tta import TTAPolicy, check_policy
 
 Tuning = Literal["linear-probe", "full", "lp-ft"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from nevus.models.timm_library import GroupNormAct, StdConv2d
+from nevus.runtime.allocator import retain_heap
 from nevus.runtime.cpu_kernels import openmp as pool
-from nevus.runtime.cpu_kernels.allocator import retain_heap
 from nevus.runtime.cpu_kernels.compile import ensure_compiled
 from nevus.runtime.cpu_kernels.group_norm import CPUGroupNorm
 from nevus.runtime.cpu_kernels.weight_standardization import CPUStdConv2d
