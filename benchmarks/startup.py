@@ -52,6 +52,7 @@ def main() -> None:
         commands = {
             "nevus predict photo.jpg": [*nevus, "predict", str(photo)],
             "nevus models": [*nevus, "models"],
+            "nevus train --help": [*nevus, "train", "--help"],
             "import torch": [sys.executable, "-c", "import torch"],
         }
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
