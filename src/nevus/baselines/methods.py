@@ -93,16 +93,16 @@ def resolve_method(one: MethodSpec, weights: str, backbone: str = AUTO) -> tuple
     """Return the network of a method and its initial weights; random ones on request only.
 
     Args:
-        one: a system that is a network.
+        one: a method that is a network.
         weights: `auto` for BiT's own or the official ones, `random`, or the path of a file. A file of a
             similar network brings this network; a file of BiT brings its size.
         backbone: for BiT, another one of its sizes.
 
     Returns:
-        Backbone and weights, as `BiT` takes them.
+        Backbone and weights, as `Trainer` takes them.
 
     Raises:
-        NevusError: the weights are not on this machine, or are another system's.
+        NevusError: the weights are not on this machine, or are another network's.
 
     """
     own = backbone if one.backbone == AUTO else one.backbone

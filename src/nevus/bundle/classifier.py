@@ -157,7 +157,9 @@ class Classifier:
         yield from self.decide(logits, scores, prevalence, spread)
 
     def logits(self, squares: Sequence[Pixels]) -> tuple[NDArray[np.float64], Sequence[float]]:
-        """Return logits before calibration, float64 (n, classes), and the disagreement of an ensemble, (n,) or empty.
+        """Return what the decision rule takes, float64 (n, classes), and an ensemble's disagreement, (n,) or empty.
+
+        These are logits before calibration; of an ensemble, the means of its networks' calibrated log-probabilities.
 
         Args:
             squares: uint8 (image_size, image_size, 3) each.

@@ -93,8 +93,7 @@ class DecisionRule:
                 the validation images.
 
         """
-        k = logits.shape[1]
-        p = (self.calibration or Calibration((1.0,) * k, (0.0,) * k)).apply(logits)
+        p = (self.calibration or Calibration.identity(logits.shape[1])).apply(logits)
         if prevalence is None or len(self.class_shares) != 2:
             return p
         return at_prevalence(p, np.array(self.class_shares), np.array([1 - prevalence, prevalence]))

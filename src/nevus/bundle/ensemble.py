@@ -54,10 +54,9 @@ class Member:
         return pixels if pixels.shape[1] == size else np.stack([resize_square(one, size) for one in pixels])
 
     @property
-    def affine(self) -> Calibration:
-        """Its calibration, which does nothing where it has none."""
-        k = len(self.spec.classes)
-        return self.calibration or Calibration((1.0,) * k, (0.0,) * k)
+    def own_calibration(self) -> Calibration:
+        """Its calibration, or one that changes no logit."""
+        return self.calibration or Calibration.identity(len(self.spec.classes))
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ class EnsembleEngine:
         found = []
         for member, engine in zip(self._members, self._engines, strict=True):
             logits = engine(member.squares(pixels))
-            found.append(member.affine.apply(logits.astype(np.float64)))
+            found.append(member.own_calibration.apply(logits.astype(np.float64)))
         return np.stack(found)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

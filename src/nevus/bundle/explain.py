@@ -205,11 +205,11 @@ def evidence_networks(classifier: Classifier) -> list[EvidenceNetwork]:
     if classifier.is_ensemble:
         assert bundle.folder is not None
         members = Ensemble.load(bundle.folder).members
-        found = [EvidenceNetwork(OnnxEngine(one.onnx), one.spec, one.tta, one.affine) for one in members]
+        found = [EvidenceNetwork(OnnxEngine(one.onnx), one.spec, one.tta, one.own_calibration) for one in members]
     elif bundle.onnx is None:
         return []
     else:
-        same = Calibration((1.0,) * k, (0.0,) * k)
+        same = Calibration.identity(k)
         found = [EvidenceNetwork(OnnxEngine(bundle.onnx), bundle.spec, classifier.tta, same)]
     return found if all(f"{EVIDENCE}_1" in one.engine.output_names for one in found) else []
 

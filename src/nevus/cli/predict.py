@@ -69,7 +69,8 @@ class Command:
     tta: TTAPolicy | None = None
     """Test-time augmentation: logits are averaged over transforms. none; flip: horizontal flip; crop-color: full
     image and center crop, with and without color constancy; invariant: these in gray and standardized colors; d4: the
-    eight rotations and reflections; all: crop-color times d4. By default the bundle's."""
+    eight rotations and reflections; all: crop-color times d4. By default the bundle's. The networks of an ensemble, as
+    malignant-benign, keep their own."""
 
     def run(self) -> int:
         """Predict; exit status 3 where an image could not be used."""

@@ -87,7 +87,7 @@ class Command:
 
     def run(self) -> int:
         """Train; exit status."""
-        # Here and below, so that the help is there at once: PyTorch. The help needs no more than the fields above.
+        # Imported here and not above, so that the help is there at once: it needs no PyTorch.
         from nevus.training.run_dir import check_startable
 
         if not is_network(self.method):

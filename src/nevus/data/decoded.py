@@ -78,7 +78,7 @@ class DecodedDataset:
 
     Attributes:
         manifest: their rows.
-        pixels: uint8 of shape (n, image_size, image_size, 3), in the same order.
+        pixels: in the same order, read from the cache when they are used.
         faults: one sentence for each image that cannot be used.
 
     """
@@ -101,7 +101,7 @@ def decode_dataset(
 
     Args:
         manifest: the images.
-        image_size: in pixels.
+        image_size: of the squares in the cache, in pixels; of a training that crops, larger than the network's input.
         cache: of the squares.
         also: other sizes that will be needed, in pixels: each file is decoded once for all.
         begin: share of the images after which to begin, in a circle. Processes that begin at different places share

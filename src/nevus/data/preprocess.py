@@ -1,4 +1,4 @@
-"""How pixels become a tensor; saved with every model and applied the same way everywhere."""
+"""How an image becomes the square that a network takes; saved with every model and the same everywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random views of training images."""
+"""Random views of training images, and their normalization."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Calibration:
-    """An affine map of the logits: probabilities are softmax(scale * logits + shift).
+    """Logits to probabilities, by an affine map and the softmax: probabilities are softmax(scale * logits + shift).
 
     Temperature scaling has one scale for all classes and no shift; vector scaling has one of each a class
     (Guo et al. 2017, *On Calibration of Modern Neural Networks*, section 4).
@@ -32,6 +32,11 @@ class Calibration:
 
     scale: tuple[float, ...]
     shift: tuple[float, ...]
+
+    @classmethod
+    def identity(cls, classes: int) -> Calibration:
+        """Make one that changes no logit."""
+        return cls((1.0,) * classes, (0.0,) * classes)
 
     def apply(self, logits: NDArray[np.floating]) -> Floats:
         """Return calibrated probabilities, float64 (n, classes), of logits (n, classes)."""

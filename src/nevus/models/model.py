@@ -17,7 +17,7 @@ from nevus.models.timm_library import timm
 
 
 class ImageClassifier(nn.Module):
-    """Pooled features of a backbone with a zero-initialized linear head.
+    """Pooled features of a backbone with a linear head, which is zero until a training sets it.
 
     Attributes:
         features: float (n, 3, h, w) to features (n, width).

@@ -44,11 +44,12 @@ class MultiStageFeatures(nn.Module):
         stages = stage_info(backbone)
         if feature_stages and not (hasattr(backbone, "forward_intermediates") and stages):
             raise NevusError(
-                f"Cannot use feature stages: {type(backbone).__name__} exposes none. Leave --feature-stages out."
+                f"Cannot use feature stages: {type(backbone).__name__} exposes none. Set feature_stages to 0."
             )
         if not 0 <= feature_stages <= len(stages):
             raise NevusError(
-                f"Cannot use {feature_stages} feature stages: the network has {len(stages)}. Correct --feature-stages."
+                f"Cannot use {feature_stages} feature stages: the network has {len(stages)}. Set feature_stages to "
+                f"at most {len(stages)}."
             )
         self.backbone = backbone
         self.feature_stages = feature_stages

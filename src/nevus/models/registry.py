@@ -34,7 +34,7 @@ class BackboneSpec:
             `hf-hub:<repository>`.
         image_size: side in pixels that it is trained at by default.
         origin: where its weights come from: `random`, `npz` (the authors' file `address`), `hub` (timm or the
-            Hugging Face hub, model `address`) or `builtin_names` (the package's own file `address`).
+            Hugging Face hub, model `address`) or `builtin` (the package's own file `address`).
         address: of the weights: the file's address, or timm's name with its tag.
         license: of the weights.
         upstream: what they were trained on.
@@ -157,9 +157,9 @@ def default_backbone(*, gpu: bool, here: Callable[[BackboneSpec], bool], permiss
     """
     if gpu and here(BACKBONES[LARGE]):
         return LARGE, f"--backbone auto takes {LARGE}: there is a GPU, and its weights are on this machine."
-    builtin_names = [spec for spec in BACKBONES.values() if spec.origin == "builtin"]
-    free = [spec for spec in builtin_names if is_permissive(spec.license)]
-    fit = free if permissive else sorted(builtin_names, key=lambda spec: spec in free)
+    builtin = [spec for spec in BACKBONES.values() if spec.origin == "builtin"]
+    free = [spec for spec in builtin if is_permissive(spec.license)]
+    fit = free if permissive else sorted(builtin, key=lambda spec: spec in free)
     if not fit:
         return "bit-r26x0.5", "--backbone auto takes bit-r26x0.5 with random weights: none come with this package."
     more = f", or download {LARGE} with nevus models --download {LARGE}" if gpu else ""

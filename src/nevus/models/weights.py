@@ -47,11 +47,11 @@ def resolve_backbone(backbone: str, *, permissive: bool = False) -> str:
 
 
 def load_pretrained(name: str, *, classes: int = 0, seed: int = 0, weights: str = "auto") -> tuple[nn.Module, str]:
-    """A backbone's network with its weights and a zero head for the task.
+    """A backbone's network with its weights, and with a zero head where there are classes.
 
     Args:
         name: of the backbone.
-        classes: of the task.
+        classes: number of outputs of a zero head; 0 leaves the head out.
         seed: of the random head or weights.
         weights: `auto` takes the backbone's own (random ones for a backbone that has none), `random` random ones,
             else the path of an `.npz` of the BiT authors or of a `.safetensors` file with the network's keys, or

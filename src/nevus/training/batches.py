@@ -207,7 +207,7 @@ def mixup(x: Tensor, y: Tensor, share: float, own: Tensor, other: Tensor) -> tup
 
     Args:
         x: float (m, ...).
-        y: float (m, classes), rows summing to 1.
+        y: soft labels, float (m, classes).
         share: of each example's own.
         own: int64 (n,), rows of x and y.
         other: int64 (n,), rows of x and y to be mixed in.

@@ -44,7 +44,7 @@ def fit_decision_rule(
     """
     k = logits.shape[1]
     calibration = fit_calibration(logits, y, shift=shift)
-    p = (calibration or Calibration((1.0,) * k, (0.0,) * k)).apply(logits)
+    p = (calibration or Calibration.identity(k)).apply(logits)
     shares = np.bincount(y, minlength=k) / len(y)
     rule = DecisionRule(
         calibration=calibration,

@@ -75,7 +75,7 @@ class Fit:
         return source_balancing_weights(self.train.manifest, self.config)
 
     def at_size(self, image_size: int) -> DecodedImages:
-        """Return the training images at another size, decoded ahead, each as first read."""
+        """Return the training images at another size; what is missing in the cache is decoded now."""
         world = current_world()
         with self.timer("decoding"):
             decode_dataset(

@@ -49,7 +49,7 @@ class CrossEntropy:
     score: str = "accuracy"
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Of logits and labels whose rows sum to 1."""
+        """Of logits and soft labels, whose rows sum to 1, or to the weight of the image."""
         weighed = targets if self.class_weights is None else targets * self.class_weights.to(targets.device)
         return -(weighed * outputs.log_softmax(1)).sum(1), _right(outputs, targets)
 

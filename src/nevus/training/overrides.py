@@ -16,7 +16,7 @@ from nevus.training.presets import DEFAULT_TUNING, preset_named
 Overrides = Mapping[str, Any]
 """Values by the field of `TrainConfig`, as in `{"lr": 0.01, "tuning": "full"}`."""
 
-AUGMENTATION = {"resize_size", "crop_scale", *CHANGES}
+VIEW_FIELDS = {"resize_size", "crop_scale", *CHANGES}
 """Fields that describe random views."""
 WHOLE_IMAGES: dict[str, Any] = {"crop_scale": (1.0, 1.0), **CHANGES, "hflip": False}
 """Their values where whole images are used."""
@@ -112,7 +112,7 @@ def unused_overrides(overrides: Overrides, tuning: Tuning) -> list[str]:
         ]
     if overrides.get("augmented_copies"):
         return []
-    return [name for name in overrides if name in AUGMENTATION]
+    return [name for name in overrides if name in VIEW_FIELDS]
 
 
 def drop_unused(overrides: Overrides, tuning: Tuning) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def check_unused(overrides: Overrides, tunings: Collection[Tuning]) -> None:
     """
     every = [set(unused_overrides(overrides, tuning)) for tuning in tunings]
     for name in sorted(set.intersection(*every)) if every else ():
-        advice = "Set augmented_copies too" if name in AUGMENTATION else "Use tuning=linear-probe"
+        advice = "Set augmented_copies too" if name in VIEW_FIELDS else "Use tuning=linear-probe"
         raise NevusError(
             f"Cannot set {name}: it has no effect with tuning={' and '.join(tunings)}. {advice}, or leave it out."
         )

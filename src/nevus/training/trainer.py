@@ -223,7 +223,7 @@ class Trainer:
 
 
 def _stored_size(config: TrainConfig) -> int:
-    # At evaluation a whole image is resized to `image_size`; a frozen backbone must be trained on the same.
+    # A linear probe is trained on whole images, as they are evaluated; other trainings take crops from larger ones.
     return config.image_size if config.tuning == "linear-probe" else config.resize_size
 
 
