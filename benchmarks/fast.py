@@ -22,7 +22,7 @@ from benchmarks.rows import keep, machine_name, show
 
 RUNS = {"with the duplicate check": [], "without": ["--no-check-duplicates"]}
 STAGES = {"audit": "check", "decoding": "decoding", "features": "features", "linear probe": "linear_probe"}
-"""Columns, by the names of the stages in `fit.json`. Each file is decoded once, for the check and the training."""
+"""Columns, by the names of the stages in `fit.json`. The check decodes the files for the training, too."""
 
 
 def measure(data: Path, flags: list[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,7 +57,7 @@ _KINDS = {
 }
 
 
-def group_duplicates(manifest: Manifest, cache: Cache) -> tuple[Manifest, LeakageReport]:
+def group_duplicates(manifest: Manifest, cache: Cache, *, also: Collection[int] = ()) -> tuple[Manifest, LeakageReport]:
     """Find duplicates, and return the Manifest with their groups joined.
 
     Rows without a split count as train where others have one.
@@ -64,12 +65,13 @@ def group_duplicates(manifest: Manifest, cache: Cache) -> tuple[Manifest, Leakag
     Args:
         manifest: the data set.
         cache: of decoded images.
+        also: sizes that the images will be needed at, see `nevus.data.decoded.decode_dataset`.
 
     Raises:
         NevusError: no image can be used.
 
     """
-    lesion_groups = group_lesions(manifest, (), cache)
+    lesion_groups = group_lesions(manifest, (), cache, also=also)
     grouped = lesion_groups.apply(manifest)
     leaking = leaking_rows(grouped)
     split = grouped.table["split"]

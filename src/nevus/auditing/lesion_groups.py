@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -75,13 +75,16 @@ def named_once(codes: NDArray[np.int64], ids: pd.Series[str]) -> NDArray[np.str_
     return np.array([single.get(code, "") for code in codes.tolist()], str)
 
 
-def group_lesions(manifest: Manifest, references: Sequence[Manifest], cache: Cache) -> LesionGroups:
+def group_lesions(
+    manifest: Manifest, references: Sequence[Manifest], cache: Cache, *, also: Collection[int] = ()
+) -> LesionGroups:
     """Group the images of a data set by lesion, also through images and ids of references.
 
     Args:
         manifest: the data set.
         references: other data sets.
         cache: of decoded images. Pairs that were found in the same images before are cached, too.
+        also: sizes that the images will be needed at, see `decode_dataset`.
 
     Raises:
         NevusError: no image can be used.
@@ -94,7 +97,7 @@ def group_lesions(manifest: Manifest, references: Sequence[Manifest], cache: Cac
         tuple(sorted(set(images["label"]))),
         " + ".join([manifest.name, *(m.name for m in references)]),
     )
-    decoded = decode_dataset(combined, AUDIT_IMAGE_SIZE, cache, what="decoding for the audit")
+    decoded = decode_dataset(combined, AUDIT_IMAGE_SIZE, cache, also=also, what="decoding for the audit")
     usable_rows = decoded.manifest.table["row"].to_numpy(np.int64)
     pairs = _cached_pairs(decoded.pixels, cache)
     pairs = pairs.assign(a=usable_rows[pairs["a"].to_numpy(np.int64)], b=usable_rows[pairs["b"].to_numpy(np.int64)])

@@ -12,10 +12,9 @@ import torch
 
 from nevus._io import write_text
 from nevus._progress import console
-from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE
 from nevus.auditing.leakage import LeakageReport, drop_leaking, group_duplicates, protocol_of
 from nevus.data.cache import Cache, CacheConfig
-from nevus.data.decoded import DecodedDataset, decode_dataset
+from nevus.data.decoded import DecodedDataset
 from nevus.data.images import size_of
 from nevus.data.manifest import Manifest
 from nevus.data.public.corrected_splits import with_corrected_split
@@ -56,29 +55,24 @@ class Preparation:
 
         Args:
             manifest: the data set.
-            timer: takes the time of decoding and of the duplicate check.
-            sizes: that the images will be needed at; before a check they are decoded for these, too.
+            timer: takes the time of the duplicate check.
+            sizes: that the images will be needed at: the check decodes them once for itself and for these.
 
         Raises:
             NevusError: the data set has no such split.
 
         """
-        manifest, protocol = self._audited(manifest, timer, sizes)
+        with timer("audit") if self.check_duplicates else contextlib.nullcontext():
+            manifest, protocol = self._audited(manifest, sizes)
         return with_splits(manifest, self.split), protocol
 
-    def _audited(
-        self, manifest: Manifest, timer: StageTimer, sizes: Collection[int]
-    ) -> tuple[Manifest, dict[str, Any]]:
+    def _audited(self, manifest: Manifest, sizes: Collection[int]) -> tuple[Manifest, dict[str, Any]]:
         if self.corrected:
             manifest = with_corrected_split(manifest)
         found: LeakageReport | None = None
         if self.check_duplicates:
             with contextlib.closing(Cache(self.cache)) as cache:
-                if self.cache.gigabytes:
-                    with timer("decoding"):  # each file once, for the check and for the training
-                        decode_dataset(manifest, AUDIT_IMAGE_SIZE, cache, also=sizes)
-                with timer("audit"):
-                    manifest, found = group_duplicates(manifest, cache)
+                manifest, found = group_duplicates(manifest, cache, also=sizes)
         dropped = 0
         if self.drop_leaks:
             manifest, dropped = drop_leaking(manifest)
