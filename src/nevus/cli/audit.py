@@ -53,14 +53,13 @@ class Command:
 
     def run(self) -> int:
         """Audit; exit status: 3 where images could not be used."""
-        # here, so that the help is there at once: OpenCV, SciPy, Matplotlib
+        ensure_writable(self.out)
+        manifest = read(self.data, self.reading)
+        references = [read(one) for one in self.reference]
         from nevus.auditing.audit import audit
         from nevus.auditing.contamination import training_images
         from nevus.report.audit import write_audit
 
-        ensure_writable(self.out)
-        manifest = read(self.data, self.reading)
-        references = [read(one) for one in self.reference]
         lists = {one.network: one for name in self.check_overlap_with for one in training_images(name)}
         with contextlib.closing(Cache(self.cache)) as cache:
             result = audit(
@@ -84,7 +83,7 @@ class Command:
 
     def _embed(self, backbone: str) -> Embed:
         from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE
-        from nevus.models.weights import load_pretrained  # PyTorch
+        from nevus.models.weights import load_pretrained
         from nevus.runtime.feature_engine import network_engine
 
         network, _ = load_pretrained(backbone, seed=self.seed, weights=self.weights)

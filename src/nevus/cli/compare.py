@@ -78,7 +78,10 @@ class Command:
 
     def run(self) -> int:
         """Compare; exit status 3 if a method failed."""
-        # here, so that the help is there at once: PyTorch
+        budget = _seconds(self.budget) if self.budget else 0.0
+        weights = pairs("--weights", self.weights, "vgg16=weights/vgg16.safetensors")
+        overrides = pairs("--set", self.set, "lr=0.01")
+        manifest = read(self.data, self.reading)
         from nevus.comparison.config import ComparisonConfig
         from nevus.comparison.runner import compare
         from nevus.comparison.table import comparison_table
@@ -88,14 +91,13 @@ class Command:
             methods=tuple(self.methods),
             tunings=self.tuning,
             seeds=self.seeds,
-            weights=pairs("--weights", self.weights, "vgg16=weights/vgg16.safetensors"),
+            weights=weights,
             random=self.random_weights,
-            budget=_seconds(self.budget) if self.budget else 0.0,
+            budget=budget,
             backbone=self.backbone,
             preset=self.preset,
-            overrides=pairs("--set", self.set, "lr=0.01"),
+            overrides=overrides,
         )
-        manifest = read(self.data, self.reading)
         if self.by is not None:
             return self._by_folds(manifest, config, self.by)
         external = read(self.external_test, self.external) if self.external_test else None

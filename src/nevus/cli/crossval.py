@@ -73,18 +73,17 @@ class Command:
 
     def run(self) -> int:
         """Cross-validate; exit status."""
-        # here, so that the help is there at once: OpenCV, SciPy, Matplotlib
-        from nevus.cross_validation import cross_validate, folds_ensemble, grouped_for_folds, make_folds, say
-        from nevus.report.cross_validation import write_cross_validation
-
         ensure_writable(self.out)
         if self.ensemble and not is_network(self.method):
             raise NevusError(f"Cannot make an ensemble of {self.method}: it has no model.onnx. Leave --ensemble out.")
-        data = read(self.data, self.reading)
+        data, trainer = read(self.data, self.reading), self._trainer()
+        from nevus.cross_validation import cross_validate, folds_ensemble, grouped_for_folds, make_folds, say
+        from nevus.report.cross_validation import write_cross_validation
+
         manifest = grouped_for_folds(data, self.cache, check_duplicates=self.check_duplicates)
         folds = make_folds(manifest, self.by, self.folds, self.seed)
         found = cross_validate(
-            manifest, folds, self._trainer(), self.out, self.by, replicates=self.bootstrap_samples, on_fold=say
+            manifest, folds, trainer, self.out, self.by, replicates=self.bootstrap_samples, on_fold=say
         )
         page = write_cross_validation(found, manifest, self.out)
         Console(markup=False, highlight=False).print(_table(found))
@@ -97,12 +96,12 @@ class Command:
         return 0
 
     def _trainer(self) -> Fits:
-        from nevus.training.preparation import Preparation  # PyTorch
+        from nevus.training.preparation import Preparation
 
         split = SplitConfig(val_fraction=self.val_fraction, split_seed=self.seed)
         preparation = Preparation(split, self.cache, check_duplicates=False)
         if not is_network(self.method):
-            from nevus.baselines.train import HandcraftedTrainer  # scikit-learn's methods
+            from nevus.baselines.train import HandcraftedTrainer
 
             train.refuse_network_flags(self, ("backbone", "preset", "tuning", "epochs", "set"))
             return HandcraftedTrainer(self.method, self.seed, preparation)

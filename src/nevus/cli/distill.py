@@ -51,7 +51,8 @@ class Command:
 
     def run(self) -> int:
         """Teach; exit status."""
-        # here, so that the help is there at once: PyTorch
+        overrides = pairs("--set", self.set, "lr=0.01")
+        manifest = read_unlabeled(self.data)
         from nevus.pretraining.distill import Distill
         from nevus.report.training import write_upstream
         from nevus.training.losses import Distillation
@@ -66,10 +67,10 @@ class Command:
             divergence=self.divergence,
             license=self.weights_license,
             seed=self.seed,
-            overrides=pairs("--set", self.set, "lr=0.01"),
+            overrides=overrides,
             cache=self.cache,
         )
-        backbone = method.fit(read_unlabeled(self.data), self.out, resume=self.resume)
+        backbone = method.fit(manifest, self.out, resume=self.resume)
         page, sentence = write_upstream(self.out, Distillation.score)
         console.print(sentence)
         console.print(f"backbone: {backbone}   curves: {page}")

@@ -71,17 +71,16 @@ class Command:
 
     def run(self) -> int:
         """Evaluate; exit status."""
-        # here, so that the help is there at once: SciPy, Matplotlib
-        from nevus.evaluation import evaluate
-        from nevus.report.evaluation import check_output_dir, write_evaluation
-        from nevus.report.evaluation_text import warnings_of
-
         if self.reading.positive is not None:
             raise NevusError("Cannot use --positive: the bundle defines the positive class. Leave it out.")
         if self.prevalence is not None and not 0 < self.prevalence < 1:
             raise NevusError(
                 f"Cannot use --prevalence {self.prevalence}: it is not between 0 and 1. Give 0.02 for 2 %."
             )
+        from nevus.evaluation import evaluate
+        from nevus.report.evaluation import check_output_dir, write_evaluation
+        from nevus.report.evaluation_text import warnings_of
+
         classifier = load(self.bundle, engine=self.engine, tta=self.tta, sensitivity=self.sensitivity)
         # Before minutes are spent, and before a look at the test split is.
         check_output_dir(self.out, classifier.bundle.digest)

@@ -46,7 +46,7 @@ class Command:
 
     def run(self) -> int:
         """Export; exit status."""
-        from nevus.exporting.export import export  # here, so that the help is there at once: PyTorch
+        from nevus.exporting.export import export
 
         bundle = load_bundle(self.bundle)
         data = self.data or (self.bundle.absolute().parent / "manifest.parquet",)

@@ -41,7 +41,8 @@ COMMANDS = {
     },
 }
 """Commands by group. Each is a module of this package with a frozen dataclass `Command` whose method `run` returns the
-exit status."""
+exit status. What takes long to import is imported inside `run`, after the flags were checked, so that the help and the
+errors of a user are there at once."""
 
 NAMES = [name for group in COMMANDS.values() for name in group]
 LEFT = "Files that were written are complete; a training goes on with --resume."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -12,6 +12,7 @@ from nevus._io import ensure_writable
 from nevus._progress import console
 from nevus.bundle.model_card import DISCLAIMER
 from nevus.errors import NevusError
+from nevus.register.period import PeriodLength
 from nevus.report.page import format_interval, format_metric
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Command:
 
     database: str | None = None
     """Register, as nevus serve takes it: sqlite:///PATH or postgresql://USER@HOST/NAME."""
-    period: Literal["day", "week", "month"] = "week"
+    period: PeriodLength = "week"
     """Length of the periods."""
     outcomes: Path | None = None
     """A csv file of later diagnoses, id,label and optionally confirmed_by, to enter first."""
@@ -38,13 +39,12 @@ class Command:
 
     def run(self) -> int:
         """Show a register; exit status 3 where a diagnosis could not be entered."""
-        # here, so that the help is there at once: SciPy, Matplotlib
+        if self.out is not None:
+            ensure_writable(self.out, "--out")
         from nevus.register.monitor import monitor
         from nevus.register.register import Register, default_url
         from nevus.report.monitoring import text_table, write_monitoring
 
-        if self.out is not None:
-            ensure_writable(self.out, "--out")
         url = self.database or default_url()
         if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
             raise NevusError(f"Cannot monitor: there is no register {url}. Name it with --database.")

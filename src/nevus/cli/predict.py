@@ -69,12 +69,11 @@ class Command:
     tta: TTAPolicy | None = None
     """Test-time augmentation: logits are averaged over transforms. none; flip: horizontal flip; crop-color: full
     image and center crop, with and without color constancy; invariant: these in gray and standardized colors; d4: the
-    eight rotations and reflections; all: crop-color times d4. By default the bundle's. The networks of an ensemble, as
-    malignant-benign, keep their own."""
+    eight rotations and reflections; all: crop-color times d4. By default the bundle's. Not
+    for an ensemble, as malignant-benign, whose networks have their own."""
 
     def run(self) -> int:
         """Predict; exit status 3 where an image could not be used."""
-        return_memory()  # costs no measurable time, and takes an eighth off the peak
         if not self.images:
             raise NevusError("Cannot predict: no images are given. Name image files or folders.")
         if self.out is not None and (self.out.suffix.lower() in SUFFIXES or self.out in self.images):
@@ -97,6 +96,8 @@ class Command:
         if self.out is not None and left_out.entries:
             write_text(self.out.with_name(f"{self.out.stem}.skipped.txt"), "\n".join([*left_out.lines(), ""]))
         classifier = load(self.bundle, engine=self.engine, tta=self.tta, sensitivity=self.sensitivity)
+        if classifier.running_engine == "onnx":
+            return_memory()  # one photo and 300 images: an eighth off the peak in the same time
         bundle = classifier.bundle
         if bundle.folder and is_builtin(bundle.folder):
             console.print(

@@ -49,7 +49,8 @@ class Command:
 
     def run(self) -> int:
         """Train; exit status."""
-        # here, so that the help is there at once: PyTorch
+        overrides = pairs("--set", self.set, "lr=0.01")
+        manifest = read(self.data, self.reading)
         from nevus.pretraining.pretrain import Pretrain
         from nevus.report.training import write_upstream
         from nevus.training.losses import CrossEntropy
@@ -62,10 +63,10 @@ class Command:
             epochs=self.epochs,
             license=self.weights_license,
             seed=self.seed,
-            overrides=pairs("--set", self.set, "lr=0.01"),
+            overrides=overrides,
             cache=self.cache,
         )
-        backbone = method.fit(read(self.data, self.reading), self.out, resume=self.resume)
+        backbone = method.fit(manifest, self.out, resume=self.resume)
         page, sentence = write_upstream(self.out, CrossEntropy.score)
         console.print(sentence)
         console.print(f"backbone: {backbone}   curves: {page}")

@@ -63,7 +63,13 @@ class Command:
 
     def run(self) -> int:
         """Serve; exit status."""
-        # here, so that the help is there at once, also where the extra `serve` is missing
+        access = access_of(self.host, self.token_file, insecure=self.insecure)
+        if self.prevalence is not None and not 0 < self.prevalence < 1:
+            raise NevusError(
+                f"Cannot use --prevalence {self.prevalence}: it is not between 0 and 1. Give a share, as 0.02."
+            )
+        if self.keep_images is not None:
+            ensure_writable(self.keep_images, "--keep-images")
         from nevus.bundle.classifier import load
         from nevus.bundle.wording import operating_point_sentence
         from nevus.register.register import Register, default_url
@@ -72,13 +78,6 @@ class Command:
         from nevus.serving.service import Service
 
         return_memory()
-        access = access_of(self.host, self.token_file, insecure=self.insecure)
-        if self.prevalence is not None and not 0 < self.prevalence < 1:
-            raise NevusError(
-                f"Cannot use --prevalence {self.prevalence}: it is not between 0 and 1. Give a share, as 0.02."
-            )
-        if self.keep_images is not None:
-            ensure_writable(self.keep_images, "--keep-images")
         classifier = load(self.bundle, sensitivity=self.sensitivity)
         if self.prevalence is not None and len(classifier.bundle.rule.class_shares) != 2:
             raise NevusError(

@@ -42,7 +42,7 @@ class Command:
 
     def run(self) -> int:
         """Split; exit status."""
-        from nevus.auditing.leakage import group_duplicates, leaking_rows  # here, so that the help is there at once
+        from nevus.auditing.leakage import group_duplicates, leaking_rows
 
         manifest = read(self.data, self.reading)
         if self.use_corrected_split:

@@ -19,6 +19,7 @@ from nevus.cli._flags import DataFlag, flag, pairs
 from nevus.cli._help import field_docs
 from nevus.cli._number import OptionalFloat
 from nevus.cli._preparation import PreparationFlags
+from nevus.data.manifest import Manifest
 from nevus.data.readers.dispatch import DataConfig, read
 from nevus.errors import NevusError
 from nevus.models.registry import AUTO
@@ -87,23 +88,18 @@ class Command:
 
     def run(self) -> int:
         """Train; exit status."""
-        # Imported here and not above, so that the help is there at once: it needs no PyTorch.
-        from nevus.training.run_dir import check_startable
-
         if not is_network(self.method):
             return self._train_baseline()
+        out = None if self.dry_run else self._out()
+        manifest = read(self.data, self.reading)
         trainer = self.trainer()
-        if self.dry_run:
-            return _show_plan(trainer, self)
-        out = self._out()
-        check_startable(out, resume=self.resume)
-        trainer.fit(read(self.data, self.reading), out, resume=self.resume)
+        if out is None:
+            return _show_plan(trainer, manifest)
+        trainer.fit(manifest, out, resume=self.resume)
         return self._report(out)
 
     def trainer(self) -> Trainer:
         """Make the trainer from flags and file."""
-        from nevus.training.trainer import Trainer
-
         if self.method != "bit" and self.backbone != AUTO:
             raise NevusError(f"Cannot use --backbone with --method {self.method}: it is for bit. Leave it out.")
         values = {name: getattr(self, name) for name in FROM_FILE}
@@ -115,6 +111,8 @@ class Command:
         overrides |= pairs("--set", self.set, "lr=0.01")
         if self.tuning is not None:
             overrides["tuning"] = self.tuning
+        from nevus.training.trainer import Trainer
+
         backbone, weights = resolve_method(method_spec(self.method), values["weights"], values["backbone"])
         return Trainer(
             **{**values, "backbone": backbone, "weights": weights},
@@ -142,12 +140,12 @@ class Command:
         return self.out
 
     def _train_baseline(self) -> int:
-        from nevus.baselines.train import HandcraftedTrainer  # scikit-learn's methods
-        from nevus.training.run_dir import check_startable
-
         fixed = ("backbone", "weights", "preset", "tuning", "epochs", "group_labels", "class_prior", "set", "config")
         refuse_network_flags(self, (*fixed, "permissive_only", "dry_run"))
         out = self._out()
+        from nevus.baselines.train import HandcraftedTrainer
+        from nevus.training.run_dir import check_startable
+
         check_startable(out, resume=self.resume)
         trainer = HandcraftedTrainer(self.method, self.seed, preparation_of(self.preparation))
         trainer.fit(read(self.data, self.reading), out, resume=self.resume)
@@ -216,7 +214,7 @@ def read_settings(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return {key: value for key, value in own.items() if key != "overrides"}, dict(overrides)
 
 
-def _show_plan(trainer: Trainer, command: Command) -> int:
+def _show_plan(trainer: Trainer, manifest: Manifest) -> int:
     """Show what each preset would do with a data set."""
     from nevus.models.weights import resolve_backbone
     from nevus.training.loop import duration
@@ -225,7 +223,7 @@ def _show_plan(trainer: Trainer, command: Command) -> int:
 
     backbone = resolve_backbone(trainer.backbone, permissive=trainer.permissive_only)
     quick = replace(trainer.preparation, check_duplicates=False)
-    manifest, _ = quick.apply(read(command.data, command.reading), StageTimer())
+    manifest, _ = quick.apply(manifest, StageTimer())
     names = list(dict.fromkeys([trainer.preset, *PRESETS])) if not trainer.overrides else [trainer.preset]
     plans = [replace(trainer, preset=name, backbone=backbone).plan(manifest) for name in names]
     images = len(manifest.split("train"))

@@ -101,7 +101,7 @@ def decode_dataset(
 
     Args:
         manifest: the images.
-        image_size: of the squares in the cache, in pixels; of a training that crops, larger than the network's input.
+        image_size: side of the squares, in pixels. For a training that takes crops it is larger than the network's.
         cache: of the squares.
         also: other sizes that will be needed, in pixels: each file is decoded once for all.
         begin: share of the images after which to begin, in a circle. Processes that begin at different places share

@@ -1,4 +1,4 @@
-"""What an export can be."""
+"""Formats of an export, and how far it may differ from the bundle."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from typing import Literal
 Format = Literal["onnx", "openvino", "torch"]
 """Format of the file."""
 BOUND = 1e-3
-"""Largest difference of a probability from the bundle's at which an fp32 export is written, by default."""
+"""Default of the largest difference of a probability from the bundle's at which an fp32 export is written."""

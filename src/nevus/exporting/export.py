@@ -42,7 +42,7 @@ from nevus.runtime.engines import PIXELS
 from nevus.runtime.tta import with_tta
 
 CHECKED = 200
-"""Images by which it is checked."""
+"""Images by which an export is checked."""
 BATCH = 16
 
 

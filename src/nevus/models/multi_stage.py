@@ -48,8 +48,8 @@ class MultiStageFeatures(nn.Module):
             )
         if not 0 <= feature_stages <= len(stages):
             raise NevusError(
-                f"Cannot use {feature_stages} feature stages: the network has {len(stages)}. Set feature_stages to "
-                f"at most {len(stages)}."
+                f"Cannot use {feature_stages} feature stages: the network has {len(stages)}. Set feature_stages to 0 "
+                f"to {len(stages)}."
             )
         self.backbone = backbone
         self.feature_stages = feature_stages

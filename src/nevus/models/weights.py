@@ -52,7 +52,7 @@ def load_pretrained(name: str, *, classes: int = 0, seed: int = 0, weights: str 
     Args:
         name: of the backbone.
         classes: number of outputs of a zero head; 0 leaves the head out.
-        seed: of the random head or weights.
+        seed: of random weights.
         weights: `auto` takes the backbone's own (random ones for a backbone that has none), `random` random ones,
             else the path of an `.npz` of the BiT authors or of a `.safetensors` file with the network's keys, or
             the name of another backbone of the same architecture.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -16,8 +15,8 @@ from nevus.errors import NevusError
 from nevus.metrics.calibration import expected_calibration_error
 from nevus.metrics.report import MetricEstimate, proportion
 from nevus.metrics.significance import holm_correction
+from nevus.register.period import PeriodLength
 
-PeriodLength = Literal["day", "week", "month"]
 CODES = {"day": "D", "week": "W-SUN", "month": "M"}
 """Periods of pandas; a week begins on Monday."""
 REFERENCE = 200

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-if TYPE_CHECKING:  # what computes metrics imports scipy.stats: a second and 75 MB for every page of the service
+if TYPE_CHECKING:  # its import of scipy.stats would cost the service a second and 75 MB
     from nevus.metrics.report import MetricEstimate
 
 

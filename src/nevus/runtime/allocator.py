@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from functools import lru_cache
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 _MOST = 2**31 - 1
-_PAGES = 128 * 1024
+_FIRST = 128 * 1024
 """glibc's own first threshold in bytes, which it raises by itself as long as nobody sets it."""
 
 
@@ -23,7 +22,7 @@ def retain_heap() -> bool:
         Whether the library took it.
 
     """
-    return _set_threshold(_MOST)
+    return _set_thresholds(_MOST)
 
 
 def return_memory() -> bool:
@@ -36,11 +35,10 @@ def return_memory() -> bool:
         Whether the library took it.
 
     """
-    return _set_threshold(_PAGES)
+    return _set_thresholds(_FIRST)
 
 
-@lru_cache(maxsize=1)
-def _set_threshold(size: int) -> bool:
+def _set_thresholds(size: int) -> bool:
     if not sys.platform.startswith("linux"):
         return False
     try:
