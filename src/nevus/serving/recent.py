@@ -11,8 +11,8 @@ from PIL import Image
 
 from nevus.data.images import Pixels
 
-MAX_BYTES = 48 * 1024 * 1024
-"""Of all images that are kept in memory."""
+MAX_BYTES = 24 * 1024 * 1024
+"""Of all images that are kept in memory: about 120 of the built-in classifier."""
 
 
 @dataclass(frozen=True)
