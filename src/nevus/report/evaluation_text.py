@@ -132,7 +132,7 @@ def methods_paragraph(evaluation: Evaluation, classifier: Classifier) -> str:
     named = ", ".join(f"{name} {versions[name]}" for name in ("nevus", "torch", "timm") if versions.get(name))
     return " ".join(
         [
-            f"A {bundle.spec.backbone} classifier was trained on {trained['name']} (manifest "
+            f"The classifier ({bundle.spec.backbone}) was trained on {trained['name']} (manifest "
             f"{trained.get('digest', '')}) with {named or 'nevus'}{training}, seed {provenance.get('seed', 0)}; "
             f"initial weights: {provenance.get('backbone_weights', 'not known')}.",
             f"Images were resized to {size} x {size} pixels; test-time augmentation: {about['tta']}.",
