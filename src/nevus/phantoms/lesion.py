@@ -216,7 +216,7 @@ def _honeycomb(rng: np.random.Generator, x: Field, y: Field, image_size: int) ->
     rows, columns = np.mgrid[-36:37, -36:37]
     points = np.stack([(columns + 0.5 * (rows % 2)) * pitch, rows * pitch * 0.866], -1).reshape(-1, 2)
     points = points + rng.uniform(-0.22, 0.22, points.shape) * pitch
-    from scipy.spatial import cKDTree  # only networks need it
+    from scipy.spatial import cKDTree  # only pigment networks need it
 
     nearest = np.asarray(cKDTree(points).query(np.stack([x, y], -1).reshape(-1, 2), k=2)[0])
     border = (nearest[:, 1] - nearest[:, 0]).reshape(image_size, image_size).astype(np.float32) / pitch

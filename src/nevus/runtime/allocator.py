@@ -8,7 +8,7 @@ import sys
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 _MOST = 2**31 - 1
 _FIRST = 128 * 1024
-"""glibc's own first threshold in bytes, which it raises by itself as long as nobody sets it."""
+"""glibc's own first threshold in bytes, which it raises automatically unless it is set."""
 
 
 def retain_heap() -> bool:
