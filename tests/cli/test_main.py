@@ -1,3 +1,4 @@
+import gc
 import subprocess
 import sys
 from importlib import import_module
@@ -59,6 +60,16 @@ def test_every_flag_is_explained(nevus):
 
 def test_version(nevus):
     assert nevus("--version")[1].startswith("nevus 0.")
+
+
+def test_the_process_of_a_command_ends_without_a_last_search_for_garbage():
+    code = (
+        "import gc, sys; sys.argv = ['nevus', 'trian']; from nevus.__main__ import run\n"
+        "print(run(), gc.get_freeze_count() > 0, gc.get_threshold())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split(maxsplit=2)[:2] == ["2", "True"]
+    assert not done.stdout.strip().endswith(str(gc.get_threshold()))
 
 
 def test_as_a_module_without_importing_torch_for_help():

@@ -192,3 +192,10 @@ def test_a_step_of_a_linear_probe_repeats_no_image_unless_asked():
     assert (many.batch_size, many.steps) == (512, 1000)
     asked = make_config("fast", DatasetStats(40, 128 * 128, 128), {"batch_size": 256})
     assert (asked.batch_size, asked.steps) == (256, 2000)
+
+
+def test_a_linear_probe_on_many_images_is_less_regularized_and_at_most_160_epochs_long():
+    few, many = (make_config("fast", DatasetStats(n, 128 * 128, 128)) for n in (1999, 2240))
+    assert (few.steps, many.steps) == (1000, 700)
+    assert many.lr > few.lr
+    assert many.weight_decay < few.weight_decay

@@ -188,20 +188,22 @@ def test_a_linear_probe_records_the_precision_of_its_features(phantoms, tmp_path
         assert recorded == expected
 
 
-def test_a_linear_probe_is_trained_on_the_views_or_on_their_mean(phantoms, tmp_path, monkeypatch):
-    shown, real = {}, linear_probe.fit_linear_probe
+def test_a_linear_probe_is_trained_on_the_image_the_views_or_their_mean(phantoms, tmp_path, monkeypatch):
+    shown, real = [], linear_probe.fit_linear_probe
 
     def seen(features, *args, **more):
-        shown[features.shape[0]] = features
+        shown.append(features)
         return real(features, *args, **more)
 
     monkeypatch.setattr(linear_probe, "fit_linear_probe", seen)
-    fit(phantoms, tmp_path / "views", **PROBE, tta="invariant", probe_on="views")
-    fit(phantoms, tmp_path / "means", **PROBE, tta="invariant", probe_on="tta-mean")
-    assert set(shown) == {6, 1}
-    np.testing.assert_allclose(shown[1][0], shown[6].mean(0), rtol=1e-5, atol=1e-6)
-    bundle = load_bundle(tmp_path / "means" / "bundle")
-    assert (bundle.tta, bundle.provenance["config"]["probe_on"]) == ("invariant", "tta-mean")
+    for probe_on in ("image", "views", "tta-mean"):
+        fit(phantoms, tmp_path / probe_on, **PROBE, tta="flip", probe_on=probe_on)
+        bundle = load_bundle(tmp_path / probe_on / "bundle")
+        assert (bundle.tta, bundle.provenance["config"]["probe_on"]) == ("flip", probe_on)
+    image, views, means = shown
+    assert (len(image), len(views), len(means)) == (1, 2, 1)
+    np.testing.assert_allclose(image[0], views[0], rtol=1e-5, atol=1e-6)  # the first view of flip is the image
+    np.testing.assert_allclose(means[0], views.mean(0), rtol=1e-5, atol=1e-6)
 
 
 STILL = {

@@ -68,12 +68,17 @@ def sharpness(pixels: Pixels) -> NDArray[np.float64]:
     and lone edges give 0.5. Fine texture adds to the difference and averages out at half the size: the value rises,
     to 2 for pure noise. Blur removes texture first. Contrast and brightness cancel out.
     """
-    y = pixels.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
-    n, h, w = y.shape[0], y.shape[1] // 2, y.shape[2] // 2
-    half = y[:, : 2 * h, : 2 * w].reshape(n, h, 2, w, 2).mean((2, 4))
-    return np.asarray(_difference(y) / (_difference(half) + 0.1))
+    return np.array([_sharpness(one) for one in pixels], np.float64)
 
 
-def _difference(y: NDArray[np.float64]) -> NDArray[np.float64]:
-    across, down = (np.abs(np.diff(y, axis=axis)).mean((1, 2)) for axis in (2, 1))
-    return np.asarray(across + down, np.float64)
+def _sharpness(pixels: Pixels) -> float:
+    r, g, b = (pixels[..., channel].astype(np.float32) for channel in range(3))
+    y = np.float32(0.299) * r + np.float32(0.587) * g + np.float32(0.114) * b
+    h, w = (side // 2 * 2 for side in y.shape)
+    # By slices: numpy is slow where it reduces small axes.
+    half = (y[0:h:2, 0:w:2] + y[1:h:2, 0:w:2] + y[0:h:2, 1:w:2] + y[1:h:2, 1:w:2]) / 4
+    return _difference(y) / (_difference(half) + 0.1)
+
+
+def _difference(y: NDArray[np.float32]) -> float:
+    return float(sum(np.abs(np.diff(y, axis=axis)).mean(dtype=np.float64) for axis in (1, 0)))

@@ -39,7 +39,8 @@ class TrainConfig:
         schedule: cosine falls to 0 at the end; multistep divides by 10 after each of lr_milestones.
         lr_milestones: steps after which the multistep schedule divides the learning rate by 10.
         augmented_copies: random views of each training image that a linear probe is trained on besides the image.
-        probe_on: a linear probe is trained on each view of the TTA policy (views) or on their mean (tta-mean).
+        probe_on: a linear probe is trained on the unchanged images (image), on each view of the TTA policy (views) or
+            on the mean of their features (tta-mean).
         hflip: random horizontal flip.
         rot90: random rotation by multiples of 90 degrees.
         brightness: largest relative change of the brightness; 0 changes nothing.
@@ -82,7 +83,7 @@ class TrainConfig:
     schedule: Literal["cosine", "multistep"] = "cosine"
     lr_milestones: tuple[int, ...] = ()
     augmented_copies: int = 0
-    probe_on: Literal["views", "tta-mean"] = "views"
+    probe_on: Literal["image", "views", "tta-mean"] = "views"
     hflip: bool = True
     rot90: bool = False
     brightness: float = 0.0

@@ -61,11 +61,14 @@ def linear_probe(network: ImageClassifier, fit: Fit) -> ViewLogits:
         fit: the parts of the training.
 
     Returns:
-        The logits of every training and validation image, which follow from the features.
+        The logits of every validation image, and of every view of a training image that the head was trained on, which
+        follow from the features.
 
     """
     config, rows = fit.config, fit.train.manifest
-    copies, n_views = _augmented_copies(fit), view_count(config.tta)
+    copies = _augmented_copies(fit)
+    policy = "none" if config.probe_on == "image" else config.tta
+    n_views = view_count(policy)
     with fit.timer("features"):
         # Features of validation images decide and are reported: in float32, as the bundle will compute them.
         exact = network_engine(network.features, fit.spec.preprocess, fit.device)
@@ -73,7 +76,7 @@ def linear_probe(network: ImageClassifier, fit: Fit) -> ViewLogits:
         val = split_views(sharded(TTAStack(exact, config.tta), fit.val.pixels, "features of validation"), config.tta)
         features = np.empty((n_views + len(copies), len(rows), val.shape[2]), np.float32)
         features[:n_views] = split_views(
-            sharded(TTAStack(engine, config.tta), fit.train.pixels, "features of train"), config.tta
+            sharded(TTAStack(engine, policy), fit.train.pixels, "features of train"), policy
         )
         for number, copy in enumerate(copies):
             what = f"features of copy {number + 1} of {len(copies)}"

@@ -167,8 +167,6 @@ def with_overrides(
     config = build(batch, epochs)
     if "image_size" in values and "resize_size" not in values:
         values["resize_size"] = round(values["image_size"] * config.resize_size / config.image_size)
-    if values.get("tta") == "none" and "probe_on" not in values:
-        values["probe_on"] = "views"
     if values.get("feature_stages") == 0 and "pooling" not in values:
         values["pooling"] = "avg"
     return replace(config, **values)

@@ -40,7 +40,7 @@ VERSIONS = ("nevus", "torch", "timm", "numpy", "pillow", "scikit-learn", "opencv
 """Packages whose versions are recorded."""
 DESCRIBED = ("age_group", "sex", "anatom_site_general", "fitzpatrick_skin_type", "image_type", "diagnosis_confirm_type")
 """Columns whose counts are recorded."""
-MAX_TRAIN_KINDS = 200
+MAX_TRAIN_KINDS = 100
 """Training images, or up to twice as many, whose kind is recognized: for the whole set it would take as long as some
 trainings."""
 
