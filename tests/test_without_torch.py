@@ -43,10 +43,11 @@ HIDDEN |= {"scipy", "matplotlib", "onnxruntime", "fastapi", "sqlalchemy", "uvico
 from nevus.cli.main import NAMES, main
 for name in NAMES:
     assert main([name, "--help"]) == 0
+    assert main([name, "--help-all"]) == 0
 """
     done = run(code)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("usage: nevus ") == len(NAMES)
+    assert done.stdout.count("usage: nevus ") == 2 * len(NAMES)
 
 
 @pytest.mark.parametrize("words", [["models"], ["--help"], ["cache", "info"]])

@@ -3,8 +3,8 @@ import dataclasses
 import pytest
 
 from nevus.errors import NevusError
-from nevus.training.config import DatasetStats, TrainConfig, learning_rate
-from nevus.training.overrides import make_config, override_names
+from nevus.training.config import DatasetStats, TrainConfig, learning_rate, override_names
+from nevus.training.overrides import make_config
 from nevus.training.presets import PRESETS, best, hyperrule, paper
 
 SMALL = DatasetStats(2241, 224 * 224, 128)

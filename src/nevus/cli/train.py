@@ -23,7 +23,7 @@ from nevus.data.manifest import Manifest
 from nevus.data.readers.dispatch import DataConfig, read
 from nevus.errors import NevusError
 from nevus.models.registry import AUTO
-from nevus.training.config import TrainConfig, Tuning
+from nevus.training.config import TrainConfig, Tuning, override_names
 from nevus.training.history import StageTimer
 from nevus.training.presets import PRESETS
 
@@ -125,8 +125,6 @@ class Command:
     @staticmethod
     def more_help(out: Console) -> None:
         """List the fields that --set reaches."""
-        from nevus.training.overrides import override_names
-
         out.print("Fields for --set and for a TOML file")
         docs = field_docs(TrainConfig)
         table = Table.grid(padding=(0, 2))
@@ -218,7 +216,6 @@ def _show_plan(trainer: Trainer, manifest: Manifest) -> int:
     """Show what each preset would do with a data set."""
     from nevus.models.weights import resolve_backbone
     from nevus.training.loop import duration
-    from nevus.training.overrides import override_names
     from nevus.training.runtime_estimate import estimate_seconds
 
     backbone = resolve_backbone(trainer.backbone, permissive=trainer.permissive_only)

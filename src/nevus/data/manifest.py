@@ -119,7 +119,7 @@ class Manifest:
 
     def splits(self) -> tuple[str, ...]:
         """Names of the splits that have rows, in the order train, validation, test."""
-        present = set(self.table["split"])
+        present = set(self.table["split"].unique())
         return tuple(name for name in SPLITS if name in present)
 
     def split(self, name: str) -> Manifest:

@@ -79,7 +79,7 @@ FLAGS = {"validation": "val-fraction", "test": "test-fraction"}
 
 
 def _two_classes(manifest: Manifest) -> None:
-    present = sorted(set(manifest.table["label"]))
+    present = sorted(manifest.table["label"].unique())
     if len(present) < 2:
         raise NevusError(f"Cannot train on {manifest.name}: it has one class only ('{present[0]}'). Give at least two.")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from nevus.errors import NevusError
@@ -148,6 +148,11 @@ class TrainConfig:
                     f"Cannot train with {name}={getattr(self, name)}: the value is out of range. See nevus train "
                     f"--help-all, and correct {name}."
                 )
+
+
+def override_names() -> list[str]:
+    """Return the fields that can be overridden."""
+    return [field.name for field in fields(TrainConfig) if field.name != "preset"]
 
 
 @dataclass(frozen=True)

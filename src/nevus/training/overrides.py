@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from nevus.data.transforms import CHANGES
@@ -170,8 +170,3 @@ def with_overrides(
     if values.get("feature_stages") == 0 and "pooling" not in values:
         values["pooling"] = "avg"
     return replace(config, **values)
-
-
-def override_names() -> list[str]:
-    """Return the fields that can be overridden."""
-    return [field.name for field in fields(TrainConfig) if field.name != "preset"]
