@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ _LAST_BITS = b"\x10"
 """Ah and Al, four bits each, of a scan that sends bit 0 of coefficients whose bit 1 is known."""
 _UNSENT = 16
 """More bits than a coefficient has."""
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 _WITHOUT_LENGTH = {0x01, _SOI, *range(0xD0, 0xD8)}
 _CORNER = 4
 """Pixels of the last block that are compared: at its other sides color is interpolated with its neighbors'."""
@@ -111,11 +113,5 @@ def _note_scan(segment: bytes, lacking: dict[int, list[int]]) -> None:
 
 def _next_marker(content: bytes, place: int) -> int | None:
     """Return the place of the next marker after entropy-coded data; stuffed bytes and restarts are part of these."""
-    while True:
-        place = content.find(b"\xff", place)
-        if place < 0 or place + 1 >= len(content):
-            return None
-        following = content[place + 1]
-        if following != 0 and not 0xD0 <= following <= 0xD7:
-            return place
-        place += 2
+    found = _MARKER.search(content, place)
+    return found.start() if found else None
