@@ -33,11 +33,11 @@ from rich.table import Table
 
 from benchmarks.edits import DATA, EDITED
 from benchmarks.rows import keep
-from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE
 from nevus.auditing.duplicates.search import find_pairs
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.decoded import DecodedImages, decode_dataset
 from nevus.data.manifest import Manifest
+from nevus.data.perceptual_hash import AUDIT_IMAGE_SIZE
 from nevus.data.readers.dispatch import read
 
 COMPARED, COPIES = 2000, 400

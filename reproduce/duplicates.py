@@ -24,12 +24,12 @@ from benchmarks.edits import EDITED
 from benchmarks.rows import keep
 from PIL import Image
 
-from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE
 from nevus.auditing.duplicates.search import find_pairs
 from nevus.auditing.duplicates.thresholds import default_thresholds
 from nevus.data.cache import Cache, CacheConfig
 from nevus.data.decoded import decode_dataset
 from nevus.data.manifest import Manifest
+from nevus.data.perceptual_hash import AUDIT_IMAGE_SIZE
 from nevus.data.readers.dispatch import read
 from nevus.metrics.intervals import wilson_interval
 

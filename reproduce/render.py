@@ -133,7 +133,7 @@ def random_table() -> str:
 
 
 MEMBERS = {
-    "bit": "BiT alone, the earlier recipe",
+    "bit": "BiT alone",
     "lite2": "EfficientNet-Lite2 alone",
     "sklesion": "Xception of sklesion alone",
     "malignant-benign": "`malignant-benign`",

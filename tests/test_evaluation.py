@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from sklearn import metrics as sk
 
 import nevus
@@ -14,6 +15,8 @@ from nevus.bundle.decision import DecisionRule
 from nevus.bundle.test_log import read_test_log, read_test_result
 from nevus.bundle.training_overlap import training_overlap
 from nevus.bundle.wording import test_result_sentence as result_sentence
+from nevus.data.perceptual_hash import AUDIT_IMAGE_SIZE, pack_bits, perceptual_hash
+from nevus.data.preprocess import Preprocess
 from nevus.data.readers.dispatch import read
 from nevus.errors import NevusError
 from nevus.evaluation import evaluate
@@ -261,25 +264,67 @@ def test_what_is_there_is_not_written_over(classifier, phantoms, tmp_path, capsy
     assert main([*words, str(tmp_path / "own"), "--seed", "-1"]) == 2
 
 
+def digest_of(path):
+    return bytes.fromhex(sha256_file(path).removeprefix("sha256:"))[:16]
+
+
+def listed_in(classifier, folder, table):
+    """The classifier's bundle with another index of training images."""
+    shutil.copytree(classifier.bundle.folder, folder)
+    table.to_parquet(folder / TRAINING_IMAGES)
+    return replace(classifier.bundle, folder=folder)
+
+
 def test_training_images_in_an_evaluation_are_counted_by_file_and_id(classifier, phantoms, tmp_path):
-    manifest = read(phantoms)
-    test = manifest.split("test")
+    test = read(phantoms).split("test")
+    digests = [b"0" * 16, digest_of(test.paths[0])]
     listed = pd.DataFrame(
         {
             "image": ["x/ISIC_0000001.jpg", "x/y.jpg"],
             "lesion_id": ["", "L1"],
-            "digest": [b"0" * 16, bytes.fromhex(sha256_file(test.paths[0]).removeprefix("sha256:"))[:16]],
+            "digest": digests,
+            "hash": [b"0" * 18] * 2,
         }
     )
-    folder = tmp_path / "listed"
-    shutil.copytree(classifier.bundle.folder, folder)
-    listed.to_parquet(folder / TRAINING_IMAGES)
-    bundle = replace(classifier.bundle, folder=folder)
+    bundle = listed_in(classifier, tmp_path / "listed", listed)
     assert training_overlap(bundle, test) == {"the classifier": 1}
     lesions = test.with_table(test.table.assign(lesion_id=["", "L1", *[""] * (len(test) - 2)]))
     assert training_overlap(bundle, lesions) == {"the classifier": 2}
-    listed.iloc[:1].to_parquet(folder / TRAINING_IMAGES)
-    assert training_overlap(bundle, test) == {}
+    none = listed_in(classifier, tmp_path / "none", listed.iloc[:1])
+    assert training_overlap(none, test) == {}
+
+
+def test_a_training_image_is_found_whatever_its_digest_ends_in(classifier, tmp_path):
+    """pandas takes bytes that end in a zero for other values."""
+    (tmp_path / "data" / "benign").mkdir(parents=True)
+    path, number = tmp_path / "data" / "benign" / "a.png", 0
+    while number == 0 or digest_of(path)[-1]:
+        number += 1
+        Image.new("RGB", (20, 20), (number % 256, number // 256, 0)).save(path)
+    index = pd.DataFrame({"image": ["x/y.jpg"], "lesion_id": [""], "digest": [digest_of(path)], "hash": [b"0" * 18]})
+    bundle = listed_in(classifier, tmp_path / "listed", index)
+    assert training_overlap(bundle, read(tmp_path / "data")) == {"the classifier": 1}
+
+
+def test_copies_of_training_images_in_an_evaluation_are_counted(classifier, phantoms, tmp_path):
+    """A copy is turned, smaller and compressed; a damaged file is no copy, and stops nothing."""
+    paths = read(phantoms).paths
+    names, hashes = [], []
+    for number in range(4):
+        hashes.append(pack_bits(perceptual_hash(Preprocess(AUDIT_IMAGE_SIZE).pixels(paths[number]))[None])[0])
+        names.append(f"x/{number}.jpg")
+    index = pd.DataFrame({"image": names, "lesion_id": "", "digest": [b"0" * 16] * 4, "hash": hashes})
+    bundle = listed_in(classifier, tmp_path / "listed", index)
+    folder = tmp_path / "data" / "benign"
+    folder.mkdir(parents=True)
+    for number in (0, 1, 2, len(paths) - 1):
+        with Image.open(paths[number]) as image:
+            turned = image.convert("RGB").transpose(Image.Transpose.ROTATE_90)
+        turned.resize((turned.width * 3 // 4, turned.height * 3 // 4)).save(folder / f"{number}.jpg", quality=70)
+    (folder / "damaged.jpg").write_bytes((folder / "0.jpg").read_bytes()[:200])
+    copied = read(tmp_path / "data")
+    assert training_overlap(bundle, copied) == {}
+    assert training_overlap(bundle, copied, copies=True) == {"the classifier": 3}
 
 
 def test_subgroups_prevalence_and_readers(classifier, phantoms, tmp_path, capsys):

@@ -81,7 +81,8 @@ def test_evaluate(phantoms, bundle_folder, tmp_path):
         (["predict", "x.jpg", "--engine", "openvino"], "export"),
     ],
 )
-def test_a_missing_extra_is_one_sentence_that_names_it(words, package, phantoms):
+def test_a_missing_extra_is_one_sentence_that_names_it(words, package, phantoms, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     words = [str(phantoms) if word == "data" else word for word in words]
     done = run("from nevus.cli.main import main\nassert main(sys.argv[1:]) == 2\n", *words)
     assert done.returncode == 0, done.stderr

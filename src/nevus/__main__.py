@@ -5,9 +5,9 @@ import sys
 
 from nevus.cli.main import main
 
-_THRESHOLDS = 50_000, 20, 20
-"""Of the garbage collector. Its own are 700, 10, 10: the imports of a training make a million objects that all stay,
-and a fifth of their time would go into looking for garbage among them."""
+_THRESHOLDS = 20_000, 10, 10
+"""Thresholds of the garbage collector, which are 700, 10, 10 in Python 3.11: the imports of a training make a million
+objects that all stay, and a fifth of their time would go into the search for garbage among them."""
 
 
 def run() -> int:

@@ -127,9 +127,9 @@ def find_duplicates(paths: Sequence[Path | str]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE
     from nevus.auditing.duplicates.search import find_pairs
     from nevus.data.decoded import decode_dataset
+    from nevus.data.perceptual_hash import AUDIT_IMAGE_SIZE
 
     files = [Path(path).absolute() for path in paths]
     if not files:

@@ -169,7 +169,7 @@ def evaluate(
         "tta": classifier.tta,
         "classes": list(classifier.classes),
         "on_training_images": own,
-        "training_overlap": {} if own else training_overlap(classifier.bundle, rows),
+        "training_overlap": {} if own else training_overlap(classifier.bundle, rows, copies=True),
         "leaks_dropped": leaks_dropped,
         "earlier_test_evaluations": 0,
         "bootstrap": {"replicates": replicates, "seed": seed, "unit": "group"},

@@ -206,7 +206,7 @@ class BiTClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         config = make_config(
             self.preset,
             DatasetStats(int(shown.sum()), 0.0, size),
-            {**drop_unused(overrides, "linear-probe"), "feature_stages": 0, "tta": "none"},
+            {**drop_unused(overrides, "linear-probe"), "feature_stages": 0, "tta": "none", "probe_on": "views"},
             epochs=self.epochs,
         )
         settings = {

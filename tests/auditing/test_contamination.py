@@ -13,13 +13,18 @@ from nevus.auditing.contamination import (
     TrainingImages,
     available,
     find_overlap,
-    pack_bits,
     training_images,
-    unpack_signs,
 )
-from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE, DIHEDRAL_GROUP, dihedral, perceptual_hash
 from nevus.auditing.lesion_groups import group_lesions
 from nevus.cli.main import main
+from nevus.data.perceptual_hash import (
+    AUDIT_IMAGE_SIZE,
+    DIHEDRAL_GROUP,
+    dihedral,
+    pack_bits,
+    perceptual_hash,
+    unpack_signs,
+)
 from nevus.data.preprocess import Preprocess
 from nevus.errors import NevusError
 

@@ -194,8 +194,26 @@ def test_a_step_of_a_linear_probe_repeats_no_image_unless_asked():
     assert (asked.batch_size, asked.steps) == (256, 2000)
 
 
-def test_a_linear_probe_on_many_images_is_less_regularized_and_at_most_160_epochs_long():
-    few, many = (make_config("fast", DatasetStats(n, 128 * 128, 128)) for n in (1999, 2240))
-    assert (few.steps, many.steps) == (1000, 700)
-    assert many.lr > few.lr
-    assert many.weight_decay < few.weight_decay
+@pytest.mark.parametrize(
+    ("images", "overrides", "expected"),
+    [
+        (1999, {}, (1000, 3.0, 1e-4)),
+        (2000, {}, (625, 6.0, 3e-5)),
+        (3200, {}, (1000, 6.0, 3e-5)),
+        (9000, {}, (1000, 6.0, 3e-5)),
+        (2000, {"batch_size": 64}, (5000, 6.0, 3e-5)),
+    ],
+)
+def test_a_linear_probe_on_many_images_is_less_regularized_and_at_most_160_epochs_long(images, overrides, expected):
+    config = make_config("fast", DatasetStats(images, 128 * 128, 128), overrides)
+    assert (config.steps, config.lr, config.weight_decay) == expected
+
+
+def test_the_length_that_is_asked_for_replaces_the_most_epochs():
+    assert make_config("fast", DatasetStats(2048, 128 * 128, 128), epochs=200).steps == 800
+
+
+@pytest.mark.parametrize(("tta", "probe_on"), [("none", "image"), ("flip", "image"), ("invariant", "tta-mean")])
+def test_a_probe_for_views_that_look_different_is_trained_on_their_mean(tta, probe_on):
+    assert make_config("fast", SMALL, {"tta": tta}).probe_on == probe_on
+    assert make_config("fast", SMALL, {"tta": tta, "probe_on": "views"}).probe_on == "views"

@@ -88,6 +88,7 @@ def test_a_head_counts_every_view(work):
     once = expected(config("linear-probe"))
     each = 0.001 + 0.002 / timing.INFERENCE_BATCH_SIZE
     assert once == pytest.approx(1150 * each)
-    assert expected(config("linear-probe", tta="crop-color")) == pytest.approx(4 * once)
+    assert expected(config("linear-probe", tta="flip")) == pytest.approx((1000 + 2 * 150) * each)
+    assert expected(config("linear-probe", tta="flip", probe_on="views")) == pytest.approx(2 * once)
     assert expected(config("linear-probe", augmented_copies=3)) == pytest.approx(once + 3000 * each)
     assert (timing.INFERENCE_BATCH_SIZE, 32) in work

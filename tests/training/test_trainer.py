@@ -189,11 +189,12 @@ def test_a_linear_probe_records_the_precision_of_its_features(phantoms, tmp_path
 
 
 def test_a_linear_probe_is_trained_on_the_image_the_views_or_their_mean(phantoms, tmp_path, monkeypatch):
-    shown, real = [], linear_probe.fit_linear_probe
+    shown, held, real = [], [], linear_probe.fit_linear_probe
 
-    def seen(features, *args, **more):
+    def seen(features, targets, validation, *args, **more):
         shown.append(features)
-        return real(features, *args, **more)
+        held.append(validation)
+        return real(features, targets, validation, *args, **more)
 
     monkeypatch.setattr(linear_probe, "fit_linear_probe", seen)
     for probe_on in ("image", "views", "tta-mean"):
@@ -204,6 +205,8 @@ def test_a_linear_probe_is_trained_on_the_image_the_views_or_their_mean(phantoms
     assert (len(image), len(views), len(means)) == (1, 2, 1)
     np.testing.assert_allclose(image[0], views[0], rtol=1e-5, atol=1e-6)  # the first view of flip is the image
     np.testing.assert_allclose(means[0], views.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(held[0], held[1])  # validation images are always looked at in all views
+    np.testing.assert_array_equal(held[0], held[2])
 
 
 STILL = {

@@ -13,27 +13,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nevus._progress import progress
-from nevus.auditing.duplicates.descriptors import (
-    AUDIT_IMAGE_SIZE,
-    DIHEDRAL_GROUP,
-    FREQUENCIES,
-    dihedral,
-    perceptual_hash,
-)
 from nevus.auditing.lesion_groups import LesionGroups
 from nevus.bundle.builtin import CLASSIFIERS, builtin_names
 from nevus.bundle.bundle import TRAINING_IMAGES
 from nevus.bundle.training_overlap import isic_id
 from nevus.data.decoded import DecodedDataset, DecodedImages
 from nevus.data.manifest import Manifest
+from nevus.data.perceptual_hash import AUDIT_IMAGE_SIZE, FREQUENCIES, near_duplicates, pack_bits, perceptual_hash
 from nevus.errors import NevusError
 from nevus.models.registry import PRETRAINED
-
-MAX_HAMMING_DISTANCE = 8
-"""Largest number of differing bits, of 143, between the hashes of two copies of one image. docs/results.md gives the
-recall."""
-CHUNK = 1024
-"""Images that are compared with the whole index at once."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +130,7 @@ def find_overlap(
     for one in lists:
         table = one.images
         ways = {
-            "hash": _near_duplicates(prints, rows, table["hash"].tolist()),
+            "hash": {int(rows[k]): match for k, match in near_duplicates(prints, table["hash"].tolist()).items()},
             "lesion": _same(lesions, table["lesion_id"]),
             "id": _same(ids, table["image"].map(isic_id)),
             "file": _same(files, table["digest"]),
@@ -168,33 +156,6 @@ def index_images(images: DecodedDataset) -> pd.DataFrame:
         }
     )
     return index.sort_values(["source", "image"], ignore_index=True)
-
-
-def pack_bits(prints: NDArray[np.float32]) -> list[bytes]:
-    """Pack the signs of perceptual hashes (n, 143), one bit each, into 18 bytes."""
-    return [row.tobytes() for row in np.packbits(prints >= 0, axis=1)]
-
-
-def unpack_signs(hashes: Sequence[bytes]) -> NDArray[np.float32]:
-    """Unpack n hashes to signs -1 and 1, float32 (n, 143)."""
-    bits = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), -1)
-    return np.unpackbits(bits, axis=1, count=FREQUENCIES**2 - 1).astype(np.float32) * 2 - 1
-
-
-def hamming_distance(prints: NDArray[np.float32], listed: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Count the bits in which images differ from listed ones, in the best of the eight rotations and reflections.
-
-    Args:
-        prints: perceptual hashes (n, 143).
-        listed: signs (m, 143).
-
-    Returns:
-        float32 (n, m), 0 to 143.
-
-    """
-    mine = (np.where(dihedral(prints, turn) >= 0, 1, -1).astype(np.float32) for turn in DIHEDRAL_GROUP)
-    # The product of signs is the number of equal bits less that of different ones.
-    return np.asarray(np.min([(listed.shape[1] - one @ listed.T) / 2 for one in mine], axis=0), np.float32)
 
 
 def _backbones() -> dict[str, dict[str, Any]]:
@@ -224,20 +185,3 @@ def _prints(squares: DecodedImages) -> NDArray[np.float32]:
             prints.append(perceptual_hash(squares[k : k + 1][0]))
             bar.advance(task)
     return np.stack(prints) if prints else np.zeros((0, FREQUENCIES**2 - 1), np.float32)
-
-
-def _near_duplicates(prints: NDArray[np.float32], rows: NDArray[np.int64], theirs: Sequence[bytes]) -> dict[int, int]:
-    """Return the rows that are near-duplicates of a listed image, and which; in any rotation or reflection."""
-    listed_signs = unpack_signs(theirs)
-    found = {}
-    with progress() as bar:
-        task = bar.add_task("comparing hashes", total=len(prints), note="")
-        for start in range(0, len(prints), CHUNK):
-            piece = prints[start : start + CHUNK]
-            near = hamming_distance(piece, listed_signs)
-            best = near.argmin(1)
-            close = near[np.arange(len(piece)), best] <= MAX_HAMMING_DISTANCE
-            for k in np.flatnonzero(close).tolist():
-                found[int(rows[start + k])] = int(best[k])
-            bar.advance(task, len(piece))
-    return found

@@ -14,13 +14,13 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from nevus._io import sha256_bytes, to_json
-from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE
 from nevus.auditing.duplicates.search import find_pairs
 from nevus.auditing.duplicates.thresholds import default_thresholds
 from nevus.bundle.training_overlap import isic_id
 from nevus.data.cache import Cache
 from nevus.data.decoded import DecodedImages, decode_dataset
 from nevus.data.manifest import REQUIRED, Manifest
+from nevus.data.perceptual_hash import AUDIT_IMAGE_SIZE
 
 VERSION = 4
 """Of the search; another version invalidates cached pairs."""

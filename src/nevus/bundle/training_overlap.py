@@ -1,18 +1,24 @@
-"""Images of a data set that a classifier or its backbone was trained on, by file, ISIC id or lesion id."""
+"""Images of a data set that a classifier or its backbone was trained on, by file, ISIC id, lesion id or as copies."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from nevus._io import sha256_file
+from nevus._progress import progress
 from nevus.bundle.bundle import DECISION_IMAGES, TRAINING_IMAGES, Bundle
 from nevus.data.manifest import Manifest
+from nevus.data.parallel import prefetch_map
+from nevus.data.preprocess import Preprocess
+from nevus.errors import ImageError
 from nevus.models.registry import PRETRAINED
 
 OWN, RULE = "the classifier", "the decision rule"
@@ -31,11 +37,11 @@ def training_indexes(bundle: Bundle) -> Iterator[tuple[str, pd.DataFrame]]:
     Nothing where pyarrow is not installed.
 
     Yields:
-        A name, and a table with `image`, `lesion_id` (str, or empty) and `digest` (the first 16 bytes of the file's
-        SHA-256).
+        A name, and a table with `image`, `lesion_id` (str, or empty), `digest` (the first 16 bytes of the file's
+        SHA-256) and `hash` (18 bytes, the signs of the perceptual hash).
 
     """
-    columns = ["image", "lesion_id", "digest"]
+    columns = ["image", "lesion_id", "digest", "hash"]
     if importlib.util.find_spec("pyarrow") is None:  # a part of the extra `train`
         return
     for name, file in ((OWN, TRAINING_IMAGES), (RULE, DECISION_IMAGES)):
@@ -50,15 +56,16 @@ def training_indexes(bundle: Bundle) -> Iterator[tuple[str, pd.DataFrame]]:
             yield f"the backbone {name}", pd.read_parquet(path, columns=columns)
 
 
-def seen_images(bundle: Bundle, manifest: Manifest) -> dict[str, pd.Series[bool]]:
+def seen_images(bundle: Bundle, manifest: Manifest, *, copies: bool = False) -> dict[str, pd.Series[bool]]:
     """Return which images of a data set a classifier, or its backbone, was trained on.
 
-    An image counts if its file, its ISIC id or its lesion id is listed. Near-duplicates are not looked for here;
-    `nevus audit --check-overlap-with` does that.
+    An image counts if its file, its ISIC id or its lesion id is listed.
 
     Args:
         bundle: a saved one.
         manifest: the data set; its files are read.
+        copies: an image also counts if it is a near-duplicate of a listed one. Each further image is decoded for that;
+            those that cannot be read are no copies.
 
     Returns:
         A mask over the rows for each index, see `training_indexes`.
@@ -68,25 +75,57 @@ def seen_images(bundle: Bundle, manifest: Manifest) -> dict[str, pd.Series[bool]
     if not indexes:
         return {}
     rows = manifest.table.index
-    digests = pd.Series(
-        [bytes.fromhex(sha256_file(path).removeprefix("sha256:"))[:16] for path in manifest.paths], index=rows
-    )
+    # As text: pandas takes bytes that end in a zero for other values.
+    digests = pd.Series([sha256_file(path).removeprefix("sha256:")[:32] for path in manifest.paths], index=rows)
     ids = manifest.table["image"].map(isic_id)
     lesions = manifest.table.get("lesion_id", pd.Series("", index=rows)).fillna("").astype(str)
     masks = {}
     for name, table in indexes:
-        seen = digests.isin(set(table["digest"]))
+        seen = digests.isin([digest.hex() for digest in table["digest"]])
         for mine, theirs in ((ids, table["image"].map(isic_id)), (lesions, table["lesion_id"].fillna(""))):
             seen |= (mine != "") & mine.isin(set(theirs))
         masks[name] = seen
+    if copies:
+        _mark_copies(masks, {name: table["hash"].tolist() for name, table in indexes}, manifest)
     return masks
 
 
-def training_overlap(bundle: Bundle, manifest: Manifest) -> dict[str, int]:
+def _mark_copies(masks: dict[str, pd.Series[bool]], listed: Mapping[str, Sequence[bytes]], manifest: Manifest) -> None:
+    try:
+        from nevus.data.perceptual_hash import AUDIT_IMAGE_SIZE, near_duplicates, perceptual_hash
+    except ImportError:  # OpenCV is a part of the extra `train`, as pyarrow is
+        return
+    preprocess = Preprocess(AUDIT_IMAGE_SIZE)
+
+    def hash_of(path: Path) -> NDArray[np.float32] | None:
+        try:
+            return perceptual_hash(preprocess.pixels(path))
+        except ImageError:
+            return None
+
+    open_rows = np.flatnonzero(~np.all([mask.to_numpy() for mask in masks.values()], axis=0)).tolist()
+    prints, hashed = [], []
+    with progress() as bar:
+        task = bar.add_task("looking for copies of training images", total=len(open_rows), note="")
+        for row, found in zip(
+            open_rows, prefetch_map(hash_of, (manifest.paths[row] for row in open_rows)), strict=True
+        ):
+            if found is not None:
+                prints.append(found)
+                hashed.append(row)
+            bar.advance(task)
+    if not prints:
+        return
+    for name, hashes in listed.items():
+        masks[name].iloc[np.array(hashed)[list(near_duplicates(np.stack(prints), hashes))]] = True
+
+
+def training_overlap(bundle: Bundle, manifest: Manifest, *, copies: bool = False) -> dict[str, int]:
     """Count the images of a data set that a classifier, or its backbone, was trained on; see `seen_images`.
 
     Returns:
         Number of images by who was trained on them; those without any are left out.
 
     """
-    return {name: int(mask.sum()) for name, mask in seen_images(bundle, manifest).items() if mask.any()}
+    masks = seen_images(bundle, manifest, copies=copies)
+    return {name: int(mask.sum()) for name, mask in masks.items() if mask.any()}

@@ -82,7 +82,7 @@ class Command:
         return 3 if result.counts()["unreadable"] else 0
 
     def _embed(self, backbone: str) -> Embed:
-        from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE
+        from nevus.data.perceptual_hash import AUDIT_IMAGE_SIZE
         from nevus.models.weights import load_pretrained
         from nevus.runtime.feature_engine import network_engine
 

@@ -51,7 +51,7 @@ def warnings_of(evaluation: Evaluation, classifier: Classifier) -> list[str]:
         verb = "was fitted" if name == RULE else "was trained"
         warnings.append(
             f"{name[0].upper()}{name[1:]} {verb} on {count:,} of these {len(evaluation.y):,} images, by file, "
-            "ISIC id or lesion id. Metrics on them do not apply to new images."
+            "ISIC id, lesion id or as copies. Metrics on them do not apply to new images."
         )
     leaks = audit.get("train", 0) and not audit.get("dropped") and not about["leaks_dropped"]
     if evaluation.split == "test" and leaks and not is_external(evaluation, classifier):

@@ -89,7 +89,7 @@ class ViewLogits:
     """Logits of the fine classes for each view of the TTA policy.
 
     Attributes:
-        train: of training images, float32 (views, n, classes); one view where a linear probe was trained on one.
+        train: of training images, float32 (views, n, classes); with `probe_on=image` of the unchanged image only.
         train_targets: int64 (n,).
         val: of validation images, float32 (views, m, classes).
 

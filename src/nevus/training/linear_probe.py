@@ -61,8 +61,8 @@ def linear_probe(network: ImageClassifier, fit: Fit) -> ViewLogits:
         fit: the parts of the training.
 
     Returns:
-        The logits of every validation image, and of every view of a training image that the head was trained on, which
-        follow from the features.
+        The logits of the validation images for each view of the TTA policy, and of the training images for these views,
+        or with `probe_on=image` for the unchanged image only.
 
     """
     config, rows = fit.config, fit.train.manifest

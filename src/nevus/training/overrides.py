@@ -167,6 +167,8 @@ def with_overrides(
     config = build(batch, epochs)
     if "image_size" in values and "resize_size" not in values:
         values["resize_size"] = round(values["image_size"] * config.resize_size / config.image_size)
+    if config.probe_on == "image" and values.get("tta", "none") not in ("none", "flip") and "probe_on" not in values:
+        values["probe_on"] = "tta-mean"  # these views look different from the image
     if values.get("feature_stages") == 0 and "pooling" not in values:
         values["pooling"] = "avg"
     return replace(config, **values)

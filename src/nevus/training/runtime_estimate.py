@@ -65,7 +65,7 @@ class Throughput:
 def estimate_seconds(config: TrainConfig, spec: ModelSpec, images: int) -> float:
     """Estimate the seconds that a training takes, from a few steps on random images.
 
-    For fine-tuning see `Throughput`; for a linear probe, the features, which are computed once of each image and view.
+    For fine-tuning see `Throughput`; for a linear probe, the features of every view that is used.
     Decoding is not counted.
 
     Args:
@@ -80,7 +80,8 @@ def estimate_seconds(config: TrainConfig, spec: ModelSpec, images: int) -> float
     exact = network_engine(network.features, spec.preprocess, where)
     engine = feature_engine(network.features, spec.preprocess, exact, config.precision)
     views = view_count(config.tta)
-    train = images * (views + config.augmented_copies) * _an_image(engine, size, INFERENCE_BATCH_SIZE)
+    shown = 1 if config.probe_on == "image" else views
+    train = images * (shown + config.augmented_copies) * _an_image(engine, size, INFERENCE_BATCH_SIZE)
     return train + VAL_FRACTION * images * views * _an_image(exact, size, INFERENCE_BATCH_SIZE)
 
 

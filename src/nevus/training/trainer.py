@@ -10,13 +10,13 @@ from typing import Any
 
 from nevus._io import write_text
 from nevus._progress import console
-from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE
 from nevus.bundle.bundle import load_bundle
 from nevus.bundle.classifier import Classifier
 from nevus.bundle.image_check import CHECK_IMAGE_SIZE
 from nevus.data.cache import Cache
 from nevus.data.decoded import decode_dataset
 from nevus.data.manifest import Manifest
+from nevus.data.perceptual_hash import AUDIT_IMAGE_SIZE
 from nevus.errors import NevusError
 from nevus.models.label_groups import LabelGroups
 from nevus.models.model import build_model

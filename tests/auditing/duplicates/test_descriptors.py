@@ -6,17 +6,13 @@ from sklearn.neighbors import NearestNeighbors
 from nevus.auditing.duplicates.alignment import RATIO, _compared, _Picture, dihedral_warp, matching_points
 from nevus.auditing.duplicates.candidates import inverse
 from nevus.auditing.duplicates.descriptors import (
-    AUDIT_IMAGE_SIZE,
-    DIHEDRAL_GROUP,
     MAX_KEYPOINTS,
     ImageDescriptors,
     describe_images,
-    dihedral,
     field_of_view_mask,
-    gray,
     key_points,
-    perceptual_hash,
 )
+from nevus.data.perceptual_hash import AUDIT_IMAGE_SIZE, DIHEDRAL_GROUP, dihedral, gray, perceptual_hash
 
 
 def laid_out(pixels, turn):

@@ -5,9 +5,9 @@ from tests.auditing.conftest import EDITS
 
 from nevus.auditing.duplicates import search as pairs_module
 from nevus.auditing.duplicates.alignment import Alignment
-from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE
 from nevus.auditing.duplicates.search import find_pairs, kind_of
 from nevus.auditing.duplicates.thresholds import Thresholds, default_thresholds
+from nevus.data.perceptual_hash import AUDIT_IMAGE_SIZE
 from nevus.data.readers.dispatch import read
 from nevus.phantoms.dataset import PhantomConfig, write
 

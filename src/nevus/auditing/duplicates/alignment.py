@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nevus.auditing.duplicates.descriptors import AUDIT_IMAGE_SIZE, ImageDescriptors, field_of_view_mask, gray
+from nevus.auditing.duplicates.descriptors import ImageDescriptors, field_of_view_mask
 from nevus.data.images import Pixels
+from nevus.data.perceptual_hash import AUDIT_IMAGE_SIZE, gray
 
 RATIO = 0.85
 """Largest ratio of the distances of a key point's best and second match (Lowe 2004, section 7.1)."""

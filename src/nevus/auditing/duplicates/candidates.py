@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nevus.auditing.duplicates.descriptors import DIHEDRAL_GROUP, ImageDescriptors, dihedral
+from nevus.auditing.duplicates.descriptors import ImageDescriptors
 from nevus.auditing.duplicates.neighbors import InvertedFile
+from nevus.data.perceptual_hash import DIHEDRAL_GROUP, dihedral
 
 SEARCHED_KEYPOINTS = 40
 """Strongest key points of an image that are searched for in all others."""

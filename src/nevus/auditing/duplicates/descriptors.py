@@ -11,24 +11,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import dctn
 
 from nevus._progress import progress
 from nevus.data.decoded import DecodedImages
 from nevus.data.images import Pixels
 from nevus.data.parallel import prefetch_map
+from nevus.data.perceptual_hash import FREQUENCIES, gray, perceptual_hash
 from nevus.errors import NevusError
 
-AUDIT_IMAGE_SIZE = 128
-"""Side in pixels of the squares that the audit compares. Squeezed copies of other proportions agree there."""
 BLACK_LEVEL = 50
 """Luminance below which a region that reaches a corner is the black around the field of view."""
 BLACK_MARGIN = 21
 """Width in pixels by which that region is dilated: its edge is soft."""
 MAX_KEYPOINTS = 128
 """Largest number of key points of an image, the strongest first."""
-FREQUENCIES = 12
-"""Frequencies of the hash's cosine transform along each axis."""
 
 _local = threading.local()
 _ZEROS = 1 << 20
@@ -41,7 +37,7 @@ class ImageDescriptors:
     Attributes:
         squares: the images.
         digests: of each square's pixels, hexadecimal. They define an order that does not depend on that of the files.
-        fingerprints: float32 (n, 143), of length 1: see `perceptual_hash`.
+        fingerprints: float32 (n, 143), of length 1: see `nevus.data.perceptual_hash`.
         places: float32 (n, MAX_KEYPOINTS, 2), x and y of each key point in pixels of the square.
         descriptors: uint8 (n, MAX_KEYPOINTS, 128): the square roots of SIFT's histograms (Arandjelovic and
             Zisserman 2012), times 255.
@@ -113,11 +109,6 @@ def _allocated(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         ) from None
 
 
-def gray(pixels: Pixels) -> NDArray[np.uint8]:
-    """Return the luminance, uint8 (image_size, image_size)."""
-    return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY), np.uint8)
-
-
 def field_of_view_mask(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return where a luminance image (image_size, image_size) shows skin.
 
@@ -157,42 +148,3 @@ def key_points(pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     places = np.array([points[k].pt for k in order], np.float32)
     found = np.sqrt(found[order] / np.maximum(found[order].sum(1, keepdims=True), 1e-6))
     return places, np.round(found * 255).clip(0, 255).astype(np.uint8)
-
-
-def perceptual_hash(pixels: Pixels) -> NDArray[np.float32]:
-    """Compute a perceptual hash that is not reduced to bits: float32 (143,), of length 1.
-
-    The low frequencies of the luminance's cosine transform without its mean, as in pHash. Each is multiplied by its
-    frequency: in natural images they fall off as 1/f, so the first few, which are alike for every dark lesion on
-    bright skin, would dominate.
-    """
-    small = cv2.resize(gray(pixels), (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
-    low = dctn(small, norm="ortho")[:FREQUENCIES, :FREQUENCIES] * _FREQUENCY
-    flat = low.ravel()[1:]
-    return np.asarray(flat / max(float(np.linalg.norm(flat)), 1e-6), np.float32)
-
-
-_FREQUENCY = np.hypot(*np.indices((FREQUENCIES, FREQUENCIES)))
-
-DIHEDRAL_GROUP = tuple(
-    (dihedral, across, down) for dihedral in (False, True) for across in (False, True) for down in (False, True)
-)
-"""The eight symmetries of a square: transposition, then horizontal, then vertical reflection."""
-
-
-def dihedral(prints: NDArray[np.float32], turn: tuple[bool, bool, bool]) -> NDArray[np.float32]:
-    """Transform perceptual hashes (n, 143) to those of the rotated or reflected images.
-
-    A reflection changes the signs of odd frequencies of a cosine transform; a transposition transposes it.
-    """
-    swap, across, down = turn
-    full = np.concatenate([np.zeros((len(prints), 1), np.float32), prints], 1)
-    full = full.reshape(-1, FREQUENCIES, FREQUENCIES)
-    if swap:
-        full = full.swapaxes(1, 2)
-    odd = (-1.0) ** np.arange(FREQUENCIES)
-    if across:
-        full = full * odd[None, None, :]
-    if down:
-        full = full * odd[None, :, None]
-    return np.asarray(full.reshape(len(prints), -1)[:, 1:], np.float32)

@@ -35,7 +35,7 @@ def find_pairs(squares: DecodedImages, thresholds: Thresholds | None = None) -> 
     by about 40 kB an image, half of it in a temporary file that is mapped into memory.
 
     Args:
-        squares: of `nevus.auditing.duplicates.descriptors.AUDIT_IMAGE_SIZE` pixels.
+        squares: of `nevus.data.perceptual_hash.AUDIT_IMAGE_SIZE` pixels.
         thresholds: by default the built-in ones.
 
     Returns:
