@@ -87,3 +87,13 @@ def test_parts_of_a_set_are_no_classes(tmp_path, picture):
         (tmp_path / "grades" / name).mkdir(parents=True)
         picture().save(tmp_path / "grades" / name / "1.jpg")
     assert read(tmp_path / "grades").classes == ("grade 1", "grade 2")
+
+
+def test_the_one_folder_of_all_images_is_no_class_where_there_is_a_table(tmp_path, picture):
+    (tmp_path / "set" / "images").mkdir(parents=True)
+    picture().save(tmp_path / "set" / "images" / "1.jpg")
+    assert read(tmp_path / "set").classes == ("images",)
+    (tmp_path / "set" / "labels.csv").write_text("image,label\nimages/1.jpg,benign\n")
+    with pytest.raises(NevusError, match=r"Cannot take images .* Give the table, as in .*labels\.csv"):
+        read(tmp_path / "set")
+    assert read(tmp_path / "set" / "labels.csv").classes == ("benign",)

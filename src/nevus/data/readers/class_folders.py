@@ -24,6 +24,9 @@ SPLIT_FOLDERS = {
 }
 _PART = re.compile(r".*(part|images?|photos?|pictures?|data|input)[ _-]*\d+", re.IGNORECASE)
 """Names of folders among which the images of one set are divided."""
+_ALL = re.compile(r"images?|photos?|pictures?|data|input", re.IGNORECASE)
+"""Names of a folder for all images of a set."""
+_TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 NO_CLASS = "an image in no class folder"
 
 
@@ -34,8 +37,8 @@ def read_folder(folder: Path, *, positive: str | None = None) -> Manifest:
     their class folder; see `nevus.data.walker` for what is left out. Without ids each image is a group of its own.
 
     Raises:
-        NevusError: the folder is missing, has no images in class folders, or its folders are parts of a set and no
-            classes.
+        NevusError: the folder is missing, has no images in class folders, or its folders are no classes: parts of a
+            set, or all its images with a table.
 
     """
     if not folder.is_dir():
@@ -73,6 +76,12 @@ def read_folder(folder: Path, *, positive: str | None = None) -> Manifest:
 
 
 def _check_classes(folder: Path, names: list[str]) -> None:
+    tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in _TABLE_SUFFIXES)
+    if len(names) == 1 and tables and _ALL.fullmatch(names[0]):
+        raise NevusError(
+            f"Cannot take {names[0]} in '{folder}' for a class: it is the only folder, and there is a table with it. "
+            f"Give the table, as in {tables[0]}."
+        )
     if len(names) > 1 and all(_PART.fullmatch(name) for name in names):
         raise NevusError(
             f"Cannot take {names[0]} and {names[1]} in '{folder}' for classes: by their names they are parts of one "
