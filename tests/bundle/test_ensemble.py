@@ -125,7 +125,7 @@ def test_what_does_not_fit_together_is_refused(ensemble, phantoms, tmp_path, cap
     member(tmp_path / "other", spec=ModelSpec("bit-r26x0.5", ("benign", "suspicious"), image_size=32))
     manifest = read(phantoms)
     digest = bytes.fromhex(nevus._io.sha256_file(manifest.paths[0]).removeprefix("sha256:"))[:16]
-    listed = pd.DataFrame({"image": ["x.png"], "lesion_id": [""], "digest": [digest]})
+    listed = pd.DataFrame({"image": ["x.png"], "lesion_id": [""], "digest": [digest], "hash": [b"0" * 18]})
     member(tmp_path / "seen", training_images=listed)
     assert (tmp_path / "seen" / TRAINING_IMAGES).is_file()
     first, rest = str(tmp_path / "a"), ["--data", str(phantoms), "--split", "all", "--out", str(tmp_path / "new")]

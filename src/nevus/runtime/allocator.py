@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 _MOST = 2**31 - 1
+_OFTEN = 700, 10, 10
 _FIRST = 128 * 1024
 """glibc's own first threshold in bytes, which it raises automatically unless it is set."""
 
@@ -29,12 +31,14 @@ def return_memory() -> bool:
     """Let the C library give back every freed block of 128 KiB or more at once, instead of keeping it.
 
     glibc raises this threshold to the largest block that was freed, up to 32 MB, and then keeps such blocks: a
-    service with several threads holds 45 MB more after its first requests, `nevus predict` 30 MB at its peak.
+    service with several threads holds 45 MB more after its first requests, `nevus predict` 30 MB at its peak. Python
+    looks for garbage as often as by its own defaults again; see `nevus.__main__`.
 
     Returns:
         Whether the library took it.
 
     """
+    gc.set_threshold(*_OFTEN)
     return _set_thresholds(_FIRST)
 
 
