@@ -62,7 +62,7 @@ def test_version(nevus):
     assert nevus("--version")[1].startswith("nevus 0.")
 
 
-def test_the_process_of_a_command_ends_without_a_last_search_for_garbage():
+def test_the_process_of_a_command_ends_without_a_last_garbage_collection():
     code = (
         "import gc, sys; sys.argv = ['nevus', 'trian']; from nevus.__main__ import run\n"
         "print(run(), gc.get_freeze_count() > 0, gc.get_threshold())"

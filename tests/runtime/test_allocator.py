@@ -36,7 +36,7 @@ def test_freed_blocks_are_given_back():
     assert kept("return_memory") < 5e6
 
 
-def test_garbage_is_looked_for_often_where_memory_is_given_back():
+def test_garbage_is_collected_often_where_memory_is_given_back():
     code = (
         "import gc; gc.set_threshold(20_000, 10, 10); from nevus.runtime.allocator import return_memory\n"
         "return_memory(); print(gc.get_threshold()[0])"

@@ -205,7 +205,7 @@ def test_a_linear_probe_is_trained_on_the_image_the_views_or_their_mean(phantoms
     assert (len(image), len(views), len(means)) == (1, 2, 1)
     np.testing.assert_allclose(image[0], views[0], rtol=1e-5, atol=1e-6)  # the first view of flip is the image
     np.testing.assert_allclose(means[0], views.mean(0), rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(held[0], held[1])  # validation images are always looked at in all views
+    np.testing.assert_array_equal(held[0], held[1])  # validation uses all views in any case
     np.testing.assert_array_equal(held[0], held[2])
 
 

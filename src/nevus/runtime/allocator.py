@@ -1,4 +1,4 @@
-"""What the C library does with freed memory: keep it, which is fast, or give it back."""
+"""What happens to freed memory: it is kept, which is fast, or given back."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 _MOST = 2**31 - 1
 _OFTEN = 700, 10, 10
+"""Thresholds of Python's garbage collector, as they are by default up to Python 3.12; `nevus.__main__` raises them."""
 _FIRST = 128 * 1024
 """glibc's own first threshold in bytes, which it raises automatically unless it is set."""
 
@@ -32,7 +33,7 @@ def return_memory() -> bool:
 
     glibc raises this threshold to the largest block that was freed, up to 32 MB, and then keeps such blocks: a
     service with several threads holds 45 MB more after its first requests, `nevus predict` 30 MB at its peak. Python
-    looks for garbage as often as by its own defaults again; see `nevus.__main__`.
+    also collects garbage more often.
 
     Returns:
         Whether the library took it.
