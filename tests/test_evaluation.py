@@ -22,6 +22,7 @@ from nevus.errors import NevusError
 from nevus.evaluation import evaluate
 from nevus.metrics.operating_points import OperatingPoint
 from nevus.report.evaluation import worst_mistakes, write_evaluation
+from nevus.report.evaluation_text import warnings_of
 
 
 @pytest.fixture
@@ -325,6 +326,20 @@ def test_copies_of_training_images_in_an_evaluation_are_counted(classifier, phan
     copied = read(tmp_path / "data")
     assert training_overlap(bundle, copied) == {}
     assert training_overlap(bundle, copied, copies=True) == {"the classifier": 3}
+
+
+def test_a_data_set_of_training_images_alone_is_no_external_test(classifier, phantoms):
+    found = evaluate(classifier, replace(read(phantoms), name="elsewhere"), "test", replicates=100)
+    n = len(found.y)
+    for overlap, external in (
+        ({}, True),
+        ({"the classifier": n - 1}, True),
+        ({"the decision rule": n}, True),
+        ({"the classifier": n}, False),
+        ({"the backbone bit-r26x0.5-dermoscopy": n}, False),
+    ):
+        seen = replace(found, about={**found.about, "training_overlap": overlap})
+        assert any("external test" in sentence for sentence in warnings_of(seen, classifier)) == external
 
 
 def test_subgroups_prevalence_and_readers(classifier, phantoms, tmp_path, capsys):

@@ -42,7 +42,7 @@ def warnings_of(evaluation: Evaluation, classifier: Classifier) -> list[str]:
     about, audit = evaluation.about, trained.get("audit") or {}
     if about["on_training_images"]:
         warnings.append("Training images are among these images. The metrics do not apply to new images.")
-    elif is_external(evaluation, classifier):
+    elif is_external(evaluation, classifier) and not all_trained_on(evaluation):
         warnings.append(
             f"{about['data']['name']} is another data set than {trained['name']}, on which the classifier was trained. "
             "If it is of another source, this is an external test, and the threshold may not suit it."
@@ -116,6 +116,12 @@ def is_external(evaluation: Evaluation, classifier: Classifier) -> bool:
     """Return whether the data set is another one than that of the training, by name."""
     trained = classifier.bundle.provenance["data"]
     return str(evaluation.about["data"]["name"]) != str(trained["name"])
+
+
+def all_trained_on(evaluation: Evaluation) -> bool:
+    """Return whether the classifier or its backbone was trained on every one of the images."""
+    overlap = evaluation.about["training_overlap"]
+    return any(count >= len(evaluation.y) for name, count in overlap.items() if name != RULE)
 
 
 def methods_paragraph(evaluation: Evaluation, classifier: Classifier) -> str:
