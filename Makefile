@@ -65,6 +65,7 @@ bench: .venv/ready
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.engines
+	$(BIN)/python -m benchmarks.members
 	$(BIN)/python -m benchmarks.serving
 	$(BIN)/python -m benchmarks.memory
 

@@ -448,10 +448,23 @@ def int8() -> str:
     found = []
     for _, row in read("int8").iterrows():
         before, after = (number(row[column], 1, 100) for column in ("before", "after"))
-        change, low, high = (f"{100 * row[column]:+.1f}" for column in ("difference", "ci_low", "ci_high"))
-        both = f"{before} % before, {after} % after, difference {change} ({low} to {high})"
-        found.append(f"{names[row['format']]}: {both}")
-    return "; ".join(found) + "."
+        low, high = (f"{100 * row[column]:+.1f}" for column in ("ci_low", "ci_high"))
+        found.append(f"{before} to {after} % in {names[row['format']]} (difference {low} to {high})")
+    return ", ".join(found) + "."
+
+
+def members() -> str:
+    """Return how long one image takes in the networks of the built-in classifier, in one sentence."""
+    table = read("members").query("threads == 1").set_index("network")
+    whole = table.loc["malignant-benign"]
+    parts = ", ".join(
+        f"{text.partition(' ')[0]} {number(row['ms_a_view'], 0)}"
+        for text, (_, row) in zip(MEMBERS.values(), table.drop("malignant-benign").iterrows(), strict=False)
+    )
+    return (
+        f"{number(whole['ms_an_image'], 0)} ms for {number(whole['views'])} views on one core of the EPYC "
+        f"({parts} ms a view)."
+    )
 
 
 def evaluations() -> str:
@@ -487,6 +500,7 @@ TABLES = {
     "serving": serving,
     "engines": engines,
     "int8": int8,
+    "members": members,
     "evaluations": evaluations,
 }
 
