@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from nevus._progress import progress
 from nevus.auditing.lesion_groups import LesionGroups
-from nevus.bundle.builtin import CLASSIFIERS, builtin_names
-from nevus.bundle.bundle import TRAINING_IMAGES
-from nevus.bundle.training_overlap import isic_id
+from nevus.bundle.builtin import builtin_names
+from nevus.bundle.bundle import load_bundle
+from nevus.bundle.training_overlap import OWN, same_images, training_indexes
 from nevus.data.decoded import DecodedDataset, DecodedImages
 from nevus.data.manifest import Manifest
 from nevus.data.perceptual_hash import AUDIT_IMAGE_SIZE, FREQUENCIES, near_duplicates, pack_bits, perceptual_hash
@@ -30,8 +30,8 @@ class TrainingImages:
 
     Attributes:
         network: its name.
-        images: a row an image: `source`, `image`, `lesion_id` (each str, or empty), `digest` (16 bytes, the first
-            half of the file's SHA-256) and `hash` (18 bytes, see `pack_bits`).
+        images: a row an image: `image`, `lesion_id` (each str, or empty), `digest` (16 bytes, the first half of the
+            file's SHA-256) and `hash` (18 bytes, see `pack_bits`).
 
     """
 
@@ -87,7 +87,7 @@ def available() -> tuple[str, ...]:
 
 
 def training_images(name: str) -> list[TrainingImages]:
-    """Return the indexes of a built-in network; of a classifier also that of its backbone.
+    """Return the indexes of a built-in network; of a classifier also those of its backbones.
 
     Raises:
         NevusError: there is none of that name.
@@ -100,13 +100,8 @@ def training_images(name: str) -> list[TrainingImages]:
         raise NevusError(
             f"Cannot check the overlap with '{name}': it is not built in. Choose one of {', '.join(available())}."
         )
-    folder = CLASSIFIERS / name
-    about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    below = [about["model"]["backbone"]] if about["model"]["backbone"] in backbones else []
-    return [
-        _list(name, folder / TRAINING_IMAGES),
-        *(one for backbone in below for one in training_images(backbone)),
-    ]
+    indexes = training_indexes(load_bundle(name))
+    return [TrainingImages(name if who == OWN else who.removeprefix("the backbone "), table) for who, table in indexes]
 
 
 def find_overlap(
@@ -122,23 +117,17 @@ def find_overlap(
     """
     rows = lesion_groups.usable_rows[lesion_groups.is_own()[lesion_groups.usable_rows]]
     squares = lesion_groups.squares.subset(slice(0, len(rows)))
-    files = pd.Series([bytes.fromhex(digest)[:16] for digest in squares.digests], index=rows)
-    ids = manifest.table["image"].map(isic_id)
-    lesions = manifest.table.get("lesion_id", pd.Series("", index=manifest.table.index)).fillna("")
+    digests = pd.Series(squares.digests, rows, dtype=str)
     prints = _prints(squares)
     found = []
     for one in lists:
-        table = one.images
-        ways = {
-            "hash": {int(rows[k]): match for k, match in near_duplicates(prints, table["hash"].tolist()).items()},
-            "lesion": _same(lesions, table["lesion_id"]),
-            "id": _same(ids, table["image"].map(isic_id)),
-            "file": _same(files, table["digest"]),
-        }
-        # The later entries are the more certain ones, and replace the earlier.
-        matches = {row: (by, table["image"].iloc[k]) for by, which in ways.items() for row, k in which.items()}
-        rows_found = [(row, *matches[row]) for row in sorted(matches)]
-        found.append(Overlap(one.network, len(table), pd.DataFrame(rows_found, columns=["row", "by", "image"])))
+        copies = near_duplicates(prints, one.images["hash"].tolist())
+        by_hash = {int(rows[k]): ("hash", match) for k, match in copies.items()}
+        # What is more certain than a hash replaces it.
+        matches = by_hash | same_images(one.images, manifest, digests)
+        listed = one.images["image"]
+        rows_found = [(row, by, listed.iloc[k]) for row, (by, k) in sorted(matches.items())]
+        found.append(Overlap(one.network, len(one.images), pd.DataFrame(rows_found, columns=["row", "by", "image"])))
     return tuple(found)
 
 
@@ -165,16 +154,6 @@ def _backbones() -> dict[str, dict[str, Any]]:
 
 def _list(name: str, path: Any) -> TrainingImages:
     return TrainingImages(name, pd.read_parquet(Path(str(path))))
-
-
-def _same(mine: pd.Series[Any], theirs: pd.Series[Any]) -> dict[int, int]:
-    """Return the rows of `mine` with a value of `theirs`, and its first place there; empty values match nothing."""
-    first: dict[Any, int] = {}
-    for k, value in enumerate(theirs):
-        if value:
-            first.setdefault(value, k)
-    rows: list[int] = mine.index.tolist()
-    return {row: first[value] for row, value in zip(rows, mine, strict=True) if value in first}
 
 
 def _prints(squares: DecodedImages) -> NDArray[np.float32]:

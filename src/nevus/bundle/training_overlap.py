@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,39 @@ def training_indexes(bundle: Bundle) -> Iterator[tuple[str, pd.DataFrame]]:
             yield f"the backbone {name}", pd.read_parquet(path, columns=columns)
 
 
+def same_images(index: pd.DataFrame, manifest: Manifest, digests: pd.Series[str]) -> dict[int, tuple[str, int]]:
+    """Return the rows of a data set that an index lists: how, and where in the index.
+
+    Args:
+        index: of training images, see `training_indexes`.
+        manifest: the data set.
+        digests: SHA-256 of files, hexadecimal, by row of the data set.
+
+    Returns:
+        By row: `file` (the same bytes), `id` (the same ISIC id) or `lesion` (the same lesion id), whichever is most
+        certain, and the first such place in the index.
+
+    """
+    ids = manifest.table["image"].map(isic_id)
+    lesions = manifest.table.get("lesion_id", pd.Series("", manifest.table.index)).fillna("").astype(str)
+    ways = {
+        "lesion": _same(lesions, index["lesion_id"].fillna("")),
+        "id": _same(ids, index["image"].map(isic_id)),
+        # As text: pandas takes bytes that end in a zero for other values.
+        "file": _same(digests.str[:32], (digest.hex() for digest in index["digest"])),
+    }
+    return {row: (by, place) for by, found in ways.items() for row, place in found.items()}
+
+
+def _same(mine: pd.Series[str], theirs: Iterable[str]) -> dict[int, int]:
+    """Return the rows of `mine` with a value of `theirs`, and its first place there; empty values match nothing."""
+    first: dict[str, int] = {}
+    for place, value in enumerate(theirs):
+        if value:
+            first.setdefault(value, place)
+    return {row: first[value] for row, value in mine.items() if value in first}  # type: ignore[misc]
+
+
 def seen_images(bundle: Bundle, manifest: Manifest, *, copies: bool = False) -> dict[str, pd.Series[bool]]:
     """Return which images of a data set a classifier, or its backbone, was trained on.
 
@@ -74,17 +107,11 @@ def seen_images(bundle: Bundle, manifest: Manifest, *, copies: bool = False) -> 
     indexes = list(training_indexes(bundle))
     if not indexes:
         return {}
-    rows = manifest.table.index
-    # As text: pandas takes bytes that end in a zero for other values.
-    digests = pd.Series([sha256_file(path).removeprefix("sha256:")[:32] for path in manifest.paths], index=rows)
-    ids = manifest.table["image"].map(isic_id)
-    lesions = manifest.table.get("lesion_id", pd.Series("", index=rows)).fillna("").astype(str)
+    digests = pd.Series([sha256_file(path).removeprefix("sha256:") for path in manifest.paths], manifest.table.index)
     masks = {}
     for name, table in indexes:
-        seen = digests.isin([digest.hex() for digest in table["digest"]])
-        for mine, theirs in ((ids, table["image"].map(isic_id)), (lesions, table["lesion_id"].fillna(""))):
-            seen |= (mine != "") & mine.isin(set(theirs))
-        masks[name] = seen
+        masks[name] = pd.Series(False, manifest.table.index)
+        masks[name].loc[list(same_images(table, manifest, digests))] = True
     if copies:
         _mark_copies(masks, {name: table["hash"].tolist() for name, table in indexes}, manifest)
     return masks
