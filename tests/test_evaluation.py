@@ -338,8 +338,10 @@ def test_a_data_set_of_training_images_alone_is_no_external_test(classifier, pha
         ({"the classifier": n}, False),
         ({"the backbone bit-r26x0.5-dermoscopy": n}, False),
     ):
-        seen = replace(found, about={**found.about, "training_overlap": overlap})
-        assert any("external test" in sentence for sentence in warnings_of(seen, classifier)) == external
+        listed = replace(found, about={**found.about, "training_overlap": overlap})
+        assert any("external test" in sentence for sentence in warnings_of(listed, classifier)) == external
+    skipped = replace(listed, skipped=("Cannot read 'a.jpg': it is empty (0 bytes). Get the file again.",))
+    assert any("external test" in sentence for sentence in warnings_of(skipped, classifier))
 
 
 def test_subgroups_prevalence_and_readers(classifier, phantoms, tmp_path, capsys):

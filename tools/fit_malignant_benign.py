@@ -6,9 +6,10 @@ DATA is the folder of the public data sets, PACKAGES one for the downloaded pack
 features, which take most of the time, the predictions for sources that were left out, and `bundle/`. The command goes
 on with what is there.
 
-Every head is trained seven times: without one source in turn, for predictions on sources that it did not see, and on
-all images. Those for sources that no network was trained on decide calibration, threshold and conformal sets. Settings
-were chosen by the mean AUROC over these sources.
+Every head is trained seven times: without one source in turn, for predictions on sources that it was not trained on,
+and on all images. The predictions for the sources with whose labels no network was trained decide calibration,
+threshold and conformal sets. The penalty, the weights of sources and the prior of diagnoses were chosen by the mean
+AUROC over all sources, the weight of images that a network was trained on by that over these sources.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -35,7 +37,7 @@ from tools.onnx_weights import store_weights
 from tools.teachers import LITE_NORMALIZATION, LITE_SIZES, SKLESION_SIZE, lite_network, sklesion_network
 from tools.xception import XceptionBackbone
 
-from nevus._io import write_json
+from nevus._io import sha256_bytes, write_json
 from nevus._progress import progress
 from nevus.auditing.contamination import index_images
 from nevus.bundle.bundle import ONNX, Bundle, save_bundle
@@ -48,7 +50,7 @@ from nevus.data.manifest import Manifest
 from nevus.data.preprocess import HALF, resize_square
 from nevus.data.readers.dispatch import read
 from nevus.exporting.int8_onnx import quantize
-from nevus.metrics.calibration import fit_calibration
+from nevus.metrics.calibration import Calibration, fit_calibration
 from nevus.metrics.intervals import delong_interval
 from nevus.metrics.operating_points import fit_operating_point
 from nevus.metrics.report import compute_metrics, proportion
@@ -71,12 +73,15 @@ PRIOR = {name: 0.1 for name in CLASSES if name not in ("mel", "nv")}
 """Melanomas and nevi are the task; the rest is more frequent in these data than it is among lesions in question."""
 STRENGTH = 1e-4
 """Inverse strength of the L2 penalty on weights of standardized features (scikit-learn's C)."""
-SEEN_WEIGHT = 0.05
-"""Of images that a network was trained on, in its head. Its features separate their classes better than those of new
-images, and a head that learns from them is worse on other sources. Without them it would know no dermoscopic image of
-some diagnoses.
+TRAINED_WEIGHT = 0.05
+"""Weight of the images that a network was trained on in its head, in classes that have other images as well. A network
+separates the classes of its own training images better than those of new ones, and a head that is fitted to them is
+worse on other sources. Left out altogether they would leave some diagnoses without a dermoscopic image.
 """
+SETTINGS = sha256_bytes(repr((STRENGTH, TRAINED_WEIGHT, GROUPS, PRIOR)).encode()).removeprefix("sha256:")[:8]
+"""Part of the names of files that depend on them."""
 BATCH = 32
+ENSEMBLE_NAME = "malignant-benign"
 CHECKED = 500
 """Images on which the 8-bit networks are compared with those in float32."""
 
@@ -96,7 +101,7 @@ class MemberSpec:
     trained_on: str = ""
     """Data set with whose labels the network was trained: the first part of the names of its sources."""
 
-    def saw(self, manifest: Manifest) -> NDArray[np.bool_]:
+    def was_trained_on(self, manifest: Manifest) -> NDArray[np.bool_]:
         """Return which images the network was trained on with their labels, bool (n,)."""
         sets = manifest.table["source"].str.partition(":")[0]
         return np.asarray((sets == self.trained_on) & bool(self.trained_on), bool)
@@ -154,17 +159,17 @@ def features_of(
     return np.load(path, mmap_mode="r")
 
 
-def weights_of(rows: Manifest, seen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Weigh images: all classes alike, within a class a source by the root of its number of images; those seen less.
+def weights_of(rows: Manifest, trained_on: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Weight of each image, float64 (n,): all classes alike, in a class a source by the root of its number of images.
 
     Args:
         rows: n images.
-        seen: which of them the network was trained on, bool (n,).
+        trained_on: which of them the network was trained on, bool (n,); see `TRAINED_WEIGHT`.
 
     """
     table = pd.DataFrame({"label": rows.table["label"].to_numpy(), "source": rows.table["source"].to_numpy()})
     both = table.groupby(["label", "source"])["label"].transform("size").to_numpy(np.float64)
-    weights = np.where(seen, SEEN_WEIGHT, 1) / np.sqrt(both)
+    weights = np.where(trained_on, TRAINED_WEIGHT, 1) / np.sqrt(both)
     weights /= pd.Series(weights).groupby(table["label"]).transform("sum").to_numpy(np.float64)
     return np.asarray(weights * len(table) / weights.sum(), np.float64)
 
@@ -185,7 +190,8 @@ def fit_head(member: MemberSpec, mean_features: NDArray[np.float32], rows: Manif
     """Fit a multinomial logistic regression on standardized features."""
     center, spread = mean_features.mean(0), mean_features.std(0) + 1e-6
     model = LogisticRegression(C=STRENGTH, max_iter=200, tol=1e-3)
-    model.fit((mean_features - center) / spread, rows.targets, sample_weight=weights_of(rows, member.saw(rows)))
+    weights = weights_of(rows, member.was_trained_on(rows))
+    model.fit((mean_features - center) / spread, rows.targets, sample_weight=weights)
     weight, bias = np.zeros((len(CLASSES), mean_features.shape[1])), np.full(len(CLASSES), -30.0)
     weight[model.classes_] = model.coef_ / spread
     bias[model.classes_] = model.intercept_ - (model.coef_ / spread) @ center
@@ -249,30 +255,67 @@ def rows_of(name: str, logits: NDArray[np.float64], manifest: Manifest) -> list[
     return found
 
 
-def at_the_point(
-    p: NDArray[np.float64], y: NDArray[np.int64], manifest: Manifest, new: NDArray[np.bool_], task: str, source: str
-) -> dict[str, float]:
-    """Return sensitivity and specificity on a source at the threshold that the other new sources give."""
-    others = new & (manifest.table["source"] != source).to_numpy(bool)
-    point = fit_operating_point(y[others], p[others, 1], manifest.groups[others])
-    assert point.threshold is not None
-    chosen, positive = rows_for(task, source, manifest)
-    hit = p[:, 1] >= point.threshold
-    values = {
-        "sensitivity": proportion(hit[chosen & positive]),
-        "specificity": proportion(~hit[chosen & ~positive]),
-    }
-    return {
-        key: number
-        for name, one in values.items()
-        for key, number in ((name, one.value), (f"{name}_low", one.ci_low), (f"{name}_high", one.ci_high))
-    }
+def pooled(
+    each: Sequence[NDArray[np.float64]], y: NDArray[np.int64], fitted: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], list[Calibration]]:
+    """Return the logits of the ensemble, float64 (n, 2), and the calibration of each network, fitted on some images.
+
+    Args:
+        each: logits of each network, float64 (n, 2).
+        y: true class, int64 (n,).
+        fitted: images that the calibrations are fitted on, bool (n,).
+
+    """
+    calibrations = []
+    for logits in each:
+        calibration = fit_calibration(logits[fitted], y[fitted], shift=True)
+        assert calibration is not None
+        calibrations.append(calibration)
+    probabilities = np.stack([one.apply(logits) for one, logits in zip(calibrations, each, strict=True)])
+    return EnsembleEngine.logits(probabilities).astype(np.float64), calibrations
+
+
+def ensemble_rows(
+    each: Sequence[NDArray[np.float64]], y: NDArray[np.int64], manifest: Manifest, new: NDArray[np.bool_]
+) -> list[dict[str, Any]]:
+    """Return the AUROC, sensitivity and specificity of the ensemble on each source, of both tasks.
+
+    Calibrations and threshold are those of the new sources other than the one in question.
+
+    Args:
+        each: logits of each network for sources that its head was not trained on, float64 (n, 2).
+        y: true class, int64 (n,).
+        manifest: n images.
+        new: images with whose labels no network was trained, bool (n,).
+
+    """
+    logits, thresholds = np.zeros_like(each[0]), {}
+    for source in JUDGED:
+        own = (manifest.table["source"] == source).to_numpy(bool)
+        found, _ = pooled(each, y, new & ~own)
+        others = new & ~own
+        point = fit_operating_point(
+            y[others], DecisionRule().probabilities(found[others])[:, 1], manifest.groups[others]
+        )
+        assert point.threshold is not None
+        logits[own], thresholds[source] = found[own], point.threshold
+    p, rows = DecisionRule().probabilities(logits)[:, 1], rows_of(ENSEMBLE_NAME, logits, manifest)
+    for row in rows:
+        chosen, positive = rows_for(row["task"], row["source"], manifest)
+        hit = p >= thresholds[row["source"]]
+        values = {
+            "sensitivity": proportion(hit[chosen & positive]),
+            "specificity": proportion(~hit[chosen & ~positive]),
+        }
+        for name, one in values.items():
+            row |= {name: one.value, f"{name}_low": one.ci_low, f"{name}_high": one.ci_high}
+    return rows
 
 
 def saved_member(
     member: MemberSpec, network: torch.nn.Module, head: Head, bundle: Bundle, folder: Path, images: DecodedDataset
 ) -> Bundle:
-    """Write the bundle of one network in 8 bits: weights alone for BiT, all of the computation for the larger ones."""
+    """Write the bundle of one network: the Xception computes in 8 bits, of the others only weights are stored so."""
     classifier: ImageClassifier = build_model(member.spec, network)
     classifier.head.weight.data.copy_(torch.from_numpy(head.weight))
     classifier.head.bias.data.copy_(torch.from_numpy(head.bias))
@@ -313,46 +356,40 @@ def _fit(images: DecodedDataset, packages: Path, out: Path) -> None:
     judged = manifest.table["source"].isin(JUDGED).to_numpy(bool)
     y = np.asarray(groups.group_targets(manifest.targets))[judged]
     rows = manifest.where(judged)
-    parts, probabilities, networks = [], [], members(packages)
-    new = ~np.any([member.saw(rows) for member, _, _ in networks], axis=0)
+    parts, each, networks = [], [], members(packages)
+    new = ~np.any([member.was_trained_on(rows) for member, _, _ in networks], axis=0)
     for member, network, about in networks:
         print(member.name, flush=True)
         features = features_of(member, network, images, out / f"features-{member.name}.npy")
-        path = out / f"left-out-{member.name}.npy"
+        path = out / f"left-out-{member.name}-{SETTINGS}.npy"
         if not path.exists():
             np.save(path, left_out(member, features, manifest, groups))
-        logits = np.load(path)[judged]
-        calibration = fit_calibration(logits[new], y[new], shift=True)
-        assert calibration is not None
-        probabilities.append(calibration.apply(logits))
-        results += rows_of(member.name, logits, rows)
-        path = out / f"head-{member.name}.npz"
+        each.append(np.load(path)[judged])
+        results += rows_of(member.name, each[-1], rows)
+        path = out / f"head-{member.name}-{SETTINGS}.npz"
         if not path.exists():
             head = fit_head(member, features.mean(0, dtype=np.float32), manifest)
             np.savez(path, weight=head.weight, bias=head.bias)
         with np.load(path) as arrays:
-            parts.append((member, network, about, calibration, Head(arrays["weight"], arrays["bias"])))
-    each = np.stack(probabilities)
-    logits = EnsembleEngine.logits(each)
-    results += rows_of("malignant-benign", logits.astype(np.float64), rows)
+            parts.append((member, network, about, Head(arrays["weight"], arrays["bias"])))
+    results += ensemble_rows(each, y, rows, new)
+    logits, calibrations = pooled(each, y, new)
     with contextlib.closing(Cache()) as cache:
         limits, kinds = image_limits(decode_dataset(rows, SIZE, cache))
     decided, kinds = rows.where(new), [kind for kind, usable in zip(kinds, new, strict=True) if usable]
     rule = fit_decision_rule(logits[new], y[new], decided.groups, limits, kinds, shift=True)
     p = rule.probabilities(logits)
-    for row in results:
-        if row["classifier"] == "malignant-benign":
-            row |= at_the_point(p, y, rows, new, row["task"], row["source"])
     print(pd.DataFrame(results).round(3).to_string())
     print(rule)
     keep(results, "sources", ["classifier", "source", "task"])
     validation = compute_metrics(y[new], p[new], ("benign", "malignant"), decided.groups)
     fit = {name: metric.as_dict() for name, metric in validation.items()}
-    _save(parts, rule, fit, images, decided, results, out / "bundle")
+    _save(parts, calibrations, rule, fit, images, decided, results, out / "bundle")
 
 
 def _save(
     parts: list[Any],
+    calibrations: list[Calibration],
     rule: DecisionRule,
     fit: dict[str, Any],
     images: DecodedDataset,
@@ -381,13 +418,13 @@ def _save(
         "config": {"preset": "linear probes", "what": f"logistic regression, C = {STRENGTH}", "chosen": {}},
         "overrides": {},
         "versions": {name: version(name) for name in ("nevus", "torch", "timm", "numpy", "scikit-learn")},
-        "backbone_weights": "; ".join(about for _, _, about, _, _ in parts),
-        "left_out": [row for row in results if row["classifier"] == "malignant-benign"],
+        "backbone_weights": "; ".join(about for _, _, about, _ in parts),
+        "left_out": [row for row in results if row["classifier"] == ENSEMBLE_NAME],
         "left_out_note": (
             "The Xception was trained on HAM10000, whose three sources are therefore no external tests. The BiT "
-            "learned without labels from images of HAM10000 and isic-malignant-benign. Settings, calibration and "
-            "threshold were chosen on the predictions for the other three sources, so their figures are slightly "
-            "optimistic."
+            "learned without labels from images of HAM10000 and isic-malignant-benign, some of which are in "
+            "isic-other. The metrics are those of the networks before they were stored in 8 bits. Settings were "
+            "chosen on these sources, so the metrics are slightly optimistic."
         ),
         "decision_data": {
             "name": ", ".join(sorted(set(rows.table["source"]))),
@@ -400,7 +437,7 @@ def _save(
     licenses = "; ".join(dict.fromkeys([data_license, *(one.license for one, *_ in parts if one.license)]))
     with tempfile.TemporaryDirectory() as place:
         bundles = []
-        for member, network, about, calibration, head in parts:
+        for (member, network, about, head), calibration in zip(parts, calibrations, strict=True):
             own = DecisionRule(calibration=calibration)
             plain = Bundle(member.spec, {**provenance, "backbone_weights": about}, licenses, member.tta, own)
             bundles.append(saved_member(member, network, head, plain, Path(place) / member.name, images))

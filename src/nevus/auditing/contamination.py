@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from nevus._progress import progress
 from nevus.auditing.lesion_groups import LesionGroups
-from nevus.bundle.builtin import builtin_names
+from nevus.bundle.builtin import CLASSIFIERS, builtin_names
 from nevus.bundle.bundle import load_bundle
-from nevus.bundle.training_overlap import OWN, same_images, training_indexes
+from nevus.bundle.training_overlap import BACKBONE, OWN, same_images, training_indexes
 from nevus.data.decoded import DecodedDataset, DecodedImages
 from nevus.data.manifest import Manifest
 from nevus.data.perceptual_hash import AUDIT_IMAGE_SIZE, FREQUENCIES, near_duplicates, pack_bits, perceptual_hash
@@ -100,8 +100,15 @@ def training_images(name: str) -> list[TrainingImages]:
         raise NevusError(
             f"Cannot check the overlap with '{name}': it is not built in. Choose one of {', '.join(available())}."
         )
-    indexes = training_indexes(load_bundle(name))
-    return [TrainingImages(name if who == OWN else who.removeprefix("the backbone "), table) for who, table in indexes]
+    found = [
+        TrainingImages(name if who == OWN else who.removeprefix(BACKBONE), table)
+        for who, table in training_indexes(load_bundle(CLASSIFIERS / name))
+    ]
+    if not found:
+        raise NevusError(
+            f"Cannot check the overlap with '{name}': pyarrow is missing. Install it with pip install \"nevus[train]\"."
+        )
+    return found
 
 
 def find_overlap(

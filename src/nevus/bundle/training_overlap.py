@@ -21,8 +21,8 @@ from nevus.data.preprocess import Preprocess
 from nevus.errors import ImageError
 from nevus.models.registry import PRETRAINED
 
-OWN, RULE = "the classifier", "the decision rule"
-"""Names of the indexes of a bundle's own images."""
+OWN, RULE, BACKBONE = "the classifier", "the decision rule", "the backbone "
+"""Names of the indexes of a bundle's own images, and the beginning of those of its backbones."""
 _ISIC = re.compile(r"ISIC_\d{7}")
 
 
@@ -53,7 +53,7 @@ def training_indexes(bundle: Bundle) -> Iterator[tuple[str, pd.DataFrame]]:
         about = backbones.get(name, {})
         if "images" in about:
             path = Path(str(PRETRAINED.joinpath(about["images"])))
-            yield f"the backbone {name}", pd.read_parquet(path, columns=columns)
+            yield f"{BACKBONE}{name}", pd.read_parquet(path, columns=columns)
 
 
 def same_images(index: pd.DataFrame, manifest: Manifest, digests: pd.Series[str]) -> dict[int, tuple[str, int]]:

@@ -119,9 +119,9 @@ def is_external(evaluation: Evaluation, classifier: Classifier) -> bool:
 
 
 def all_trained_on(evaluation: Evaluation) -> bool:
-    """Return whether the classifier or its backbone was trained on every one of the images."""
-    overlap = evaluation.about["training_overlap"]
-    return any(count >= len(evaluation.y) for name, count in overlap.items() if name != RULE)
+    """Return whether the classifier, or its backbone, was trained on every one of the images, skipped ones included."""
+    overlap, images = evaluation.about["training_overlap"], len(evaluation.y) + len(evaluation.skipped)
+    return any(count >= images for name, count in overlap.items() if name != RULE)
 
 
 def methods_paragraph(evaluation: Evaluation, classifier: Classifier) -> str:
