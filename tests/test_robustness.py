@@ -209,9 +209,11 @@ def test_the_estimator_takes_paths_in_any_container(class_folders, tmp_path):
     }
     expected = quick.fit(paths, y).predict_proba(paths)
     for name, X in containers.items():
-        fitted = BiTClassifier(**quick.get_params()).fit(X, y)
-        assert np.array_equal(fitted.predict_proba(X), expected), name
-        assert 0 <= fitted.score(X, y) <= 1
+        assert np.array_equal(quick.predict_proba(X), expected), name
+        assert 0 <= quick.score(X, y) <= 1
+    for name in ("objects", "column"):
+        fitted = BiTClassifier(**quick.get_params()).fit(containers[name], y)
+        assert np.array_equal(fitted.predict_proba(paths), expected), name
     assert len(cross_val_score(quick, np.array(paths), y, cv=2)) == 2
     for copied in (pickle.loads(pickle.dumps(quick)), copy.deepcopy(quick)):
         assert np.array_equal(copied.predict_proba(np.array(paths)), expected)
