@@ -329,7 +329,7 @@ def test_copies_of_training_images_in_an_evaluation_are_counted(classifier, phan
 
 
 def test_a_data_set_of_training_images_alone_is_no_external_test(classifier, phantoms):
-    found = evaluate(classifier, replace(read(phantoms), name="elsewhere"), "test", replicates=100)
+    found = evaluate(classifier, replace(read(phantoms), name="another set"), "test", replicates=100)
     n = len(found.y)
     for overlap, external in (
         ({}, True),

@@ -142,3 +142,9 @@ def test_the_command_says_that_a_network_was_taught_on_none(lesions, tmp_path, c
     page = (tmp_path / "out" / "audit.html").read_text()
     assert "bit-r26x0.5-dermoscopy was trained on" in page
     assert json.loads((tmp_path / "out" / "audit.json").read_text())["training_overlap"][0]["found"] == []
+
+
+def test_a_missing_pyarrow_is_one_sentence_and_not_an_empty_result(monkeypatch):
+    monkeypatch.setattr("nevus.bundle.training_overlap.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(NevusError, match="Cannot check the overlap with 'malignant-benign': pyarrow is missing"):
+        training_images("malignant-benign")

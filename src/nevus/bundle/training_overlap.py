@@ -86,7 +86,8 @@ def _same(mine: pd.Series[str], theirs: Iterable[str]) -> dict[int, int]:
     for place, value in enumerate(theirs):
         if value:
             first.setdefault(value, place)
-    return {row: first[value] for row, value in mine.items() if value in first}  # type: ignore[misc]
+    rows: list[int] = mine.index.tolist()
+    return {row: first[value] for row, value in zip(rows, mine, strict=True) if value in first}
 
 
 def seen_images(bundle: Bundle, manifest: Manifest, *, copies: bool = False) -> dict[str, pd.Series[bool]]:
