@@ -13,7 +13,7 @@ from nevus.bundle import bundle as bundles
 from nevus.bundle import test_log as looks
 from nevus.bundle.bundle import load_bundle
 from nevus.bundle.classifier import Classifier
-from nevus.bundle.model_card import DISCLAIMER
+from nevus.bundle.model_card import DISCLAIMER, model_card
 from nevus.bundle.training_overlap import OWN as OWN_IMAGES
 from nevus.bundle.training_overlap import training_overlap
 from nevus.cli.main import main
@@ -110,6 +110,7 @@ def test_a_shipped_classifier_is_whole_and_says_what_it_is(name, picture):
     assert found.license.startswith("CC BY-NC")
     card = (found.folder / "README.md").read_text()
     assert DISCLAIMER in card
+    assert card == model_card(found, found.provenance["fit"]["validation"])  # the stored card is not out of date
     p = Classifier(found).predict_proba(np.asarray(picture(200, 150)))
     assert p.shape == (1, len(found.classes))
     size, tta = {"malignant-benign": (260, "that of each network"), "lesion-7": (192, "`d4`")}[name]

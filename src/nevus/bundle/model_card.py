@@ -101,7 +101,7 @@ def _decision_data(bundle: Bundle) -> str:
     if not (rule.calibration or rule.operating_point or rule.set_thresholds):
         return "No decision rule was fitted."
     if data:
-        how = "each predicted by networks that were not trained on it" if data.get("out_of_fold") else ""
+        how = "each predicted by networks that were not trained with its label" if data.get("out_of_fold") else ""
         return f"Fitted on {data['n']:,} images of {data['name']}, {how or 'on which nothing was trained'}."
     return "Fitted on the validation split."
 
