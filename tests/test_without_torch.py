@@ -77,13 +77,13 @@ def test_evaluate(phantoms, bundle_folder, tmp_path):
     [
         (["train", "data", "--out", "run"], "train"),
         (["audit", "data", "--out", "a"], "train"),
-        (["predict", "x.jpg", "--bundle", "lesion-7", "--engine", "torch"], "train"),
+        (["predict", "x.jpg", "--bundle", "bundle", "--engine", "torch"], "train"),
         (["predict", "x.jpg", "--engine", "openvino"], "export"),
     ],
 )
-def test_a_missing_extra_is_one_sentence_that_names_it(words, package, phantoms, tmp_path, monkeypatch):
+def test_a_missing_extra_is_one_sentence_that_names_it(words, package, phantoms, bundle_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = [str(phantoms) if word == "data" else word for word in words]
+    words = [{"data": str(phantoms), "bundle": str(bundle_folder)}.get(word, word) for word in words]
     done = run("from nevus.cli.main import main\nassert main(sys.argv[1:]) == 2\n", *words)
     assert done.returncode == 0, done.stderr
     assert f'pip install "nevus[{package}]"' in " ".join(done.stderr.split())

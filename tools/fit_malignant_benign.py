@@ -19,7 +19,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -71,6 +71,7 @@ BENIGN = tuple(name for name in CLASSES if name not in MALIGNANT)
 GROUPS = {"benign": list(BENIGN), "malignant": list(MALIGNANT)}
 PRIOR = {name: 0.1 for name in CLASSES if name not in ("mel", "nv")}
 """Melanomas and nevi are the task; the rest is more frequent in these data than it is among lesions in question."""
+MALIGNANT_BENIGN = LabelGroups.from_dict(GROUPS, CLASSES, PRIOR)
 STRENGTH = 1e-4
 """Inverse strength of the L2 penalty on weights of standardized features (scikit-learn's C)."""
 TRAINED_WEIGHT = 0.05
@@ -106,10 +107,8 @@ class MemberSpec:
         sets = manifest.table["source"].str.partition(":")[0]
         return np.asarray((sets == self.trained_on) & bool(self.trained_on), bool)
 
-    @property
-    def spec(self) -> ModelSpec:
-        """Of the classifier."""
-        groups = LabelGroups.from_dict(GROUPS, CLASSES, PRIOR)
+    def spec(self, groups: LabelGroups) -> ModelSpec:
+        """Return that of a classifier of these groups."""
         return ModelSpec(
             self.backbone, groups.classes, self.feature_stages, "avg", groups, self.image_size, self.mean, self.std
         )
@@ -138,7 +137,8 @@ def features_of(
 ) -> NDArray[np.float16]:
     """Compute the features of every view, float16 (views, n, features); kept in a file."""
     if not path.exists():
-        engine = network_engine(build_model(member.spec, network).features, member.spec.preprocess, bf16=True)
+        spec = member.spec(MALIGNANT_BENIGN)
+        engine = network_engine(build_model(spec, network).features, spec.preprocess, bf16=True)
         n, found = len(images.pixels), None
         with progress() as bar:
             task = bar.add_task(f"features of {member.name}", total=n, note="")
@@ -186,10 +186,12 @@ class Head:
         return np.asarray(features.astype(np.float32) @ self.weight.T.astype(np.float32) + self.bias, np.float64)
 
 
-def fit_head(member: MemberSpec, mean_features: NDArray[np.float32], rows: Manifest) -> Head:
+def fit_head(
+    member: MemberSpec, mean_features: NDArray[np.float32], rows: Manifest, strength: float = STRENGTH
+) -> Head:
     """Fit a multinomial logistic regression on standardized features."""
     center, spread = mean_features.mean(0), mean_features.std(0) + 1e-6
-    model = LogisticRegression(C=STRENGTH, max_iter=200, tol=1e-3)
+    model = LogisticRegression(C=strength, max_iter=200, tol=1e-3)
     weights = weights_of(rows, member.was_trained_on(rows))
     model.fit((mean_features - center) / spread, rows.targets, sample_weight=weights)
     weight, bias = np.zeros((len(CLASSES), mean_features.shape[1])), np.full(len(CLASSES), -30.0)
@@ -199,16 +201,20 @@ def fit_head(member: MemberSpec, mean_features: NDArray[np.float32], rows: Manif
 
 
 def left_out(
-    member: MemberSpec, features: NDArray[np.float16], manifest: Manifest, groups: LabelGroups
+    member: MemberSpec,
+    features: NDArray[np.float16],
+    manifest: Manifest,
+    groups: LabelGroups,
+    strength: float = STRENGTH,
 ) -> NDArray[np.float64]:
-    """Return the logits of each judged source by a head that saw nothing of it, float64 (n, 2); else NaN."""
-    found = np.full((len(manifest), 2), np.nan)
+    """Return the logits of each judged source by a head that saw nothing of it, float64 (n, groups); else NaN."""
+    found = np.full((len(manifest), len(groups.classes)), np.nan)
     sources, lesions = manifest.table["source"], manifest.table["group"]
     mean_features = features.mean(0, dtype=np.float32)
     for source in JUDGED:
         held = (sources == source).to_numpy(bool)
         trained = ~held & ~lesions.isin(set(lesions[held])).to_numpy(bool)
-        head = fit_head(member, mean_features[trained], manifest.where(trained))
+        head = fit_head(member, mean_features[trained], manifest.where(trained), strength)
         # As the bundle does it: the groups' logits of each view, then their mean.
         found[held] = np.mean([groups.group_logits(head(view[held])) for view in features], 0)
         print(f"  {source}: {held.sum():,} images left out", flush=True)
@@ -258,10 +264,10 @@ def rows_of(name: str, logits: NDArray[np.float64], manifest: Manifest) -> list[
 def pooled(
     each: Sequence[NDArray[np.float64]], y: NDArray[np.int64], fitted: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], list[Calibration]]:
-    """Return the logits of the ensemble, float64 (n, 2), and the calibration of each network, fitted on some images.
+    """Return the logits of the ensemble, float64 (n, groups), and each network's calibration, fitted on some images.
 
     Args:
-        each: logits of each network, float64 (n, 2).
+        each: logits of each network, float64 (n, groups).
         y: true class, int64 (n,).
         fitted: images that the calibrations are fitted on, bool (n,).
 
@@ -316,7 +322,7 @@ def saved_member(
     member: MemberSpec, network: torch.nn.Module, head: Head, bundle: Bundle, folder: Path, images: DecodedDataset
 ) -> Bundle:
     """Write the bundle of one network: the Xception computes in 8 bits, of the others only weights are stored so."""
-    classifier: ImageClassifier = build_model(member.spec, network)
+    classifier: ImageClassifier = build_model(bundle.spec, network)
     classifier.head.weight.data.copy_(torch.from_numpy(head.weight))
     classifier.head.bias.data.copy_(torch.from_numpy(head.bias))
     saved = save_bundle(bundle, folder, classifier.eval(), "")
@@ -325,14 +331,14 @@ def saved_member(
     if member.name == "sklesion":
         quantize(plain, path, squares)
     else:
-        store_weights(plain, path, 8)
+        store_weights(plain, path)
     rows = np.linspace(0, len(squares) - 1, CHECKED).astype(int)
     before, after = (run_batched(OnnxEngine(file), squares[rows], what="checking") for file in (plain, path))
-    margins = [found[:, 1] - found[:, 0] for found in (before, after)]
+    logits = [(found - found.mean(1, keepdims=True)).ravel() for found in (before, after)]
     print(
-        f"  {member.name}: {plain.stat().st_size / 1e6:.1f} to {path.stat().st_size / 1e6:.1f} MB; margins of "
-        f"{CHECKED} images: correlation {np.corrcoef(*margins)[0, 1]:.4f}, mean difference "
-        f"{np.abs(margins[0] - margins[1]).mean():.3f}, standard deviation {margins[0].std():.3f}"
+        f"  {member.name}: {plain.stat().st_size / 1e6:.1f} to {path.stat().st_size / 1e6:.1f} MB; logits of "
+        f"{CHECKED} images: correlation {np.corrcoef(*logits)[0, 1]:.4f}, mean difference "
+        f"{np.abs(logits[0] - logits[1]).mean():.3f}, standard deviation {logits[0].std():.3f}"
     )
     plain.unlink()
     return saved
@@ -352,9 +358,8 @@ def main(data: Path, packages: Path, out: Path) -> None:
 
 def _fit(images: DecodedDataset, packages: Path, out: Path) -> None:
     manifest, results = images.manifest, []
-    groups = LabelGroups.from_dict(GROUPS, CLASSES, PRIOR)
     judged = manifest.table["source"].isin(JUDGED).to_numpy(bool)
-    y = np.asarray(groups.group_targets(manifest.targets))[judged]
+    y = np.asarray(MALIGNANT_BENIGN.group_targets(manifest.targets))[judged]
     rows = manifest.where(judged)
     parts, each, networks = [], [], members(packages)
     new = ~np.any([member.was_trained_on(rows) for member, _, _ in networks], axis=0)
@@ -363,7 +368,7 @@ def _fit(images: DecodedDataset, packages: Path, out: Path) -> None:
         features = features_of(member, network, images, out / f"features-{member.name}.npy")
         path = out / f"left-out-{member.name}-{SETTINGS}.npy"
         if not path.exists():
-            np.save(path, left_out(member, features, manifest, groups))
+            np.save(path, left_out(member, features, manifest, MALIGNANT_BENIGN))
         each.append(np.load(path)[judged])
         results += rows_of(member.name, each[-1], rows)
         path = out / f"head-{member.name}-{SETTINGS}.npz"
@@ -384,22 +389,48 @@ def _fit(images: DecodedDataset, packages: Path, out: Path) -> None:
     keep(results, "sources", ["classifier", "source", "task"])
     validation = compute_metrics(y[new], p[new], ("benign", "malignant"), decided.groups)
     fit = {name: metric.as_dict() for name, metric in validation.items()}
-    _save(parts, calibrations, rule, fit, images, decided, results, out / "bundle")
+    provenance = provenance_of(parts, manifest, decided, fit)
+    data = {**provenance["data"], **about_data(out, images), "positive_class": "malignant"}
+    note = (
+        "The Xception was trained on HAM10000, whose three sources are therefore no external tests. The BiT "
+        "learned without labels from images of HAM10000 and isic-malignant-benign, some of which are in "
+        "isic-other. The metrics are those of the networks before they were stored in 8 bits. Settings were "
+        "chosen on these sources, so the metrics are slightly optimistic."
+    )
+    known = [row for row in results if row["classifier"] == ENSEMBLE_NAME]
+    provenance |= {"data": data, "left_out": known, "left_out_note": note}
+    save_classifier(parts, calibrations, rule, provenance, images, MALIGNANT_BENIGN, out / "bundle")
 
 
-def _save(
-    parts: list[Any],
-    calibrations: list[Calibration],
-    rule: DecisionRule,
-    fit: dict[str, Any],
-    images: DecodedDataset,
-    rows: Manifest,
-    results: list[dict[str, Any]],
-    out: Path,
-) -> None:
-    manifest = images.manifest
+Part = tuple[MemberSpec, torch.nn.Module, str, Head]
+"""A network of the ensemble with its weights, a sentence about these, and its head."""
+
+
+def about_data(out: Path, images: DecodedDataset) -> dict[str, Any]:
+    """Return what was found when the images were read."""
+    audit = json.loads((out / "audit.json").read_text(encoding="utf-8"))
+    return {"skipped": len(images.faults), "audit": audit}
+
+
+def provenance_of(
+    parts: Sequence[Part],
+    manifest: Manifest,
+    decided: Manifest,
+    fit: Mapping[str, Any],
+    strength: float = STRENGTH,
+) -> dict[str, Any]:
+    """Return what the bundle says of its making.
+
+    Args:
+        parts: the networks.
+        manifest: training images.
+        decided: images that the decision rule was fitted on.
+        fit: metrics on these.
+        strength: of the heads.
+
+    """
     counts = {"train": manifest.table["label"].value_counts().reindex(CLASSES).astype(int).to_dict()}
-    provenance: dict[str, Any] = {
+    return {
         "seed": 0,
         "data": {
             "name": "five public data sets",
@@ -407,45 +438,60 @@ def _save(
             "rows_digest": manifest.rows_digest,
             "sources": sorted(set(manifest.table["source"])),
             "counts": counts,
-            "skipped": len(images.faults),
             "protocol": "each source left out in turn",
-            "audit": json.loads((out.parent / "audit.json").read_text(encoding="utf-8")),
-            "positive_class": "malignant",
             "columns": column_counts(manifest),
         },
         "fit": {"training_n": len(manifest), "validation": fit, "machine": {**machine(), "precision": "bf16"}},
         "history": [],
-        "config": {"preset": "linear probes", "what": f"logistic regression, C = {STRENGTH}", "chosen": {}},
+        "config": {"preset": "linear probes", "what": f"logistic regression, C = {strength}", "chosen": {}},
         "overrides": {},
         "versions": {name: version(name) for name in ("nevus", "torch", "timm", "numpy", "scikit-learn")},
         "backbone_weights": "; ".join(about for _, _, about, _ in parts),
-        "left_out": [row for row in results if row["classifier"] == ENSEMBLE_NAME],
-        "left_out_note": (
-            "The Xception was trained on HAM10000, whose three sources are therefore no external tests. The BiT "
-            "learned without labels from images of HAM10000 and isic-malignant-benign, some of which are in "
-            "isic-other. The metrics are those of the networks before they were stored in 8 bits. Settings were "
-            "chosen on these sources, so the metrics are slightly optimistic."
-        ),
         "decision_data": {
-            "name": ", ".join(sorted(set(rows.table["source"]))),
+            "name": ", ".join(sorted(set(decided.table["source"]))),
             "out_of_fold": True,
-            "digest": rows.digest,
-            "n": len(rows),
+            "digest": decided.digest,
+            "n": len(decided),
         },
     }
+
+
+def save_classifier(
+    parts: Sequence[Part],
+    calibrations: Sequence[Calibration],
+    rule: DecisionRule,
+    provenance: dict[str, Any],
+    images: DecodedDataset,
+    groups: LabelGroups,
+    out: Path,
+) -> None:
+    """Write the bundle of the ensemble, in place of one that is there.
+
+    Args:
+        parts: the networks.
+        calibrations: of each.
+        rule: of the ensemble.
+        provenance: see `provenance_of`.
+        images: training images.
+        groups: the classes.
+        out: folder of the bundle.
+
+    """
     data_license = "CC BY-NC 4.0 (HAM10000, ISIC 2017 challenge, ISIC archive); CC BY 4.0 (PAD-UFES-20)"
     licenses = "; ".join(dict.fromkeys([data_license, *(one.license for one, *_ in parts if one.license)]))
     with tempfile.TemporaryDirectory() as place:
         bundles = []
         for (member, network, about, head), calibration in zip(parts, calibrations, strict=True):
             own = DecisionRule(calibration=calibration)
-            plain = Bundle(member.spec, {**provenance, "backbone_weights": about}, licenses, member.tta, own)
+            spec = member.spec(groups)
+            plain = Bundle(spec, {**provenance, "backbone_weights": about}, licenses, member.tta, own)
             bundles.append(saved_member(member, network, head, plain, Path(place) / member.name, images))
         provenance["members"] = [{"bundle": one.digest, "backbone": one.spec.backbone, "seed": 0} for one in bundles]
-        spec = ModelSpec(ENSEMBLE, ("benign", "malignant"), image_size=SIZE)
+        spec = ModelSpec(ENSEMBLE, groups.classes, image_size=SIZE)
         bundle = Bundle(spec, json.loads(json.dumps(provenance, default=float)), licenses, "none", rule)
         shutil.rmtree(out, ignore_errors=True)
-        save_bundle(bundle, out, Ensemble.of(bundles), model_card(bundle, fit), training_images=index_images(images))
+        card = model_card(bundle, provenance["fit"]["validation"])
+        save_bundle(bundle, out, Ensemble.of(bundles), card, training_images=index_images(images))
     print(out)
 
 

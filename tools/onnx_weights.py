@@ -1,13 +1,12 @@
-"""Weights of an ONNX file in 8 or 16 bits, so that it is smaller; it computes in float32 as before.
+"""Weights of an ONNX file in 8 bits, so that it is smaller; it computes in float32 as before.
 
-In 8 bits each output channel has a scale of its own (Jacob et al. 2018, section 2). Cast and Mul stand before the
+Each output channel has a scale of its own (Jacob et al. 2018, section 2). Cast and Mul stand before the
 operator; an engine folds them into constants when it loads the file: a prediction takes as long as before.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnx
@@ -19,8 +18,8 @@ SMALLEST = 4096
 LEVELS = 127
 
 
-def store_weights(path: Path, out: Path, bits: Literal[8, 16]) -> None:
-    """Write another file with the weights of the convolutions in 8-bit integers, or in half precision."""
+def store_weights(path: Path, out: Path) -> None:
+    """Write another file with the weights of the convolutions in 8-bit integers."""
     model = onnx.load(path)
     graph = model.graph
     kernels = {node.input[1] for node in graph.node if node.op_type == "Conv"}
@@ -31,7 +30,7 @@ def store_weights(path: Path, out: Path, bits: Literal[8, 16]) -> None:
         if tensor.name not in kernels or values.dtype != np.float32 or values.size < SMALLEST:
             kept.append(tensor)
             continue
-        tensors, made = (_int8 if bits == 8 else _half)(values, tensor.name)
+        tensors, made = _int8(values, tensor.name)
         kept += tensors
         nodes += made
     nodes += graph.node
@@ -54,8 +53,3 @@ def _int8(values: NDArray[np.float32], name: str) -> tuple[list[TensorProto], li
         helper.make_node("Cast", [whole], [cast], to=TensorProto.FLOAT),
         helper.make_node("Mul", [cast, factor], [name]),
     ]
-
-
-def _half(values: NDArray[np.float32], name: str) -> tuple[list[TensorProto], list[NodeProto]]:
-    tensor = numpy_helper.from_array(values.astype(np.float16), f"{name}_half")
-    return [tensor], [helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT)]

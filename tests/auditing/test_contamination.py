@@ -117,7 +117,7 @@ def test_a_hash_turns_with_its_picture(lesions):
 
 def test_every_network_that_ships_has_a_list():
     assert {"bit-r26x0.5-generic", "bit-r26x0.5-dermoscopy", "malignant-benign", "lesion-7"} == set(available())
-    for name in ("lesion-7", "malignant-benign"):  # one network, and an ensemble
+    for name in ("lesion-7", "malignant-benign"):
         assert [one.network for one in training_images(name)] == [name, "bit-r26x0.5-dermoscopy"]
     for name in available():
         assert training_images(name)[0].images["hash"].map(len).eq(18).all()

@@ -13,7 +13,7 @@ from nevus.models.bit import bit
 from nevus.models.cached import cached_file, on_this_machine
 from nevus.models.model import build_backbone
 from nevus.models.npz import write_npz
-from nevus.models.registry import BACKBONES, backbone_spec
+from nevus.models.registry import BACKBONES, backbone_spec, is_permissive
 from nevus.models.weights import download, fetch, load_pretrained
 
 
@@ -194,6 +194,7 @@ def test_names_of_timm_and_the_hub():
 def test_timm_s_tags_of_bit_are_trunks():
     spec = backbone_spec("timm/resnetv2_50x1_bit.goog_in21k")
     assert spec.license == "apache-2.0"
+    assert is_permissive(spec.license)  # `--permissive-only` takes it
     assert spec.mean == (0.5, 0.5, 0.5)
     assert weights.on_this_machine(spec) is False
 

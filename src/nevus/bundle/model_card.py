@@ -79,7 +79,7 @@ blank, cut off or overexposed.
 
 ## Intended use
 
-{USE}. The positive class is {_cell(bundle.classes[-1])}.
+{USE}.{_positive_class(bundle)}
 
 ## Limits
 
@@ -142,27 +142,40 @@ def _decisions(bundle: Bundle) -> str:
     return "\n".join(lines)
 
 
+def _positive_class(bundle: Bundle) -> str:
+    return f" The positive class is {_cell(bundle.classes[1])}." if len(bundle.classes) == 2 else ""
+
+
 def _left_out(bundle: Bundle) -> str:
     """The metrics on sources that were left out of the training in turn, where they are known."""
-    rows = [row for row in bundle.provenance.get("left_out", ()) if "sensitivity" in row]
+    rows = [row for row in bundle.provenance.get("left_out", ()) if len(bundle.classes) > 2 or "sensitivity" in row]
     if not rows:
         return ""
+    names: tuple[str, ...]
+    if len(bundle.classes) == 2:
+        how = "Sensitivity and specificity are at the threshold that the other sources give for a sensitivity of 95 %. "
+        names = ("auroc", "sensitivity", "specificity")
+        heads = "n (positive) | AUROC | sensitivity | specificity"
+    else:
+        how, names, heads = "", ("auroc", "balanced_accuracy"), "n | AUROC | balanced accuracy"
     lines = [
-        f"| {_cell(row['source'])} | {row['task']} | {row['n']:,} ({row['positives']:,}) | {_ends(row, 'auroc')} | "
-        f"{_ends(row, 'sensitivity')} | {_ends(row, 'specificity')} |"
+        f"| {_cell(row['source'])} | {row['task']} | {_count(row)} | {' | '.join(_ends(row, name) for name in names)} |"
         for row in rows
     ]
     text = (
         "\n## Sources left out of the training in turn\n\n"
-        "Sensitivity and specificity are at the threshold that the other sources give for a sensitivity of 95 %. "
-        f"{bundle.provenance.get('left_out_note', '')}\n\n"
-        "| source | task | n (positive) | AUROC | sensitivity | specificity |\n|---|---|---|---|---|---|\n"
+        f"{how}{bundle.provenance.get('left_out_note', '')}\n\n"
+        f"| source | task | {heads} |\n|{'---|' * (3 + len(names))}\n"
     )
     return text + "\n".join(lines) + "\n"
 
 
+def _count(row: Mapping[str, Any]) -> str:
+    return f"{row['n']:,} ({row['positives']:,})" if "positives" in row else f"{row['n']:,}"
+
+
 def _ends(row: Mapping[str, Any], name: str) -> str:
-    return f"{row[name]:.3f} ({row[f'{name}_low']:.3f} to {row[f'{name}_high']:.3f})"
+    return "" if name not in row else f"{row[name]:.3f} ({row[f'{name}_low']:.3f} to {row[f'{name}_high']:.3f})"
 
 
 def _checklist(items: list[tuple[str, str]]) -> str:

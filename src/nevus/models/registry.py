@@ -142,8 +142,12 @@ LARGE = "bit-m-r50x1"
 
 
 def is_permissive(license: str) -> bool:
-    """Whether weights under a license, or under several at once (`A; B`), may be used for any purpose."""
-    return all(part.strip() in PERMISSIVE for part in license.split(";"))
+    """Whether weights under a license, or under several at once (`A; B`), may be used for any purpose.
+
+    timm and the Hugging Face hub write the names in lower case.
+    """
+    known = {name.lower() for name in PERMISSIVE}
+    return all(part.strip().lower() in known for part in license.split(";"))
 
 
 def default_backbone(*, gpu: bool, here: Callable[[BackboneSpec], bool], permissive: bool = False) -> tuple[str, str]:
