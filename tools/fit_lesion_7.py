@@ -85,6 +85,12 @@ def source_rows(
     return [*rows, row]
 
 
+def in_equal_shares(y: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return row numbers that have every class as often, int64: images of rare classes are repeated."""
+    most = np.bincount(y).max()
+    return np.concatenate([np.resize(np.flatnonzero(y == one), most) for one in np.unique(y)])
+
+
 def main(data: Path, packages: Path, out: Path) -> None:
     """Fit, judge, and write."""
     with contextlib.closing(Cache()) as cache:
@@ -111,8 +117,9 @@ def main(data: Path, packages: Path, out: Path) -> None:
     plain = EnsembleEngine.logits(np.stack([DecisionRule().probabilities(one) for one in each])).astype(np.float64)
     for source in JUDGED:
         results += source_rows(source, plain, y, rows)
-    logits, calibrations = pooled(each, y, np.ones(len(y), bool))
-    rule = fit_decision_rule(logits, y, rows.groups, limits, kinds)
+    # Most images are nevi. With the class shares of these data, four of five melanomas would be called otherwise.
+    logits, calibrations = pooled(each, y, in_equal_shares(y), shift=False)
+    rule = fit_decision_rule(logits, y, rows.groups, limits, kinds, shift=False)
     p = rule.probabilities(logits)
     print(pd.DataFrame(results).round(3).to_string())
     print(rule)
@@ -124,8 +131,8 @@ def main(data: Path, packages: Path, out: Path) -> None:
         "left_out": results,
         "left_out_note": (
             f"Of each source, the diagnoses with {FEWEST} images at least. The BiT learned without labels from images "
-            "of HAM10000 and isic-malignant-benign. The metrics are those of the networks before calibration, which "
-            "makes frequent diagnoses more probable, and before their weights were stored in 8 bits."
+            "of HAM10000 and isic-malignant-benign. The metrics are those of the networks before calibration and "
+            "before their weights were stored in 8 bits. All diagnoses weigh the same in the probabilities."
         ),
     }
     save_classifier(parts, calibrations, rule, provenance, images, SEVEN, out / NAME)

@@ -262,19 +262,24 @@ def rows_of(name: str, logits: NDArray[np.float64], manifest: Manifest) -> list[
 
 
 def pooled(
-    each: Sequence[NDArray[np.float64]], y: NDArray[np.int64], fitted: NDArray[np.bool_]
+    each: Sequence[NDArray[np.float64]],
+    y: NDArray[np.int64],
+    fitted: NDArray[np.bool_] | NDArray[np.int64],
+    *,
+    shift: bool = True,
 ) -> tuple[NDArray[np.float64], list[Calibration]]:
     """Return the logits of the ensemble, float64 (n, groups), and each network's calibration, fitted on some images.
 
     Args:
         each: logits of each network, float64 (n, groups).
         y: true class, int64 (n,).
-        fitted: images that the calibrations are fitted on, bool (n,).
+        fitted: images that the calibrations are fitted on, bool (n,) or row numbers.
+        shift: see `fit_calibration`.
 
     """
     calibrations = []
     for logits in each:
-        calibration = fit_calibration(logits[fitted], y[fitted], shift=True)
+        calibration = fit_calibration(logits[fitted], y[fitted], shift=shift)
         assert calibration is not None
         calibrations.append(calibration)
     probabilities = np.stack([one.apply(logits) for one, logits in zip(calibrations, each, strict=True)])

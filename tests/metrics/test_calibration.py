@@ -35,6 +35,14 @@ def test_temperature_is_that_of_a_logistic_regression_without_intercept():
     assert found.scale[0] == pytest.approx(0.4, abs=0.03)
 
 
+def test_more_classes_without_a_shift_have_one_temperature():
+    logits, y = drawn(20_000, k=4, factor=0.6)
+    found = fit_calibration(logits, y, shift=False)
+    assert found.scale == pytest.approx([0.6] * 4, abs=0.02)
+    assert found.shift == (0.0,) * 4
+    assert len(set(found.scale)) == 1
+
+
 def test_vector_scaling_finds_the_map_that_the_classes_were_drawn_from():
     rng = np.random.default_rng(1)
     logits = rng.normal(0, 2, (20_000, 3))

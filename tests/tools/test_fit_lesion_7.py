@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
-from tools.fit_lesion_7 import ALL, SEVEN, source_rows
+from tools.fit_lesion_7 import ALL, SEVEN, in_equal_shares, source_rows
 from tools.lesion_sources import CLASSES
 
 from nevus.data.manifest import Manifest
@@ -14,6 +14,13 @@ def test_every_diagnosis_has_one_class():
     assert SEVEN.classes == ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")  # those of HAM10000
     coarse = np.asarray(SEVEN.group_targets(np.arange(len(CLASSES))))
     assert [SEVEN.classes[one] for one in coarse] == ["akiec" if name == "scc" else name for name in CLASSES]
+
+
+def test_rare_classes_are_repeated():
+    y = np.array([0, 2, 2, 2, 2, 1, 1])
+    rows = in_equal_shares(y)
+    assert np.bincount(y[rows]).tolist() == [4, 4, 4]
+    assert set(rows) == set(range(7))
 
 
 def test_a_source_is_judged_on_the_diagnoses_that_it_has_enough_images_of():

@@ -71,7 +71,7 @@ def fit_calibration(logits: NDArray[np.floating], y: Ints, *, shift: bool | None
         y: their classes, (n,).
         shift: whether to fit a shift, too: of two classes Platt scaling (1999), a scale and a shift, which keeps the
             order of the images; by default for more than two classes. Images of another source than the training
-            images need it, because their class shares differ.
+            images need it, because their class shares differ. Without it, more classes have one temperature.
 
     Returns:
         The calibration; None where there are fewer than `MIN_IMAGES` images, or a class has fewer than `MIN_CLASS`.
@@ -100,7 +100,7 @@ def fit_calibration(logits: NDArray[np.floating], y: Ints, *, shift: bool | None
     temperature = minimize(by_temperature, np.zeros(1), jac=True, method="L-BFGS-B", bounds=[(-4, 4)])
     scale = float(np.exp(temperature.x[0]))
     if not (k > 2 if shift is None else shift):
-        return Calibration((scale, scale), (0.0, 0.0))
+        return Calibration((scale,) * k, (0.0,) * k)
 
     if k == 2:
 
