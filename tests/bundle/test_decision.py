@@ -98,20 +98,6 @@ def test_prevalence_moves_probabilities_and_leaves_decisions(tmp_path, pictures)
         assert a.probabilities[1] == pytest.approx(odds / (1 + odds), rel=1e-6)
 
 
-def test_a_rule_for_another_share_decides_the_same():
-    logits = np.random.default_rng(0).normal(0, 2, (500, 2))
-    moved = RULE.for_share(0.1)
-    before, after = RULE.probabilities(logits), moved.probabilities(logits)
-    assert after == pytest.approx(RULE.probabilities(logits, prevalence=0.1))
-    assert (moved.called(after) == RULE.called(before)).all()
-    assert (moved.sets(after) == RULE.sets(before)).all()
-    assert moved.class_shares == (0.9, 0.1)
-    lower, moved = RULE.at_sensitivity(0.8), moved.at_sensitivity(0.8)
-    assert (moved.called(after) == lower.called(before)).all()
-    with pytest.raises(ValueError, match="no calibration"):
-        DecisionRule().for_share(0.1)
-
-
 def test_decisions_at_another_sensitivity(tmp_path, pictures, capsys):
     folder = tmp_path / "b"
     bundle_with(replace(RULE, limits=None, kinds={}), folder)

@@ -98,41 +98,6 @@ class DecisionRule:
             return p
         return at_prevalence(p, np.array(self.class_shares), np.array([1 - prevalence, prevalence]))
 
-    def for_share(self, share: float) -> DecisionRule:
-        """Return the same rule with probabilities for another share of the positive class, of two.
-
-        Decisions and sets are unchanged: the thresholds move with the probabilities.
-
-        Args:
-            share: between 0 and 1.
-
-        Raises:
-            ValueError: the rule has no shares of two classes, or no calibration.
-
-        """
-        if len(self.class_shares) != 2 or self.calibration is None:
-            raise ValueError("the rule has no calibration of two classes")
-        old, new = np.array(self.class_shares), np.array([1 - share, share])
-        low, high = np.log(new / old)
-
-        def moved(p: float, sign: float) -> float:
-            if not 0 < p < 1:
-                return p
-            return float(1 / (1 + (1 - p) / p * np.exp(-sign * (high - low))))
-
-        def moved_point(point: OperatingPoint) -> OperatingPoint:
-            return point if point.threshold is None else replace(point, threshold=moved(point.threshold, 1))
-
-        first, second = self.calibration.shift
-        return replace(
-            self,
-            calibration=replace(self.calibration, shift=(first + float(low), second + float(high))),
-            class_shares=tuple(new.tolist()),
-            operating_point=moved_point(self.operating_point) if self.operating_point else None,
-            other_points=tuple(map(moved_point, self.other_points)),
-            set_thresholds=tuple(moved(p, sign) for p, sign in zip(self.set_thresholds, (-1, 1), strict=False)),
-        )
-
     @property
     def points(self) -> tuple[OperatingPoint, ...]:
         """Operating points that have a threshold, by ascending sensitivity."""

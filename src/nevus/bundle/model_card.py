@@ -85,7 +85,7 @@ blank, cut off or overexposed.
 
 These metrics do not apply to other cameras, clinics or populations than those of the training data. A guarantee holds
 for images like the validation images. Evaluate on your own images first: `nevus evaluate DATA --bundle THIS_FOLDER`.
-{_shift(bundle)}
+
 ## CLEAR Derm
 
 {_checklist(clear_derm(bundle, validation))}
@@ -223,16 +223,6 @@ def _training(config: Mapping[str, Any]) -> str:
         )
     chosen = ", ".join(f"{name.rpartition('__')[2]} {value}" for name, value in config["chosen"].items())
     return f"`{config['preset']}`, {config['what']}{f'; chosen by cross-validation: {chosen}' if chosen else ''}"
-
-
-def _shift(bundle: Bundle) -> str:
-    shift = bundle.provenance.get("fit", {}).get("logit_shift")
-    if shift is None:
-        return ""
-    return (
-        f"\n## Threshold\n\nThe logit of {bundle.classes[1]} was shifted by {shift:+.3f}, chosen on validation, so "
-        "that sensitivity and specificity are equal there. Calibration and the operating point come after it.\n"
-    )
 
 
 def _backbone(bundle: Bundle) -> str:

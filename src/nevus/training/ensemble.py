@@ -114,7 +114,6 @@ def _save(
         "decision_data": {"name": rows.name, "digest": rows.digest, "n": len(rows), "out_of_fold": out_of_fold},
         "versions": {**first.provenance.get("versions", {}), "nevus": version("nevus")},
     }
-    provenance["fit"].pop("logit_shift", None)
     known = dict.fromkeys(part for b in bundles for part in b.license.split("; "))
     bundle = Bundle(spec, provenance, "; ".join(known), "none", rule)
     index = _training_images(bundles)
